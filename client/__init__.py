@@ -1,0 +1,1 @@
+"""The hospital: site file, data and the Flower ClientApp."""

@@ -1,0 +1,110 @@
+"""What this site answers to a task. No exception leaves: errors become a code and a fixed sentence."""
+
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from client import work
+from client.sitefile import SiteFile
+from mama.checkpoint import load_tensors, save_tensors
+from mama.errors import (
+    DataError,
+    EmptyReportsError,
+    ModelError,
+    NoStudiesError,
+    ProtocolError,
+    TrainingError,
+)
+from mama.exchange.codes import ErrorCode
+from mama.exchange.protocol import PROTOCOL, Answer, Task
+from mama.exchange.tensors import decode, encode
+
+logger = logging.getLogger("fedmama.client")
+
+
+def answer(
+    site: SiteFile,
+    header: object,
+    payload: bytes,
+    on_step: Callable[[str, int], None] | None = None,
+) -> tuple[Answer, bytes]:
+    """Do a task and answer it; a task done before is answered from the site's disk.
+
+    Args:
+        header: the task's JSON, unchecked.
+        payload: the global model's trained tensors (empty for `describe`), unchecked.
+    """
+    try:
+        task = Task.decode(header)
+    except ProtocolError as error:
+        logger.error("site %s: %s", site.site, error)
+        return refusal(ErrorCode.BAD_REQUEST, site.site), b""
+    known = site.state / task.run / "last_answer.safetensors"
+    if (before := _answered(known, task.task)) is not None:
+        return before
+    try:
+        result, update = _work(site, task, payload, on_step)
+    except Exception as error:
+        # The server gets a code; what happened stays in the site's own log.
+        code = _code_of(error)
+        logger.exception("site %s, round %d, %s: %s", site.site, task.round, task.kind, code)
+        return refusal(code, site.site, task), b""
+    reply = Answer(
+        run=task.run, round=task.round, task=task.task, site=site.site, status="ok", **result
+    )
+    if task.kind == "train":
+        block = torch.frombuffer(bytearray(update), dtype=torch.uint8)
+        save_tensors(known, {"update": block}, reply.model_dump(mode="json"))
+    return reply, update
+
+
+def refusal(code: ErrorCode, site: str = "unknown", task: Task | None = None) -> Answer:
+    """An answer that holds nothing but an error code."""
+    place = (task.run, task.round, task.task) if task else ("unknown", 0, "unknown")
+    return Answer(run=place[0], round=place[1], task=place[2], site=site, status=code)
+
+
+def _work(
+    site: SiteFile, task: Task, payload: bytes, on_step: Callable[[str, int], None] | None
+) -> tuple[dict, bytes]:
+    if task.protocol != PROTOCOL:
+        raise work.RefusedError(ErrorCode.PROTOCOL)
+    experiment = task.read_experiment()
+    if task.kind == "describe":
+        return {"description": work.describe(site, experiment)}, b""
+    arrays = decode(payload)
+    if task.kind == "evaluate":
+        return {"evaluation": work.evaluate(site, experiment, arrays, probes=task.probes)}, b""
+    metrics, update = work.train(site, experiment, task.run, task.round, arrays, on_step)
+    return {"training": metrics}, encode(update)
+
+
+def _answered(path: Path, task: str) -> tuple[Answer, bytes] | None:
+    if not path.exists():
+        return None
+    tensors, state = load_tensors(path)
+    reply = Answer.model_validate_json(json.dumps(state))
+    return (reply, tensors["update"].numpy().tobytes()) if reply.task == task else None
+
+
+def _code_of(error: Exception) -> ErrorCode:
+    match error:
+        case work.RefusedError():
+            return error.code
+        case ProtocolError():
+            return ErrorCode.BAD_REQUEST
+        case NoStudiesError():
+            return ErrorCode.NO_STUDIES
+        case EmptyReportsError():
+            return ErrorCode.EMPTY_REPORTS
+        case TrainingError():
+            return ErrorCode.TRAINING
+        case DataError():
+            return ErrorCode.NO_DATA
+        case ModelError():
+            return ErrorCode.BASE_MODEL
+        case _:
+            return ErrorCode.INTERNAL

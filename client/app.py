@@ -1,0 +1,53 @@
+"""The Flower ClientApp: takes a task, does it at this hospital, answers with figures or an error code."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+
+from client.answers import answer, refusal
+from client.sitefile import load_site
+from mama.errors import MamaError
+from mama.exchange.codes import ErrorCode
+
+logger = logging.getLogger("fedmama.client")
+
+
+def make_app(on_step: Callable[[str, int], None] | None = None) -> ClientApp:
+    """A ClientApp; `on_step(site, step)` is told of every local step."""
+    app = ClientApp()
+
+    @app.train()
+    @app.evaluate()
+    @app.query()
+    def do(message: Message, context: Context) -> Message:
+        """Unpack, answer, pack. The node's own configuration, never the run's, names the site file."""
+        try:
+            site = load_site(Path(str(context.node_config["site-file"])))
+        except (KeyError, MamaError) as error:
+            logger.error("site file: %s", error)
+            return _pack(message, refusal(ErrorCode.SITE_FILE).encode(), b"")
+        header, payload = _unpack(message.content)
+        reply, tensors = answer(site, header, payload, on_step)
+        return _pack(message, reply.encode(), tensors)
+
+    return app
+
+
+def _unpack(content: RecordDict) -> tuple[object, bytes]:
+    header = content.config_records.get("header", ConfigRecord()).get("json")
+    payload = content.array_records.get("payload", ArrayRecord()).get("tensors")
+    return header, payload.data if payload is not None else b""
+
+
+def _pack(message: Message, header: str, tensors: bytes) -> Message:
+    block = Array(dtype="uint8", shape=(len(tensors),), stype="safetensors", data=tensors)
+    content = RecordDict(
+        {"header": ConfigRecord({"json": header}), "payload": ArrayRecord({"tensors": block})}
+    )
+    return Message(content, reply_to=message)
+
+
+app = make_app()

@@ -1,0 +1,81 @@
+"""The site file: what a hospital decides for itself. It never leaves the hospital."""
+
+import secrets
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+
+from mama.config import Section
+from mama.configfile import load
+from mama.errors import ConfigError
+from mama.exchange.protocol import SiteName
+from mama.files import write_bytes
+
+
+class DataConfig(Section):
+    """`source` is the hospital's folder, `dataset` where ingest keeps manifest and image cache."""
+
+    source: Path
+    adapter: str = "dicom_folder"
+    dataset: Path
+    test_fraction: float = Field(0.2, gt=0, lt=1)
+    workers: int = Field(2, ge=1, le=256)
+
+
+class PolicyConfig(Section):
+    """`minimum_cell`: counts of people below it do not leave the site."""
+
+    minimum_cell: int = Field(5, ge=1, le=1000)
+    max_local_steps: int = Field(10_000, ge=1)
+
+
+class SiteFile(Section):
+    """One hospital's settings. Relative paths count from the file's folder.
+
+    `models` maps names of base models in experiments to local folders or files; `secret` is a file with the key
+    of the pseudonyms, made on first use; `state` keeps the optimiser between rounds.
+    """
+
+    site: SiteName
+    data: DataConfig
+    state: Path
+    secret: Path
+    device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    threads: int | None = Field(None, ge=1, le=1024)
+    models: dict[str, Path] = {}
+    policy: PolicyConfig = PolicyConfig()
+
+    def read_secret(self) -> bytes:
+        """The site's key (32 bytes), made with mode 0600 when there is none yet."""
+        if not self.secret.exists():
+            write_bytes(self.secret, secrets.token_bytes(32))
+        key = self.secret.read_bytes()
+        if len(key) < 32:
+            raise ConfigError(
+                "holds fewer than 32 bytes",
+                where=str(self.secret),
+                fix="Remove it to make a new one",
+            )
+        return key
+
+
+def load_site(path: Path) -> SiteFile:
+    """Read a site file and make its paths absolute.
+
+    Raises:
+        ConfigError: the file is missing or has an unknown key, wrong type or impossible value.
+    """
+    site = load(SiteFile, path)
+    home = path.resolve().parent
+    data = site.data.model_copy(
+        update={"source": home / site.data.source, "dataset": home / site.data.dataset}
+    )
+    return site.model_copy(
+        update={
+            "data": data,
+            "state": home / site.state,
+            "secret": home / site.secret,
+            "models": {name: home / place for name, place in site.models.items()},
+        }
+    )

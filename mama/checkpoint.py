@@ -1,0 +1,73 @@
+"""Tensors and state on disk: safetensors with a JSON header, written atomically."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from mama.errors import ModelError
+from mama.files import write_bytes
+
+
+def save_tensors(path: Path, tensors: Mapping[str, Tensor], state: object = None) -> None:
+    """Write named tensors and a JSON value in one file."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    write_bytes(path, save(plain, metadata={"state": json.dumps(state, sort_keys=True)}))
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], object]:
+    """Read what `save_tensors` wrote.
+
+    Raises:
+        ModelError: the file is missing or damaged.
+    """
+    try:
+        data = path.read_bytes()
+        length = int.from_bytes(data[:8], "little")
+        header = json.loads(data[8 : 8 + length])
+        return load(data), json.loads(header["__metadata__"]["state"])
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        raise ModelError(
+            f"weights cannot be read ({type(error).__name__})",
+            where=str(path),
+            fix="Take an older checkpoint",
+        ) from None
+
+
+def save_optimiser(path: Path, optimiser: torch.optim.Optimizer) -> None:
+    """Keep an optimiser's state tensors, by parameter number and name."""
+    state = optimiser.state_dict()["state"]
+    save_tensors(
+        path,
+        {
+            f"{number}.{name}": torch.as_tensor(value)
+            for number, values in state.items()
+            for name, value in values.items()
+        },
+    )
+
+
+def load_optimiser(path: Path, optimiser: torch.optim.Optimizer) -> None:
+    """Take up the state that `save_optimiser` kept for the same parameters.
+
+    Raises:
+        ModelError: the state is of other parameters.
+    """
+    tensors, _ = load_tensors(path)
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, tensor in tensors.items():
+        number, _, name = key.partition(".")
+        owner = parameters[int(number)] if int(number) < len(parameters) else None
+        if owner is None or (tensor.ndim and tensor.shape != owner.shape):
+            raise ModelError(
+                "optimiser state of another model", where=str(path), fix="Remove the file"
+            )
+        state.setdefault(int(number), {})[name] = tensor
+    whole = optimiser.state_dict()
+    whole["state"] = state
+    optimiser.load_state_dict(whole)

@@ -1,0 +1,209 @@
+"""The experiment: everything the coordinator decides, equal for all sites.
+
+It travels to the sites as canonical JSON, where it is validated again as hostile input: it names models but
+never paths, and only model options that are numbers or switches from a fixed list.
+"""
+
+import hashlib
+import json
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Weight = Annotated[float, Field(ge=0.0, le=1000.0)]
+
+# Options that change a tower's shape. Others of timm's (checkpoint_path, pretrained_cfg) could read files.
+TOWER_OPTIONS = (
+    "patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio", "init_values", "class_token",
+    "reg_tokens", "no_embed_class", "drop_path_rate", "depths", "dims",
+)  # fmt: skip
+
+
+def _model_name(value: str) -> str:
+    parts = value.split("/")
+    plain = all(part and part[0].isalnum() and ".." not in part for part in parts)
+    if len(parts) > 2 or not plain or not all(c.isalnum() or c in "._-/" for c in value):
+        raise ValueError("must be a model name such as 'name' or 'owner/name', never a path")
+    return value
+
+
+def _known_options(options: dict[str, float | int | bool | list[int]]) -> dict:
+    unknown = sorted(set(options) - set(TOWER_OPTIONS))
+    if unknown:
+        raise ValueError(
+            f"unknown option {unknown[0]!r}; allowed: {', '.join(sorted(TOWER_OPTIONS))}"
+        )
+    return options
+
+
+ModelName = Annotated[str, Field(max_length=128), AfterValidator(_model_name)]
+Options = Annotated[
+    dict[str, bool | int | float | list[int]], Field(max_length=16), AfterValidator(_known_options)
+]
+
+
+class Section(BaseModel):
+    """Base of all configuration: unknown keys are refused, values do not change after validation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class ImageTowerConfig(Section):
+    """A timm model. `size` is (height, width) in pixels of the canvas that holds the breast."""
+
+    tower: ModelName
+    size: tuple[Annotated[int, Field(ge=16, le=4096)], Annotated[int, Field(ge=16, le=4096)]]
+    options: Options = {}
+    pretrained: bool = False
+    pooling: Literal["mean", "mean_max"] = "mean"
+
+
+class LoraConfig(Section):
+    """Low-rank adapters (Hu et al. 2021) on the text tower's linear layers whose names end in `targets`."""
+
+    rank: int = Field(8, ge=1, le=256)
+    alpha: int = Field(32, ge=1, le=1024)
+    dropout: Fraction = 0.1
+    targets: list[Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9_.]+$")]] = Field(
+        ["query", "value"], min_length=1, max_length=16
+    )
+
+
+class TextTowerConfig(Section):
+    """A transformers encoder or causal model. `layers` keeps only the first so many; null keeps all."""
+
+    tower: ModelName
+    layers: int | None = Field(None, ge=1, le=200)
+    max_tokens: int = Field(64, ge=8, le=4096)
+    lora: LoraConfig = LoraConfig()
+
+
+class HeadsConfig(Section):
+    """Widths of the projections after the towers (paper: 512, 768, 2048)."""
+
+    embedding: int = Field(512, ge=2, le=8192)
+    view_hidden: int = Field(768, ge=2, le=8192)
+    local_hidden: int = Field(2048, ge=2, le=8192)
+
+
+class TermConfig(Section):
+    """One loss: its weight, and the fraction of the planned steps after which it joins."""
+
+    weight: Weight = 1.0
+    start: Fraction = 0.0
+
+
+class LossConfig(Section):
+    """The four terms of MaMA. The paper starts the last three at step 8000 of 40000."""
+
+    image_text: TermConfig = TermConfig()
+    second_text: TermConfig = TermConfig()
+    image_image: TermConfig = TermConfig()
+    local: TermConfig = TermConfig(start=0.2)
+    view_temperature: float = Field(0.5, gt=0, le=10)
+    max_scale: float = Field(
+        100.0, ge=1, le=1000, description="upper limit of both exp(logit scales)"
+    )
+    identical_texts_match: bool = True
+
+
+class AugmentConfig(Section):
+    """Augmentation of each view; a breast always lies with its chest wall to the left, so it is not flipped."""
+
+    rotate_degrees: float = Field(10, ge=0, le=180)
+    shift: Fraction = 0.05
+    min_scale: float = Field(0.9, gt=0, le=1)
+    max_scale: float = Field(1.1, ge=1, le=4)
+    brightness: Fraction = 0.2
+    contrast: Fraction = 0.2
+    blur_probability: Fraction = 0.0
+    second_view_probability: Fraction = 0.5
+
+
+class OptimiserConfig(Section):
+    """AdamW with linear warm-up and a cosine to zero over the planned steps."""
+
+    lr: float = Field(4e-5, gt=0, le=1)
+    weight_decay: float = Field(0.1, ge=0, le=1)
+    betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    warmup: Fraction = 0.1
+    clip_norm: float = Field(1.0, gt=0)
+    batch_size: int = Field(16, ge=1, le=4096, description="studies a step, one a patient")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    keep_state: bool = True
+
+
+class ServerOptimiserConfig(Section):
+    """torch.optim.SGD on the averaged update; lr 1 without momentum is FedAvg (McMahan et al. 2017)."""
+
+    lr: float = Field(1.0, gt=0, le=10)
+    momentum: float = Field(0.0, ge=0, lt=1)
+
+
+class FederationConfig(Section):
+    """Rounds. `deadline_s` is how long the server waits for a round's answers, in seconds."""
+
+    rounds: int = Field(20, ge=1, le=100_000)
+    local_steps: int = Field(20, ge=1, le=1_000_000)
+    quorum: int = Field(
+        1, ge=1, le=10_000, description="sites that must answer for a round to count"
+    )
+    deadline_s: float = Field(3600, gt=0, le=30 * 86400)
+    evaluate_every: int = Field(
+        0, ge=0, description="rounds between evaluations; 0 = only the last"
+    )
+    server_optimiser: ServerOptimiserConfig = ServerOptimiserConfig()
+
+
+Prompt = Annotated[str, Field(min_length=1, max_length=300)]
+Prompts = Annotated[
+    dict[
+        Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")],
+        Annotated[list[Prompt], Field(min_length=1, max_length=64)],
+    ],
+    Field(min_length=2, max_length=16),
+]
+
+
+class EvaluationConfig(Section):
+    """Zero-shot prompts by class: an ensemble of sentences a class. `suspicious` has the classes no and yes."""
+
+    density: Prompts
+    suspicious: Prompts
+
+    @model_validator(mode="after")
+    def _binary(self) -> "EvaluationConfig":
+        if set(self.suspicious) != {"no", "yes"}:
+            raise ValueError("evaluation.suspicious needs exactly the classes 'no' and 'yes'")
+        return self
+
+
+class Experiment(Section):
+    """One experiment, from model to evaluation."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+    seed: int = Field(0, ge=0, lt=2**31)
+    image: ImageTowerConfig
+    text: TextTowerConfig
+    heads: HeadsConfig = HeadsConfig()
+    loss: LossConfig = LossConfig()
+    augment: AugmentConfig = AugmentConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    federation: FederationConfig = FederationConfig()
+    evaluation: EvaluationConfig
+
+    @property
+    def total_steps(self) -> int:
+        """Planned local steps of the whole run; the schedule and late starts are fractions of it."""
+        return self.federation.rounds * self.federation.local_steps
+
+    def canonical_json(self) -> str:
+        """The one text of this experiment: sorted keys, no spaces, every default written out."""
+        return json.dumps(
+            self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"), allow_nan=False
+        )
+
+    def hash(self) -> str:
+        """SHA-256 of the canonical JSON, in hex."""
+        return hashlib.sha256(self.canonical_json().encode()).hexdigest()

@@ -1,0 +1,103 @@
+"""YAML files to checked configuration; every mistake names the file, the key and the fix."""
+
+import difflib
+import typing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from mama.errors import ConfigError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def load(kind: type[Model], path: Path, overrides: typing.Iterable[str] = ()) -> Model:
+    """Read a YAML file into `kind`, after `a.b=c` overrides (values are YAML).
+
+    Raises:
+        ConfigError: no such file, not YAML, an unknown key, a wrong type or an impossible value.
+    """
+    return build(kind, read_yaml(path, overrides), str(path))
+
+
+def read_yaml(path: Path, overrides: typing.Iterable[str] = ()) -> dict[str, Any]:
+    """The file's mapping with the overrides put in."""
+    try:
+        values = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise ConfigError(
+            "no such file", where=str(path), fix="Give the path of a YAML file"
+        ) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot be read ({type(error).__name__})", where=str(path)) from None
+    except yaml.YAMLError as error:
+        raise ConfigError(
+            f"is not YAML: {_first_line(error)}", where=str(path), fix="Mend the line named"
+        ) from None
+    if not isinstance(values, dict):
+        raise ConfigError("is no mapping of keys to values", where=str(path))
+    for override in overrides:
+        _put(values, override)
+    return values
+
+
+def build(kind: type[Model], values: Any, where: str) -> Model:
+    """Validate a mapping; the first mistake becomes a ConfigError."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise _explain(kind, error, where) from None
+
+
+def _put(values: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    parts = key.split(".")
+    if not equals or not all(parts):
+        raise ConfigError("is not of the form a.b=value", where=f"--set {override}")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigError("has a value that is not YAML", where=f"--set {override}") from None
+    place = values
+    for part in parts[:-1]:
+        place = place.setdefault(part, {})
+        if not isinstance(place, dict):
+            raise ConfigError(f"{part!r} is a value, not a section", where=f"--set {override}")
+    place[parts[-1]] = value
+
+
+def _first_line(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    place = f"line {mark.line + 1}: " if mark else ""
+    return place + str(getattr(error, "problem", None) or "cannot be parsed")
+
+
+def _explain(kind: type[BaseModel], error: ValidationError, where: str) -> ConfigError:
+    problems = error.errors()
+    first = problems[0]
+    key = ".".join(str(part) for part in first["loc"]) or "the file"
+    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    if first["type"] == "extra_forbidden":
+        choices = _keys_at(kind, first["loc"][:-1])
+        near = difflib.get_close_matches(str(first["loc"][-1]), choices, n=1)
+        fix = f"Did you mean {near[0]!r}?" if near else f"Known keys: {', '.join(choices)}"
+        return ConfigError(f"unknown key {key!r}{more}", where=where, fix=fix)
+    if first["type"] == "missing":
+        return ConfigError(f"key {key!r} is missing{more}", where=where, fix="Add it")
+    message = first["msg"].removeprefix("Value error, ")
+    given = first.get("input")
+    shown = f" (is {given!r})" if isinstance(given, int | float | str | bool | None) else ""
+    return ConfigError(f"key {key!r}: {message[0].lower()}{message[1:]}{shown}{more}", where=where)
+
+
+def _keys_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
+    """The keys a section of `kind` knows, following `location` through nested models."""
+    for part in location:
+        field = kind.model_fields.get(str(part))
+        nested = field.annotation if field else None
+        if not (isinstance(nested, type) and issubclass(nested, BaseModel)):
+            return []
+        kind = nested
+    return sorted(kind.model_fields)

@@ -1,0 +1,1 @@
+"""From DICOM and reports to batches of study pairs."""

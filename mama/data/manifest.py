@@ -1,0 +1,129 @@
+"""The ingested dataset of one site: `manifest.json` beside a cache of images.
+
+The folder is all that training and evaluation read:
+
+    manifest.json           studies, reports and labels under keyed-hash ids
+    images/<image id>.npy   uint8 (height, width); 0 is background, tissue is 1-255
+
+A breast is cropped to its bounding box, mirrored so that the chest wall is on the left and resized
+with its aspect ratio kept, so that the tissue mask is `pixels > 0` and nothing else is stored.
+"""
+
+import json
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mama.errors import DataError
+from mama.files import write_text
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+Laterality = Literal["L", "R"]
+Split = Literal["train", "test"]
+
+
+class Record(BaseModel):
+    """Base of the manifest's records: immutable, unknown keys refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Image(Record):
+    """One mammogram in the cache."""
+
+    id: str
+    laterality: Laterality | None
+    view: str | None
+    vendor: str | None
+    height: int
+    width: int
+
+
+class Labels(Record):
+    """What is known about a study for evaluation; None where the table is silent.
+
+    `density` is the site's category name (BI-RADS "A".."D", or MIAS "F", "G", "D"); `suspicious` says for each
+    breast, by laterality, whether it holds a suspicious lesion.
+    """
+
+    density: str | None = None
+    suspicious: dict[Laterality, bool] | None = None
+
+
+class Study(Record):
+    """One exam of one patient. `patient` and `id` are keyed hashes that mean nothing outside the site."""
+
+    id: str
+    patient: str
+    split: Split
+    images: tuple[Image, ...]
+    sentences: tuple[str, ...]
+    labels: Labels
+
+
+class Manifest(Record):
+    """All studies of a dataset. `long_side` is the cached images' longest side in pixels."""
+
+    format: int = FORMAT
+    adapter: str
+    long_side: int
+    studies: tuple[Study, ...]
+
+
+class Dataset:
+    """An ingested dataset on disk.
+
+    Raises:
+        DataError: the folder is no ingested dataset, or one of another format.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder = Path(folder)
+        self.manifest = read_manifest(self.folder)
+
+    def studies(self, split: Split) -> list[Study]:
+        """The studies of one split, in manifest order."""
+        return [study for study in self.manifest.studies if study.split == split]
+
+    def pixels(self, image: Image) -> np.ndarray:
+        """uint8 (height, width); 0 is background."""
+        try:
+            return np.load(self.image_path(image), allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise DataError(
+                "cached image is missing or damaged",
+                where=str(self.image_path(image)),
+                fix="Ingest the dataset again",
+            ) from error
+
+    def image_path(self, image: Image) -> Path:
+        """Where the cache keeps an image."""
+        return self.folder / "images" / f"{image.id}.npy"
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read and check `folder/manifest.json`."""
+    path = folder / MANIFEST
+    if not path.is_file():
+        raise DataError(
+            "no ingested dataset here",
+            where=str(folder),
+            fix="Ingest it first, or name its --adapter",
+        )
+    try:
+        return Manifest.model_validate(json.loads(path.read_text()))
+    except (ValidationError, json.JSONDecodeError) as error:
+        raise DataError(
+            "manifest is damaged or of another version",
+            where=str(path),
+            fix="Ingest the dataset again",
+        ) from error
+
+
+def write_manifest(folder: Path, manifest: Manifest) -> None:
+    """Write the manifest atomically; do it last, so that a folder with one is complete."""
+    write_text(folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")

@@ -1,0 +1,151 @@
+"""The breast in a picture: found, cropped, turned to one side, scaled to bytes.
+
+Scanned films have bright labels, tape and borders around the breast, a film base that is not black
+and black padding around the film; digital mammograms have none of these. One rule serves both.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+SEARCH_SIDE = 256  # pixels of the long side of the copy in which the breast is looked for
+LEVELS = 1023  # steps of the histogram
+BLACK = 0.01  # display values within this of the darkest are padding, not film
+FLAT = 0.006  # gradient per pixel below which film counts as unexposed
+SKIN = 0.3  # the skin line lies this far between film base and the darkest tissue
+NECK = 7  # pixels; whatever hangs on by less than twice this is no breast
+TIP = 3  # pixels; what is longer and thinner than this is no breast, what is shorter may be
+SMALLEST = 0.02  # share of the picture below which a region is no breast
+SCALED = (0.5, 99.5)  # percentiles of tissue that become 1 and 255
+
+
+@dataclass(frozen=True)
+class Breast:
+    """`pixels` is uint8 (height, width), 0 = background and 1-255 = tissue; chest wall on the left.
+
+    `found` is False where no tissue stood out and the whole picture was taken.
+    """
+
+    pixels: np.ndarray
+    found: bool
+
+
+def prepare(pixels: np.ndarray, long_side: int) -> Breast:
+    """Cut the breast out of a picture.
+
+    Args:
+        pixels: float32 (height, width) in [0, 1].
+        long_side: longest side of the result in pixels; the aspect ratio is kept.
+    """
+    search = _resized(pixels, _fit(pixels.shape, SEARCH_SIDE))
+    mask = breast_mask(search)
+    found = bool(mask.any())
+    if not found:
+        mask = np.ones_like(mask)
+    rows, columns = _extent(mask, 0), _extent(mask, 1)
+    crop = pixels[_enlarged(rows, mask, pixels, 0), _enlarged(columns, mask, pixels, 1)]
+    mask = mask[rows, columns]
+
+    size = _fit(crop.shape, long_side)
+    picture = _resized(crop, size)
+    tissue = _resized(mask.astype(np.float32), size) > 0.5
+    if _chest_wall_right(mask):
+        picture, tissue = picture[:, ::-1], tissue[:, ::-1]
+    return Breast(_to_bytes(picture, tissue), found)
+
+
+def breast_mask(pixels: np.ndarray) -> np.ndarray:
+    """The largest bright region without what is narrowly attached to it.
+
+    Args:
+        pixels: float32 (height, width) in [0, 1], about `SEARCH_SIDE` pixels long.
+
+    Returns:
+        bool (height, width), all false where nothing stands out.
+    """
+    smooth = ndimage.gaussian_filter(pixels, 1)
+    nothing = np.zeros(pixels.shape, bool)
+    if smooth.max() - smooth.min() <= BLACK:
+        return nothing
+    bright = smooth > _skin_level(smooth)
+    regions, count = ndimage.label(ndimage.minimum_filter(bright, 2 * NECK + 1, mode="constant"))
+    if not count:
+        return nothing
+    largest = np.bincount(regions.ravel())[1:].argmax() + 1
+    # Growing by more than was eroded, within what is bright, gives corners and the nipple back.
+    grown = ndimage.maximum_filter(regions == largest, 2 * (NECK + TIP) + 1)
+    breast = _without_lines(ndimage.binary_fill_holes(grown & bright))
+    return breast if breast.mean() >= SMALLEST else nothing
+
+
+def _without_lines(mask: np.ndarray) -> np.ndarray:
+    """Drop rows and columns that hold only a few pixels: scratches along the edges of a film."""
+    mask = mask & (mask.sum(0, keepdims=True) > TIP)
+    return mask & (mask.sum(1, keepdims=True) > TIP)
+
+
+def _skin_level(smooth: np.ndarray) -> float:
+    """The value between background and skin.
+
+    Otsu's threshold splits bright tissue from what is dark, a second one what is dark into film
+    base and faint tissue. Digital mammograms have no film: there the background is the padding.
+    """
+    darkest, bright = smooth.min(), otsu(smooth.ravel())
+    dark = (smooth > darkest + BLACK) & (smooth < bright)
+    faint = otsu(smooth[dark]) if dark.mean() > SMALLEST else bright
+    film = smooth[dark & (smooth < faint) & (np.hypot(*np.gradient(smooth)) < FLAT)]
+    base = np.median(film) if film.size > SMALLEST * smooth.size else darkest
+    return float(base + SKIN * (faint - base))
+
+
+def otsu(values: np.ndarray) -> float:
+    """The threshold that separates two classes best (Otsu, IEEE Trans. SMC 9, 1979).
+
+    Args:
+        values: float (n,) in [0, 1].
+    """
+    counts = np.bincount((values * LEVELS).astype(np.int32), minlength=2)
+    levels = np.arange(len(counts))
+    below = np.cumsum(counts)[:-1]
+    sums = np.cumsum(counts * levels)
+    above = below[-1] + counts[-1] - below
+    with np.errstate(invalid="ignore"):
+        between = (sums[-1] * below / (below + above) - sums[:-1]) ** 2 / (below * above)
+    return float(levels[np.nan_to_num(between).argmax()] + 1) / LEVELS
+
+
+def _chest_wall_right(mask: np.ndarray) -> bool:
+    """Whether more of the right edge than of the left is tissue."""
+    edge = max(1, mask.shape[1] // 20)
+    return bool(mask[:, -edge:].sum() > mask[:, :edge].sum())
+
+
+def _to_bytes(pixels: np.ndarray, tissue: np.ndarray) -> np.ndarray:
+    low, high = np.percentile(pixels[tissue], SCALED)
+    scaled = np.clip((pixels - low) / max(high - low, np.finfo(np.float32).tiny), 0, 1)
+    return np.where(tissue, np.round(1 + 254 * scaled), 0).astype(np.uint8)
+
+
+def _fit(shape: tuple[int, ...], long_side: int) -> tuple[int, int]:
+    scale = long_side / max(shape)
+    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
+
+
+def _extent(mask: np.ndarray, axis: int) -> slice:
+    places = np.flatnonzero(mask.any(axis=1 - axis))
+    return slice(int(places[0]), int(places[-1]) + 1)
+
+
+def _enlarged(part: slice, mask: np.ndarray, pixels: np.ndarray, axis: int) -> slice:
+    """A slice of the mask as the slice of the full picture that covers it."""
+    scale = pixels.shape[axis] / mask.shape[axis]
+    return slice(int(part.start * scale), int(np.ceil(part.stop * scale)))
+
+
+def _resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """float32 of `size`; area means when shrinking, so that small specks survive."""
+    shrinks = size[0] < pixels.shape[0]
+    resample = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(pixels).resize(size[::-1], resample))

@@ -1,0 +1,77 @@
+"""What a site says of its predictions: score counts in cells that are empty or hold enough people.
+
+Scores are the logit of a class's probability, cut into BINS equal bins over [-8, 8]. Neighbouring bins are
+merged until each cell holds, of positives and of negatives, none or at least `minimum`: totals stay
+exact and only resolution is lost. Right and wrong answers of a class are single cells that cannot be merged;
+one under the minimum is rounded to 0 or the minimum at random without bias (random rounding as
+statistics offices use it), keyed by the site's secret so that asking again tells nothing new.
+"""
+
+import hashlib
+import hmac
+
+import numpy as np
+
+from mama.evaluation.predictions import Predictions
+from mama.exchange.metrics import BINS, Cell, LabelCounts, Recall
+
+EDGE = 8.0
+
+
+def label_counts(predictions: Predictions, minimum: int, secret: bytes) -> LabelCounts | None:
+    """Counts of one label, or None when no unit has a known truth."""
+    known = predictions.known()
+    if not known.units:
+        return None
+    truth, classes = known.truths(), known.classes
+    answers = known.probabilities.argmax(1)
+    histograms, recalls = {}, {}
+    for k, name in enumerate(classes):
+        if len(classes) > 2 or k == 1:
+            histograms[name] = histogram(known.probabilities[:, k], truth == k, minimum)
+        of_class = truth == k
+        correct = int((answers[of_class] == k).sum())
+        seen = f"{name}:{','.join(sorted(u.study for u in known.units))}:{correct}".encode()
+        recalls[name] = (
+            Recall(
+                correct=_round(correct, minimum, secret, b"correct" + seen),
+                wrong=_round(int(of_class.sum()) - correct, minimum, secret, b"wrong" + seen),
+            )
+            if of_class.sum() >= minimum
+            else None
+        )
+    return LabelCounts(histograms=histograms, recalls=recalls)
+
+
+def histogram(probabilities: np.ndarray, positive: np.ndarray, minimum: int) -> list[Cell] | None:
+    """Merged cells of one class's scores; None when either side has fewer than `minimum` units."""
+    if positive.sum() < minimum or (~positive).sum() < minimum:
+        return None
+    clipped = np.clip(probabilities, 1e-9, 1 - 1e-9)
+    scores = np.log(clipped) - np.log1p(-clipped)
+    bins = np.clip(((scores + EDGE) / (2 * EDGE) * BINS).astype(int), 0, BINS - 1)
+    negatives = np.bincount(bins[~positive], minlength=BINS)
+    positives = np.bincount(bins[positive], minlength=BINS)
+    cells: list[tuple[int, int, int, int]] = []
+    start = 0
+    for stop in range(1, BINS + 1):
+        inside = int(negatives[start:stop].sum()), int(positives[start:stop].sum())
+        if any(inside) and all(count == 0 or count >= minimum for count in inside):
+            cells.append((start, stop, *inside))
+            start = stop
+    rest = int(negatives[start:].sum()), int(positives[start:].sum())
+    # What is left at the end joins its neighbours until it is large enough.
+    while any(0 < count < minimum for count in rest):
+        start, _, negative, positive_count = cells.pop()
+        rest = rest[0] + negative, rest[1] + positive_count
+    if any(rest):
+        cells.append((start, BINS, *rest))
+    return [Cell(start=a, stop=b, negatives=n, positives=p) for a, b, n, p in cells]
+
+
+def _round(count: int, minimum: int, secret: bytes, seen: bytes) -> int:
+    if count == 0 or count >= minimum:
+        return count
+    digest = hmac.new(secret, seen, hashlib.sha256).digest()
+    draw = int.from_bytes(digest[:8], "big") / 2**64
+    return minimum if draw < count / minimum else 0

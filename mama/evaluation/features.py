@@ -1,0 +1,40 @@
+"""Image features of a dataset, computed once for zero-shot answers and probes."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from mama.data.manifest import Dataset, Study
+from mama.data.pairs import normalise, on_canvas
+from mama.model import MaMA
+
+CHUNK = 64
+
+
+@dataclass(frozen=True)
+class Features:
+    """`embeddings` (images, E) of length 1 and `pooled` (images, D), both float32, in study order."""
+
+    embeddings: torch.Tensor
+    pooled: np.ndarray
+
+
+@torch.no_grad()
+def image_features(
+    model: MaMA, dataset: Dataset, studies: list[Study], device: torch.device
+) -> Features:
+    """Encode every image of `studies`, without augmentation."""
+    model.eval()
+    images = [image for study in studies for image in study.images]
+    embeddings, pooled = [], []
+    for first in range(0, len(images), CHUNK):
+        canvases = [
+            on_canvas(dataset.pixels(image), model.image.size)
+            for image in images[first : first + CHUNK]
+        ]
+        features = model.image(normalise(torch.stack(canvases)).to(device)).pooled
+        pooled.append(features.float().cpu())
+        embeddings.append(F.normalize(model.image_projection(features), dim=-1).float().cpu())
+    return Features(torch.cat(embeddings), torch.cat(pooled).numpy())

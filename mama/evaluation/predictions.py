@@ -1,0 +1,120 @@
+"""Class probabilities of units (studies or breasts) beside their ground truth, and exact metrics of them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.metrics import balanced_accuracy_score, roc_auc_score
+
+from mama.data.manifest import Study
+from mama.exchange.metrics import Label
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What one prediction is about: a study for density, a breast for suspicious."""
+
+    images: tuple[int, ...]
+    truth: str | None
+    vendor: str | None
+    study: str
+    patient: str
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """`probabilities` (N, K) float64 of N units over K `classes`."""
+
+    classes: tuple[str, ...]
+    probabilities: np.ndarray
+    units: list[Unit]
+
+    def known(self) -> "Predictions":
+        """Only the units whose truth is one of the classes."""
+        rows = [i for i, unit in enumerate(self.units) if unit.truth in self.classes]
+        return Predictions(self.classes, self.probabilities[rows], [self.units[i] for i in rows])
+
+    def truths(self) -> np.ndarray:
+        """(N,) int64 class numbers; only for known units."""
+        return np.array(
+            [self.classes.index(str(unit.truth)) for unit in self.units], dtype=np.int64
+        )
+
+
+def units_of(studies: list[Study], label: Label) -> list[Unit]:
+    """The units of a label. Image numbers count through all images of `studies` in order."""
+    units, first = [], 0
+    for study in studies:
+        numbers = range(first, first + len(study.images))
+        first += len(study.images)
+        vendor = study.images[0].vendor if study.images else None
+        if label == "density":
+            groups = [(tuple(numbers), study.labels.density)]
+        else:
+            sides = sorted({image.laterality for image in study.images if image.laterality})
+            suspicious = study.labels.suspicious or {}
+            groups = [
+                (
+                    tuple(
+                        n
+                        for n, i in zip(numbers, study.images, strict=True)
+                        if i.laterality == side
+                    ),
+                    {True: "yes", False: "no", None: None}[suspicious.get(side)],
+                )
+                for side in sides
+            ]
+        units += [
+            Unit(images, truth, vendor, study.id, study.patient)
+            for images, truth in groups
+            if images
+        ]
+    return units
+
+
+def mean_over(values: np.ndarray, units: list[Unit]) -> np.ndarray:
+    """(units, K) means of per-image (images, K) values."""
+    return np.stack([values[list(unit.images)].mean(0) for unit in units])
+
+
+def auc(classes: tuple[str, ...], probabilities: np.ndarray, truth: np.ndarray) -> float | None:
+    """Area under the ROC curve: of the second of two classes, else the macro mean of one class against the rest.
+
+    Classes without a positive or without a negative are left out; None when none remains.
+    """
+    columns = [1] if len(classes) == 2 else range(len(classes))
+    areas = [
+        roc_auc_score(truth == k, probabilities[:, k])
+        for k in columns
+        if 0 < (truth == k).sum() < len(truth)
+    ]
+    return float(np.mean(areas)) if areas else None
+
+
+def metrics(predictions: Predictions) -> dict[str, object]:
+    """`auc`, `balanced_accuracy`, `n`, and `auc_within_vendor` where several vendors are known.
+
+    Where the labels allow no figure it is None and `reason` says why.
+    """
+    known = predictions.known()
+    if not known.units:
+        return {"auc": None, "balanced_accuracy": None, "n": 0, "reason": "no labels"}
+    truth = known.truths()
+    whole = auc(known.classes, known.probabilities, truth)
+    result: dict[str, object] = {
+        "auc": whole,
+        "balanced_accuracy": float(balanced_accuracy_score(truth, known.probabilities.argmax(1)))
+        if whole is not None
+        else None,
+        "n": len(known.units),
+    }
+    if whole is None:
+        result["reason"] = "all labels are of one class"
+    vendors = np.array([unit.vendor or "" for unit in known.units])
+    if len(set(vendors)) > 1:
+        areas = [
+            auc(known.classes, known.probabilities[vendors == v], truth[vendors == v])
+            for v in sorted(set(vendors))
+        ]
+        present = [area for area in areas if area is not None]
+        result["auc_within_vendor"] = float(np.mean(present)) if present else None
+    return result

@@ -1,0 +1,1 @@
+"""What leaves a hospital, and nothing else does: schemas, tensors, metrics, error codes."""

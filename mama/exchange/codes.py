@@ -1,0 +1,37 @@
+"""What a site may say of an error: a code and a fixed sentence, never data, paths or exception text."""
+
+from enum import StrEnum
+
+
+class ErrorCode(StrEnum):
+    """Codes a site answers with; docs/errors.md has a cause and a fix for each."""
+
+    BAD_REQUEST = "bad_request"
+    PROTOCOL = "protocol_version"
+    SITE_FILE = "site_file"
+    NO_DATA = "no_data"
+    NO_STUDIES = "no_studies"
+    EMPTY_REPORTS = "empty_reports"
+    BASE_MODEL = "base_model"
+    POLICY = "policy"
+    TRAINING = "training"
+    INTERNAL = "internal"
+
+    @property
+    def sentence(self) -> str:
+        """The fixed sentence for people."""
+        return SENTENCES[self]
+
+
+SENTENCES = {
+    ErrorCode.BAD_REQUEST: "The task is not one that this site understands.",
+    ErrorCode.PROTOCOL: "The task is of a protocol version that this site does not speak.",
+    ErrorCode.SITE_FILE: "The site's configuration file is missing or invalid.",
+    ErrorCode.NO_DATA: "The site's dataset is missing or damaged.",
+    ErrorCode.NO_STUDIES: "The site has no study to train on.",
+    ErrorCode.EMPTY_REPORTS: "All reports of the site are empty.",
+    ErrorCode.BASE_MODEL: "A base model is missing at the site or cannot be built.",
+    ErrorCode.POLICY: "The experiment asks for more than the site's policy allows.",
+    ErrorCode.TRAINING: "Training failed: the loss was not finite.",
+    ErrorCode.INTERNAL: "An unexpected error happened at the site; its own log has the details.",
+}

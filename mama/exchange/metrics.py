@@ -1,0 +1,66 @@
+"""The allow-list of figures that leave a site: these fields and no others."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from mama.config import Section
+
+BINS = 256
+
+Count = Annotated[int, Field(ge=0, le=10**9)]
+ClassName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
+TermName = Annotated[str, Field(pattern=r"^(loss|image_text|second_text|image_image|local)$")]
+
+
+class TrainingMetrics(Section):
+    """One round of local training: `studies` is the update's weight, `terms` the mean of each loss."""
+
+    studies: int = Field(ge=1, le=10**9)
+    steps: Count
+    skipped: Count
+    seconds: float = Field(ge=0)
+    terms: dict[TermName, float]
+
+
+class Cell(Section):
+    """Counts of one score interval: fine bins `start` to `stop` (exclusive) of BINS."""
+
+    start: int = Field(ge=0, lt=BINS)
+    stop: int = Field(gt=0, le=BINS)
+    negatives: Count
+    positives: Count
+
+    @model_validator(mode="after")
+    def _ordered(self) -> "Cell":
+        if self.start >= self.stop:
+            raise ValueError("a cell's start must be below its stop")
+        return self
+
+
+class Recall(Section):
+    """Counts of right and wrong answers on one class."""
+
+    correct: Count
+    wrong: Count
+
+
+class LabelCounts(Section):
+    """One label's evaluation: score histograms and recalls by class; None where a class is too small."""
+
+    histograms: Annotated[
+        dict[ClassName, Annotated[list[Cell], Field(max_length=BINS)] | None], Field(max_length=16)
+    ]
+    recalls: Annotated[dict[ClassName, Recall | None], Field(max_length=16)]
+
+
+Label = Literal["density", "suspicious"]
+Method = Literal["zero_shot", "linear_probe"]
+LABELS: tuple[Label, ...] = ("density", "suspicious")
+METHODS: tuple[Method, ...] = ("zero_shot", "linear_probe")
+
+
+class EvaluationCounts(Section):
+    """All that a site says of an evaluation. A label or method without ground truth is absent."""
+
+    counts: dict[Method, dict[Label, LabelCounts]]

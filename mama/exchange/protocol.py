@@ -1,0 +1,92 @@
+"""The messages: what a server asks and a site answers, as JSON headers beside named tensors.
+
+Both sides validate what they read as hostile: sizes are bounded, unknown keys refused, the experiment's hash
+recomputed. Every header names protocol, run, round and task, so that a task delivered twice is counted once.
+"""
+
+import hashlib
+import json
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError
+
+from mama.config import Experiment, Section
+from mama.errors import ProtocolError
+from mama.exchange.codes import ErrorCode
+from mama.exchange.metrics import EvaluationCounts, TrainingMetrics
+
+PROTOCOL = 1
+MAX_HEADER = 4 * 2**20
+
+Kind = Literal["describe", "train", "evaluate"]
+Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+SiteName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+
+
+class Header(Section):
+    """What every message carries."""
+
+    protocol: int = PROTOCOL
+    run: Identifier
+    round: int = Field(ge=0, le=10**6)
+    task: Identifier
+
+    def encode(self) -> str:
+        """As JSON."""
+        return self.model_dump_json()
+
+    @classmethod
+    def decode(cls, text: object) -> Self:
+        """Check a header from the other side.
+
+        Raises:
+            ProtocolError: too large, not JSON, or not of this schema. The text itself is not repeated.
+        """
+        if not isinstance(text, str) or len(text) > MAX_HEADER:
+            raise ProtocolError("header is missing or too large")
+        try:
+            return cls.model_validate_json(text)
+        except ValidationError as error:
+            place = ".".join(str(part) for part in error.errors()[0]["loc"])[:100]
+            raise ProtocolError("header does not follow the protocol", where=place) from None
+
+
+class Task(Header):
+    """What the server asks: `describe` yourself, `train` one round, or `evaluate` the model sent along."""
+
+    kind: Kind
+    experiment: Annotated[str, Field(max_length=2**20)]
+    experiment_hash: Sha256
+    probes: bool = False
+
+    def read_experiment(self) -> Experiment:
+        """The experiment, after checking its hash and every value.
+
+        Raises:
+            ProtocolError: the hash differs, or a value is impossible.
+        """
+        if hashlib.sha256(self.experiment.encode()).hexdigest() != self.experiment_hash:
+            raise ProtocolError("the experiment does not have the hash it claims")
+        try:
+            return Experiment.model_validate(json.loads(self.experiment))
+        except (ValidationError, json.JSONDecodeError):
+            raise ProtocolError("the experiment is not valid") from None
+
+
+class Description(Section):
+    """What a site says of itself before a run. Fingerprints are of the frozen base weights."""
+
+    fingerprint: Sha256
+    trained_parameters: int = Field(ge=0)
+    frozen_parameters: int = Field(ge=0)
+
+
+class Answer(Header):
+    """What a site answers. `status` is ok or an error code; at most one payload is set."""
+
+    site: SiteName
+    status: Literal["ok"] | ErrorCode
+    description: Description | None = None
+    training: TrainingMetrics | None = None
+    evaluation: EvaluationCounts | None = None

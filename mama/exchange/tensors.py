@@ -1,0 +1,78 @@
+"""The tensors that travel: the trained ones, as float32 arrays by name, and the difference a site made."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+from torch import nn
+
+from mama.errors import ProtocolError
+
+Arrays = dict[str, np.ndarray]
+
+
+def encode(arrays: Mapping[str, np.ndarray]) -> bytes:
+    """One self-describing block of bytes (safetensors)."""
+    return save({name: np.asarray(array, order="C") for name, array in arrays.items()})
+
+
+def decode(data: bytes) -> Arrays:
+    """The arrays of a block from the other side; names, shapes and values are still unchecked.
+
+    Raises:
+        ProtocolError: not a whole safetensors block.
+    """
+    try:
+        return load(data)
+    except (SafetensorError, ValueError, KeyError, TypeError):
+        raise ProtocolError("tensors are damaged or of another format") from None
+
+
+def trained_arrays(model: nn.Module) -> Arrays:
+    """Copies of the trained parameters, float32, by name; frozen weights never travel."""
+    return {
+        name: parameter.detach().to("cpu", torch.float32, copy=True).numpy()
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad
+    }
+
+
+def put_trained(model: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
+    """Set the trained parameters.
+
+    Raises:
+        ProtocolError: the arrays are not exactly the trained parameters, or not finite.
+    """
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    check_arrays(arrays, {name: tuple(p.shape) for name, p in trained.items()})
+    with torch.no_grad():
+        for name, parameter in trained.items():
+            parameter.copy_(torch.from_numpy(np.array(arrays[name])))
+
+
+def difference(after: Mapping[str, np.ndarray], before: Mapping[str, np.ndarray]) -> Arrays:
+    """The update: after minus before."""
+    return {name: after[name] - before[name] for name in after}
+
+
+def check_arrays(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Refuse anything but finite float32 arrays of exactly these names and shapes.
+
+    Raises:
+        ProtocolError: names the first tensor that differs.
+    """
+    missing, extra = sorted(set(shapes) - set(arrays)), sorted(set(arrays) - set(shapes))
+    if missing:
+        raise ProtocolError("tensor is missing", where=missing[0])
+    if extra:
+        raise ProtocolError("unexpected tensor", where=extra[0][:100])
+    for name, shape in shapes.items():
+        array = arrays[name]
+        if array.dtype != np.float32:
+            raise ProtocolError("tensor is not float32", where=name)
+        if array.shape != shape:
+            raise ProtocolError("tensor has another shape", where=name)
+        if not np.isfinite(array).all():
+            raise ProtocolError("tensor is not finite", where=name)

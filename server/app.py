@@ -1,0 +1,38 @@
+"""The Flower ServerApp: continues the run whose folder its configuration names."""
+
+from pathlib import Path
+
+from flwr.app import Context
+from flwr.serverapp import Grid, ServerApp
+
+from server.folder import Event, RunFolder
+from server.rounds import Federation, Listener
+
+
+def _ignore(event: Event) -> None:
+    pass
+
+
+def make_app(listener: Listener = _ignore) -> ServerApp:
+    """A ServerApp that tells `listener` of every event.
+
+    Its run configuration has `out` (the run's folder), `expected-sites` and `sites-at-once`.
+    """
+    app = ServerApp()
+
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:
+        settings = context.run_config
+        federation = Federation(
+            grid,
+            RunFolder(Path(str(settings["out"]))),
+            listener,
+            expected=int(settings["expected-sites"]),
+            at_once=int(settings["sites-at-once"]),
+        )
+        federation.run()
+
+    return app
+
+
+app = make_app()

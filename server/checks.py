@@ -1,0 +1,35 @@
+"""What an answer must be before it counts. It comes from outside, so nothing about it is taken on trust."""
+
+from mama.errors import ProtocolError
+from mama.exchange.protocol import PROTOCOL, Answer, Task
+from mama.exchange.tensors import Arrays, check_arrays, decode
+
+
+def check_answer(answer: Answer, task: Task, site: str | None = None) -> None:
+    """Refuse an answer to another task, or from another site than the one asked.
+
+    Raises:
+        ProtocolError: names what differs.
+    """
+    if answer.protocol != PROTOCOL:
+        raise ProtocolError("answer is of another protocol version", where=answer.site)
+    if answer.status != "ok":
+        return
+    if (answer.run, answer.round, answer.task) != (task.run, task.round, task.task):
+        raise ProtocolError("answer belongs to another task", where=answer.site)
+    if site is not None and answer.site != site:
+        raise ProtocolError("answer is signed by another site", where=site)
+    payload = {"describe": answer.description, "train": answer.training}
+    if payload.get(task.kind, answer.evaluation) is None:
+        raise ProtocolError("answer holds nothing", where=answer.site)
+
+
+def check_update(payload: bytes, arrays: Arrays) -> Arrays:
+    """Decode an update and check names, shapes, type and finiteness against the global model.
+
+    Raises:
+        ProtocolError: names the first tensor that differs.
+    """
+    update = decode(payload)
+    check_arrays(update, {name: array.shape for name, array in arrays.items()})
+    return update

@@ -1,0 +1,214 @@
+"""Synthetic hospitals on disk: what a site's engineer would find before ingest.
+
+    <site>/dicom/<patient>/<n>.dcm   four mammograms a study, in the vendor's manner
+    <site>/reports.csv               study, report, density, suspicious_left, suspicious_right, split
+    <site>/truth.json                density and lesion boxes by image, for evaluation only
+    complete.json                    written last: what the hospitals were made from
+
+Every study is a function of the seed, its site and its number, whatever the number of processes. Training
+studies are skewed by site in density and cancer prevalence; test studies are not, so that a model gains
+nothing there by recognising the vendor.
+"""
+
+import csv
+import io
+import json
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from mama.files import write_json, write_text
+from sim.phantom import SIDES, Density, Phantom, Side, make_phantom
+from sim.vendors import VENDORS, Vendor, uid, write_mammogram
+from sim.wording import Style, write_report
+
+# A study's row of reports.csv and its truth.
+Made = tuple[dict[str, Any], dict[str, Any]]
+Split = Literal["train", "test"]
+DENSITIES: tuple[Density, ...] = ("A", "B", "C", "D")
+TEST_DENSITY = (0.25, 0.25, 0.25, 0.25)
+TEST_SUSPICIOUS = 0.28
+COMPLETE = "complete.json"
+COLUMNS = ("study", "report", "density", "suspicious_left", "suspicious_right", "split")
+
+
+@dataclass(frozen=True)
+class SiteSpec:
+    """One hospital: its equipment, its reporting style and who comes to be examined.
+
+    `density` are the shares of A to D among training studies, `suspicious` the share of training breasts
+    with a suspicious finding.
+    """
+
+    name: str
+    vendor: Vendor
+    style: Style
+    density: tuple[float, float, float, float]
+    suspicious: float
+
+
+SITES: tuple[SiteSpec, ...] = (
+    SiteSpec("alder", VENDORS["lumen"], "telegraphic", (0.35, 0.30, 0.20, 0.15), 0.28),
+    SiteSpec("birch", VENDORS["orbis"], "prose", (0.20, 0.25, 0.25, 0.30), 0.36),
+    SiteSpec("cedar", VENDORS["vanta"], "structured", (0.15, 0.20, 0.30, 0.35), 0.44),
+)
+
+
+@dataclass(frozen=True)
+class Order:
+    """One study to be made."""
+
+    seed: int
+    site: SiteSpec
+    number: int
+    split: Split
+    density: Density
+    suspicious: dict[Side, bool]
+
+
+def make_hospitals(
+    folder: Path,
+    *,
+    seed: int,
+    train_studies: int = 100,
+    test_studies: int = 70,
+    sites: Sequence[SiteSpec] = SITES,
+    processes: int = 1,
+    progress: Callable[[int, int], None] | None = None,
+) -> None:
+    """Write the hospitals under `folder`, one folder a site; do nothing if these very ones are there.
+
+    An interrupted or different earlier generation in `folder` is removed and made anew.
+
+    Args:
+        train_studies, test_studies: number of studies a site.
+        processes: worker processes; the files do not depend on it.
+        progress: called with (studies done, studies in all).
+    """
+    recipe = json.loads(
+        json.dumps(
+            {
+                "seed": seed,
+                "train_studies": train_studies,
+                "test_studies": test_studies,
+                "sites": [asdict(site) for site in sites],
+            }
+        )
+    )
+    marker = folder / COMPLETE
+    if marker.is_file() and json.loads(marker.read_text()) == recipe:
+        return
+    marker.unlink(missing_ok=True)
+    for site in sites:
+        shutil.rmtree(folder / site.name, ignore_errors=True)
+
+    orders = [
+        order
+        for index, site in enumerate(sites)
+        for order in _orders(seed, index, site, train_studies, test_studies)
+    ]
+    made: dict[str, list[Made]] = {site.name: [] for site in sites}
+    for done, (order, result) in enumerate(
+        zip(orders, _run(partial(_make_study, folder), orders, processes), strict=True), start=1
+    ):
+        made[order.site.name].append(result)
+        if progress:
+            progress(done, len(orders))
+    for name, studies in made.items():
+        write_text(folder / name / "reports.csv", _table([row for row, _ in studies]))
+        truth = {row["study"]: study for row, study in studies}
+        write_json(folder / name / "truth.json", {"studies": truth})
+    write_json(marker, recipe)
+
+
+def _orders(
+    seed: int, index: int, site: SiteSpec, train_studies: int, test_studies: int
+) -> Iterator[Order]:
+    """The site's studies with labels in exact shares: chance decides who, not how many."""
+    rng = np.random.default_rng((seed, index))
+    number = 0
+    plans: tuple[tuple[Split, int, Sequence[float], float], ...] = (
+        ("train", train_studies, site.density, site.suspicious),
+        ("test", test_studies, TEST_DENSITY, TEST_SUSPICIOUS),
+    )
+    for split, studies, density, suspicious in plans:
+        densities = shares(rng, density, studies)
+        breasts = shares(rng, (1 - suspicious, suspicious), 2 * studies).reshape(studies, 2)
+        for category, flags in zip(densities, breasts, strict=True):
+            number += 1
+            sides = {side: bool(flag) for side, flag in zip(SIDES, flags, strict=True)}
+            yield Order(seed, site, number, split, DENSITIES[category], sides)
+
+
+def shares(rng: np.random.Generator, parts: Sequence[float], count: int) -> np.ndarray:
+    """`count` class numbers in random order, each class as often as its share says (largest remainder)."""
+    exact = np.asarray(parts) * count
+    whole = np.floor(exact).astype(int)
+    for part in np.argsort(whole - exact, kind="stable")[: count - whole.sum()]:
+        whole[part] += 1
+    return rng.permutation(np.repeat(np.arange(len(parts)), whole))
+
+
+def _run(make: Callable[[Order], Made], orders: Sequence[Order], processes: int) -> Iterator[Made]:
+    if processes <= 1:
+        yield from map(make, orders)
+        return
+    # Forking a process whose torch threads hold locks can hang, so workers start afresh.
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(make, orders, chunksize=8)
+
+
+def _make_study(folder: Path, order: Order) -> Made:
+    """Write one study's images; return its row of reports.csv and its truth."""
+    name = f"{order.site.name.upper()}-{order.number:04d}"
+    rng = np.random.default_rng((order.seed, *name.encode()))
+    phantom = make_phantom(rng, order.density, order.suspicious)
+    study = uid(order.seed, name)
+    images = {}
+    for number, image in enumerate(phantom.images, start=1):
+        path = folder / order.site.name / "dicom" / name / f"{number}.dcm"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        instance = uid(order.seed, name, str(number))
+        write_mammogram(
+            path,
+            image,
+            order.site.vendor,
+            rng,
+            patient=name,
+            study=study,
+            series=uid(order.seed, name, "series"),
+            instance=instance,
+        )
+        images[instance] = {
+            "laterality": image.laterality,
+            "view": image.view,
+            "lesions": [{"kind": lesion.kind, "box": lesion.box} for lesion in image.lesions],
+        }
+    row = {
+        "study": study,
+        "report": write_report(rng, phantom, order.site.style),
+        "density": phantom.density,
+        "suspicious_left": int(_suspicious(phantom, "L")),
+        "suspicious_right": int(_suspicious(phantom, "R")),
+        "split": order.split,
+    }
+    return row, {"density": phantom.density, "images": images}
+
+
+def _suspicious(phantom: Phantom, side: Side) -> bool:
+    return any(finding.suspicious for finding in phantom.findings[side])
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,104 @@
+"""What a newcomer sees while a simulation runs, and what it prints at the end."""
+
+from pathlib import Path
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+
+from server.folder import Event
+from sim.run import Listeners
+
+EVERY = 0.1
+
+
+class Display:
+    """Progress bars on a terminal, a line a stage and a round elsewhere, nothing when quiet."""
+
+    def __init__(self, *, quiet: bool):
+        self.console = Console(quiet=quiet, stderr=True, highlight=False)
+        self.bars = self.console.is_terminal and not quiet
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=self.console,
+            disable=not self.bars,
+        )
+        self._tasks: dict[str, TaskID] = {}
+        self._steps: dict[str, int] = {}
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def listeners(self) -> Listeners:
+        """What a simulation tells its news to."""
+        return Listeners(stage=self._stage, event=self._event, step=self._step)
+
+    def outcome(self, metrics: dict[str, Any], folder: Path) -> None:
+        """Print the figures and where the report is; this is the command's result, also when quiet."""
+        console = Console(highlight=False)
+        table = Table(
+            title=f"{metrics['name']}: {metrics['status']} after {metrics['rounds']} rounds"
+        )
+        for column in ("", "AUC", "balanced accuracy"):
+            table.add_column(column, justify="left" if not column else "right")
+        for method, labels in metrics["evaluation"]["federated"].items():
+            for label, figures in labels.items():
+                table.add_row(
+                    f"{method.replace('_', ' ')}, {label}",
+                    _figure(figures["auc"]),
+                    _figure(figures["balanced_accuracy"]),
+                )
+        console.print(table)
+        for problem in metrics["problems"]:
+            console.print(f"round {problem['round']}, {problem['site']}: {problem['problem']}")
+        console.print(f"report: {folder / 'report.html'}", soft_wrap=True)
+        console.print(f"model:  {folder / 'final'}", soft_wrap=True)
+
+    def _stage(self, name: str, done: int, total: int) -> None:
+        if not self.bars:
+            if done == total:
+                self.console.print(f"{name}: {done}/{total}")
+            return
+        if name not in self._tasks:
+            self._tasks[name] = self.progress.add_task(name, total=total)
+        self.progress.update(self._tasks[name], completed=done, total=total)
+
+    def _step(self, site: str, step: int) -> None:
+        if self.bars:
+            name = f"  {site}"
+            if name not in self._tasks:
+                self._tasks[name] = self.progress.add_task(name, total=None)
+            self.progress.update(self._tasks[name], completed=step + 1)
+
+    def _event(self, event: Event) -> None:
+        match event["event"]:
+            case "roster":
+                self.console.print(f"sites: {', '.join(event['sites'])}")
+            case "round":
+                terms = "  ".join(f"{name} {value:.3f}" for name, value in event["terms"].items())
+                self.console.print(f"round {event['round']:>3}  {event['seconds']:5.1f} s  {terms}")
+            case "problem":
+                self.console.print(f"round {event['round']}, {event['site']}: {event['problem']}")
+            case "evaluation":
+                figures = event["federated"]["zero_shot"]
+                shown = "  ".join(f"{n} AUC {_figure(f['auc'])}" for n, f in figures.items())
+                self.console.print(f"zero-shot after round {event['round']}: {shown}")
+
+
+def _figure(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

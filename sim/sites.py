@@ -1,0 +1,94 @@
+"""The simulated hospitals as sites: each has its data, site file, secret and ingested dataset."""
+
+import hashlib
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import yaml
+
+from client.prepare import prepare
+from client.sitefile import load_site
+from mama.data.ingest import IngestReport
+from mama.errors import ConfigError, DataError
+from mama.files import write_bytes, write_text
+from sim.config import SimulatedExperiment, SyntheticHospitals
+from sim.dealing import deal_mias
+from sim.hospitals import SITES, make_hospitals
+
+Progress = Callable[[str, int, int], None]
+
+
+def make_sites(
+    config: SimulatedExperiment, out: Path, data: Path | None, progress: Progress
+) -> dict[str, tuple[Path, IngestReport]]:
+    """Make or reuse all sites of a run below `out`; returns site files and what ingest found, by name.
+
+    Args:
+        data: the shared dataset, for simulations that deal one out.
+        progress: told of each stage: its name, done, total.
+
+    Raises:
+        DataError: the shared dataset is missing or damaged, or a site has no study.
+        ConfigError: `data` is missing or not wanted.
+    """
+    simulation = config.simulation
+    raw = out / "hospitals"
+    if isinstance(simulation, SyntheticHospitals):
+        if data is not None:
+            raise ConfigError(
+                "makes its own hospitals",
+                where="--data",
+                fix="Leave it out, or choose another config",
+            )
+        make_hospitals(
+            raw,
+            seed=config.seed,
+            train_studies=simulation.train_studies,
+            test_studies=simulation.test_studies,
+            processes=2,
+            progress=partial(progress, "making hospitals"),
+        )
+        names, adapter, fraction = [site.name for site in SITES], "dicom_folder", 0.2
+    else:
+        if data is None:
+            raise ConfigError(
+                "needs a dataset", where="--data", fix="Give the folder that holds png/ and labels"
+            )
+        names = deal_mias(data, raw, simulation.sites, config.seed)
+        adapter, fraction = simulation.source, simulation.test_fraction
+    sites = {}
+    for name in sorted(names):
+        path = out / "sites" / name / "site.yaml"
+        _write_site(path, name, raw / name, adapter, fraction, config.seed)
+        try:
+            report = prepare(
+                load_site(path),
+                long_side=max(config.image.size),
+                progress=partial(progress, f"ingest {name}"),
+            )
+        except DataError as error:
+            raise DataError(
+                error.what, where=f"site {name}, {error.where}", fix=error.fix
+            ) from None
+        sites[name] = path, report
+    return sites
+
+
+def _write_site(
+    path: Path, name: str, source: Path, adapter: str, fraction: float, seed: int
+) -> None:
+    """A site file as a hospital would have it; only here the secret follows from the seed."""
+    settings = {
+        "site": name,
+        "data": {
+            "source": str(source.resolve()),
+            "adapter": adapter,
+            "dataset": "dataset",
+            "test_fraction": fraction,
+        },
+        "state": "state",
+        "secret": "secret.key",
+    }
+    write_bytes(path.parent / "secret.key", hashlib.sha256(f"{seed}/{name}".encode()).digest())
+    write_text(path, yaml.safe_dump(settings, sort_keys=False))

@@ -1,0 +1,114 @@
+"""A hospital's folder: grouping by study, reports joined, and tables with mistakes."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from mama.data.adapters import find
+from mama.data.adapters.dicom_folder import read
+from mama.data.manifest import Labels
+from mama.errors import ConfigError, DataError
+
+Write = Callable[..., Path]
+
+
+def test_studies_with_reports_and_labels(hospital: Path):
+    dataset = read(hospital)
+    assert [study.study for study in dataset.studies] == ["1.2.1", "1.2.2", "1.2.3", "1.2.4"]
+    study = dataset.studies[0]
+    assert study.patient == "patient-0"
+    assert {(image.laterality, image.view, image.vendor) for image in study.images} == {
+        ("L", "CC", "Maker"),
+        ("R", "CC", "Maker"),
+    }
+    assert study.report == "Dense, both sides. No mass."
+    assert study.labels == Labels(density="C", suspicious={"L": False, "R": True})
+    assert study.split is None
+    assert "patient-0" not in repr(dataset)
+    assert "Dense" not in repr(dataset)
+
+
+def test_join_by_accession_number_and_without_a_row(hospital: Path):
+    _table(hospital, "study,report,split", "acc1,Normal.,test", "elsewhere,Lost.,")
+    dataset = read(hospital)
+    reports = [study.report for study in dataset.studies]
+    assert reports == [None, "Normal.", None, None]
+    assert [study.split for study in dataset.studies] == [None, "test", None, None]
+    assert dataset.studies[0].labels == Labels()
+    assert dataset.unmatched_reports == 1
+
+
+def test_byte_order_mark_line_breaks_and_lower_case(hospital: Path):
+    _table(hospital, "\ufeffStudy,Report,Density", '1.2.1,"Two\nlines.",b')
+    study = read(hospital).studies[0]
+    assert study.report == "Two\nlines."
+    assert study.labels.density == "B"
+
+
+def test_files_of_other_kinds(hospital: Path, write_dicom: Write):
+    folder = hospital / "dicom"
+    (folder / "broken.dcm").write_bytes(b"nothing")
+    (folder / "README").write_text("not looked at")
+    (folder / "DICOMDIR").write_bytes((folder / "0L.dcm").read_bytes())
+    (folder / "copy of 0L").write_bytes((folder / "0L.dcm").read_bytes())
+    write_dicom(folder / "sub" / "mri", Modality="MR")
+    dataset = read(hospital)
+    assert {(item.file, item.reason) for item in dataset.skipped} == {
+        ("broken.dcm", "unreadable"),
+        ("copy of 0L", "duplicate"),
+        ("mri", "not-a-mammogram"),
+    }
+    assert sum(len(study.images) for study in dataset.studies) == 8
+
+
+def test_without_a_dicom_subfolder(tmp_path: Path, write_dicom: Write):
+    write_dicom(tmp_path / "anywhere" / "a", StudyInstanceUID="1.2")
+    _table(tmp_path, "study,report", "1.2,Normal.")
+    assert [study.report for study in read(tmp_path).studies] == ["Normal."]
+
+
+@pytest.mark.parametrize(
+    ("lines", "says"),
+    [
+        (["study,density", "1.2.1,A"], "reports.csv, line 1: column 'report' is missing"),
+        (["report", "x"], "line 1: column 'study' is missing"),
+        (["study,report,suspicous_left", "1.2.1,x,1"], "line 1: column 3 is unknown"),
+        (["study,report,report", "1.2.1,x,y"], "line 1: column 3 is unknown or repeated"),
+        (
+            ["study,report,density", '1.2.1,"two\nlines",A', "1.2.2,Doe,Doe"],
+            "line 4, column 'density': unknown value. Use A, B, C, D",
+        ),
+        (["study,report,suspicious_left", "1.2.1,Doe,2"], "column 'suspicious_left'.*Use 0, 1"),
+        (["study,report,split", "1.2.1,Doe,valid"], "column 'split'.*Use train, test"),
+        (["study,report", "1.2.1,Doe", "1.2.1,Doe"], "line 3, column 'study': a second row"),
+        (["study,report", "1.2.1,Doe", "acc0,Doe"], "line 3, column 'study': a second row"),
+        (["study,report", "1.2.1,Doe, Jane"], "line 2: 3 cells under 2 columns"),
+        (["study,report", ",Doe"], "line 2, column 'study': empty cell"),
+        ([""], "column 'study' is missing"),
+    ],
+)
+def test_mistakes_in_the_table(hospital: Path, lines: list[str], says: str):
+    _table(hospital, *lines)
+    with pytest.raises(DataError, match=says) as caught:
+        read(hospital)
+    assert caught.value.fix
+    assert "Doe" not in str(caught.value)
+
+
+def test_no_table_and_no_text(hospital: Path):
+    (hospital / "reports.csv").write_bytes(b"study,report\n1.2.1,\xff\xfe\n")
+    with pytest.raises(DataError, match="UTF-8"):
+        read(hospital)
+    (hospital / "reports.csv").unlink()
+    with pytest.raises(DataError, match=r"no reports\.csv.*columns study, report"):
+        read(hospital)
+
+
+def test_unknown_adapter():
+    with pytest.raises(ConfigError, match="unknown adapter 'dicom'.*dicom_folder, mias"):
+        find("dicom")
+
+
+def _table(folder: Path, *lines: str) -> None:
+    (folder / "reports.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
