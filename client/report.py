@@ -17,6 +17,7 @@ from mama.data.sentences import for_side
 from mama.evaluation.features import image_features
 from mama.evaluation.predictions import Predictions, metrics
 from mama.evaluation.zero_shot import zero_shot
+from mama.exchange.metrics import Label
 from mama.export import load_final
 from mama.files import write_text
 

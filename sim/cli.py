@@ -8,7 +8,7 @@ import yaml
 
 from mama.cli_errors import run_cli
 from mama.configfile import load
-from sim.config import Engine, SimulatedExperiment
+from sim.config import DEFAULT_ENGINE, Engine, SimulatedExperiment
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
@@ -28,7 +28,7 @@ def run(
     seed: Annotated[int | None, typer.Option(help="Instead of the file's seed")] = None,
     engine: Annotated[
         Engine, typer.Option(help="Sites take turns, or work side by side")
-    ] = "inprocess",
+    ] = DEFAULT_ENGINE,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Override one key: a.b=value; repeatable")
     ] = None,

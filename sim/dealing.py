@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from mama.data.adapters.mias import patient_number
 from mama.errors import DataError
 from mama.files import write_text
 from mama.seeds import numpy_generator
@@ -53,4 +54,4 @@ def deal_mias(data: Path, folder: Path, sites: int, seed: int) -> list[str]:
 
 
 def _patient(stem: str) -> int:
-    return (int(stem.removeprefix("mdb")) + 1) // 2
+    return patient_number(int(stem.removeprefix("mdb")))

@@ -4,27 +4,26 @@ A breast is a small volume of tissue and a few findings in it; a view is a proje
 CC looks from above and sees depth and the outer-inner axis, MLO sees depth and the upper-lower axis,
 so that density, shape and findings agree between views by construction.
 
-Suspicious findings have benign look-alikes of the same brightness: a smooth mass for the spiculated
-one, scattered specks for the cluster. The first kind of each pair differs from the second in shape alone,
-and both sorts of breast hold masses and specks equally often (except the breasts that hold nothing).
+Breasts with and without a suspicious finding hold masses and specks equally often, apart from those that
+hold nothing: what is benign is no less bright, so a model has to look at shapes (see `sim.lesions`).
 """
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sim.lesions import Finding, Kind, Lesion, Pixels, add_finding
+
 Side = Literal["L", "R"]
 View = Literal["CC", "MLO"]
 Density = Literal["A", "B", "C", "D"]
-Kind = Literal["spiculated", "cluster", "smooth", "scattered"]
-Pixels = NDArray[np.float32]
 
 HEIGHT, WIDTH = 384, 256
 SIDES: tuple[Side, ...] = ("L", "R")
 VIEWS: tuple[View, ...] = ("CC", "MLO")
-SUSPICIOUS: frozenset[Kind] = frozenset({"spiculated", "cluster"})
 
 # Share of the breast that is fibroglandular; BI-RADS names four, without overlap here.
 GLAND = {"A": (0.04, 0.12), "B": (0.20, 0.32), "C": (0.44, 0.60), "D": (0.74, 0.92)}
@@ -32,31 +31,6 @@ GLAND = {"A": (0.04, 0.12), "B": (0.20, 0.32), "C": (0.44, 0.60), "D": (0.74, 0.
 CLEAR = 0.25
 # Share of breasts that hold a mass and specks at once.
 BOTH = 0.3
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A lesion or group of specks. Position in units of the breast: depth 0 (chest wall) to 1 (nipple),
-    `outer` and `upper` from -1 to 1. `shape` seeds its details, `contrast` scales its brightness."""
-
-    kind: Kind
-    depth: float
-    outer: float
-    upper: float
-    contrast: float
-    shape: int
-
-    @property
-    def suspicious(self) -> bool:
-        return self.kind in SUSPICIOUS
-
-
-@dataclass(frozen=True)
-class Lesion:
-    """Where a finding lies in one image: box (left, top, right, bottom) in pixels."""
-
-    kind: Kind
-    box: tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -87,7 +61,7 @@ def make_phantom(
     findings = {side: _draw_findings(rng, suspicious[side], outline) for side in SIDES}
     images: list[Mammogram] = []
     for side in SIDES:
-        tissue = rng.standard_normal((9, 9, 7), dtype=np.float32)
+        tissue = rng.standard_normal((9, 9, 7), dtype=np.float32)  # upper-lower, outer-inner, depth
         for view in VIEWS:
             images.append(_project(rng, side, view, outline, tone, tissue, findings[side]))
     return Phantom(density, findings, tuple(images))
@@ -105,6 +79,7 @@ class Outline:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "Outline":
+        """The outline of one patient."""
         half = rng.uniform(140, 175)
         return cls(
             reach=half * rng.uniform(1.0, 1.28),
@@ -137,6 +112,7 @@ class Tone:
 
     @classmethod
     def draw(cls, rng: np.random.Generator, density: Density) -> "Tone":
+        """The tissue of one patient of this density."""
         return cls(rng.uniform(*GLAND[density]), rng.uniform(0.15, 0.27), rng.uniform(0.2, 0.3))
 
 
@@ -197,7 +173,8 @@ def _project(
     interior = (radius < 0.8) & ~outline.in_muscle(columns, rows) if view == "MLO" else radius < 0.8
     lesions = []
     for finding in findings:
-        box = _add_finding(pixels, finding, outline.place(finding, view), interior, view)
+        place = outline.place(finding, view)
+        box = add_finding(pixels, finding, place, interior, VIEWS.index(view))
         if side == "R":
             left, top, right, bottom = box
             box = (WIDTH - right, top, WIDTH - left, bottom)
@@ -208,98 +185,21 @@ def _project(
     return Mammogram(side, view, pixels, tuple(lesions))
 
 
-def _add_finding(
-    pixels: Pixels, finding: Finding, place: tuple[float, float], interior: NDArray[np.bool_], view: View
-) -> tuple[int, int, int, int]:
-    """Add a finding's brightness to `pixels` in place; return its box."""
-    column, row = place
-    rng = np.random.default_rng((finding.shape, VIEWS.index(view)))
-    if finding.kind in ("smooth", "spiculated"):
-        half = 48
-        left, top = max(int(column) - half, 0), max(int(row) - half, 0)
-        window = pixels[top : top + 2 * half, left : left + 2 * half]
-        y, x = np.ogrid[: window.shape[0], : window.shape[1]]
-        y, x = y + top - row, x + left - column
-        window += 0.36 * finding.contrast * MASSES[finding.kind](rng, x, y)
-        reach = 42 if finding.kind == "spiculated" else 24
-        return (
-            max(int(column) - reach, 0),
-            max(int(row) - reach, 0),
-            min(int(column) + reach, WIDTH),
-            min(int(row) + reach, HEIGHT),
-        )
-    count = int(rng.integers(10, 15))
-    if finding.kind == "cluster":
-        angle, distance = rng.uniform(0, 2 * np.pi, count), 23 * np.sqrt(rng.uniform(0, 1, count))
-        xs, ys = column + distance * np.cos(angle), row + distance * np.sin(angle)
-    else:
-        inner = np.flatnonzero(interior)
-        ys, xs = np.divmod(rng.choice(inner, count), WIDTH)
-    return _add_specks(pixels, xs, ys, SPECK[finding.kind] * finding.contrast)
-
-
-def _smooth_mass(rng: np.random.Generator, x: Pixels, y: Pixels) -> Pixels:
-    """An oval with a crisp margin, (h, w) in 0..1."""
-    angle, stretch = rng.uniform(0, np.pi), rng.uniform(0.8, 1.0)
-    along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
-    distance = np.hypot(along * stretch, across / stretch)
-    return np.clip((rng.uniform(18, 23) - distance) / 3, 0, 1)
-
-
-def _spiculated_mass(rng: np.random.Generator, x: Pixels, y: Pixels) -> Pixels:
-    """A small ragged core with thin rays, (h, w) in 0..1; about as bright in sum as the smooth mass."""
-    distance, angle = np.hypot(x, y), np.arctan2(y, x)
-    count = int(rng.integers(9, 13))
-    rays = (np.arange(count) + rng.uniform(-0.3, 0.3, count)) * 2 * np.pi / count
-    lengths = rng.uniform(32, 44, count)
-    turn = angle[None] - rays[:, None, None]
-    offset = np.where(np.cos(turn) > 0, distance * np.abs(np.sin(turn)), np.inf)
-    taper = np.clip(1 - distance / lengths[:, None, None], 0, 1) ** 0.5
-    star = (np.exp(-((offset / 2.4) ** 2)) * taper).max(axis=0)
-    core = np.clip((rng.uniform(9, 13) + 2 * np.cos(3 * angle + rays[0]) - distance) / 3, 0, 1)
-    return np.maximum(core, star)
-
-
-# Clustered specks overlap; scattered ones are brighter, so that the brightest spot tells nothing.
-SPECK = {"cluster": 0.42, "scattered": 0.55}
-MASSES = {"smooth": _smooth_mass, "spiculated": _spiculated_mass}
-
-
-def _add_specks(
-    pixels: Pixels, xs: NDArray[np.floating], ys: NDArray[np.floating], brightness: float
-) -> tuple[int, int, int, int]:
-    reach = np.arange(-5, 6)
-    for x, y in zip(np.clip(xs, 6, WIDTH - 7), np.clip(ys, 6, HEIGHT - 7), strict=True):
-        left, top = int(x), int(y)
-        spot = np.exp(-((reach[:, None] + top - y) ** 2 + (reach + left - x) ** 2) / (2 * 2.0**2))
-        window = pixels[top - 5 : top + 6, left - 5 : left + 6]
-        np.maximum(window, window + brightness * spot, out=window)
-    return (
-        max(int(xs.min()) - 5, 0),
-        max(int(ys.min()) - 5, 0),
-        min(int(xs.max()) + 6, WIDTH),
-        min(int(ys.max()) + 6, HEIGHT),
-    )
-
-
 def _noise(rng: np.random.Generator, height: int, width: int) -> Pixels:
     return rng.standard_normal((height, width), dtype=np.float32)
 
 
 def _enlarge(grid: Pixels) -> Pixels:
     """Smooth interpolation of a small grid to the image size: two matrix products."""
-    return _weights(grid.shape[0], HEIGHT) @ grid @ _weights(grid.shape[1], WIDTH).T
+    tall: Pixels = _weights(grid.shape[0], HEIGHT) @ grid
+    return tall @ _weights(grid.shape[1], WIDTH).T
 
 
-_WEIGHTS: dict[tuple[int, int], Pixels] = {}
-
-
+@cache
 def _weights(few: int, many: int) -> Pixels:
     """Gaussian interpolation weights (many, few) of unit norm, so that noise keeps its variance."""
-    if (few, many) not in _WEIGHTS:
-        step = np.arange(many)[:, None] * (few - 1) / (many - 1) - np.arange(few)
-        weights = np.exp(-0.5 * (step / 0.6) ** 2)
-        _WEIGHTS[few, many] = (weights / np.linalg.norm(weights, axis=1, keepdims=True)).astype(
-            np.float32
-        )
-    return _WEIGHTS[few, many]
+    step = np.arange(many)[:, None] * (few - 1) / (many - 1) - np.arange(few)
+    weights = np.exp(-0.5 * (step / 0.6) ** 2)
+    norm = np.linalg.norm(weights, axis=1, keepdims=True)
+    unit: Pixels = (weights / norm).astype(np.float32)
+    return unit

@@ -18,7 +18,7 @@ from mama.model import MaMA, build_model
 from server.app import make_app as make_server_app
 from server.folder import Event, RunFolder
 from server.report import write_report
-from sim.config import Engine, SimulatedExperiment
+from sim.config import DEFAULT_ENGINE, Engine, SimulatedExperiment
 from sim.inprocess import run_inprocess
 from sim.sites import make_sites
 
@@ -32,30 +32,52 @@ class Listeners:
     step: Callable[[str, int], None] = lambda site, step: None
 
 
+SILENT = Listeners()
+
+
 def simulate(
     config: SimulatedExperiment,
     out: Path,
     *,
     data: Path | None = None,
-    engine: Engine = "inprocess",
-    listeners: Listeners = Listeners(),
+    engine: Engine = DEFAULT_ENGINE,
+    listeners: Listeners = SILENT,
 ) -> dict[str, Any]:
-    """Run all of it below `out`, or go on where an earlier run was stopped; returns metrics.json.
+    """Make the hospitals and federate them, all below `out`; returns metrics.json.
 
     Raises:
         MamaError: a mistake in data or configuration, or too few sites; what is done is kept.
     """
     sites = make_sites(config, out, data, listeners.stage)
-    experiment = config.experiment()
+    files = [path for path, _ in sites.values()]
+    return federate(config.experiment(), files, out, engine=engine, listeners=listeners)
+
+
+def federate(
+    experiment: Experiment,
+    site_files: list[Path],
+    out: Path,
+    *,
+    engine: Engine = DEFAULT_ENGINE,
+    listeners: Listeners = SILENT,
+) -> dict[str, Any]:
+    """Run one federation in `out`, or go on where it was stopped; one site alone is local training.
+
+    Raises:
+        MamaError: a mistake in data or configuration, or too few sites; what is done is kept.
+    """
     model = build_model(experiment)
     folder = RunFolder.create(out, experiment, trained_arrays(model), _base(model))
-    files = [path for path, _ in sites.values()]
     try:
-        run_engine(engine, folder, files, listeners)
+        run_engine(engine, folder, site_files, listeners)
     finally:
         if (out / "metrics.json").exists():
             write_report(out)
-    finish(folder, model, experiment, files)
+    put_trained(model, folder.latest().arrays)
+    save_final(out / "final", model, experiment)
+    for path in site_files:
+        page = out / "sites" / path.parent.name / "site_report.html"
+        write_site_report(load_site(path), out / "final", page)
     metrics: dict[str, Any] = json.loads((out / "metrics.json").read_text())
     return metrics
 
@@ -76,14 +98,6 @@ def run_engine(
         from sim.flower import processors, run_flower
 
         run_flower(server_app, site_files, settings | {"sites-at-once": processors()})
-
-
-def finish(folder: RunFolder, model: MaMA, experiment: Experiment, site_files: list[Path]) -> None:
-    """Write final/ and each site's own report, which stays at the site."""
-    put_trained(model, folder.latest().arrays)
-    save_final(folder.path / "final", model, experiment)
-    for path in site_files:
-        write_site_report(load_site(path), folder.path / "final", path.parent / "site_report.html")
 
 
 def _base(model: MaMA) -> Description:

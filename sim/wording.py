@@ -9,7 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from sim.phantom import SIDES, Density, Finding, Phantom, Side
+from sim.lesions import Finding
+from sim.phantom import SIDES, Density, Phantom, Side
 
 Style = Literal["telegraphic", "prose", "structured"]
 

@@ -52,21 +52,44 @@ def histogram(probabilities: np.ndarray, positive: np.ndarray, minimum: int) -> 
     bins = np.clip(((scores + EDGE) / (2 * EDGE) * BINS).astype(int), 0, BINS - 1)
     negatives = np.bincount(bins[~positive], minlength=BINS)
     positives = np.bincount(bins[positive], minlength=BINS)
-    cells: list[tuple[int, int, int, int]] = []
-    start = 0
+    sums = np.cumsum(np.pad(np.stack([negatives, positives]), ((0, 0), (1, 0))), axis=1)
+    return [
+        Cell(
+            start=start,
+            stop=stop,
+            negatives=int(sums[0, stop] - sums[0, start]),
+            positives=int(sums[1, stop] - sums[1, start]),
+        )
+        for start, stop in _cuts(sums, minimum)
+    ]
+
+
+def _cuts(sums: np.ndarray, minimum: int) -> list[tuple[int, int]]:
+    """The allowed cells that tie the fewest pairs of a positive and a negative.
+
+    Dynamic programming over the last cut: a greedy merge loses up to 0.05 of AUC on small sites.
+
+    Args:
+        sums: (2, BINS + 1) counts of negatives and positives below each cut.
+    """
+    negatives, positives = sums[:, None, :] - sums[:, :, None]
+    allowed = np.ones_like(negatives, dtype=bool)
+    for counts in (negatives, positives):
+        allowed &= (counts == 0) | (counts >= minimum)
+    # Among cuts that tie equally many pairs, the finest.
+    cost = np.where(allowed, negatives * positives - 1e-6 * (negatives + positives > 0), np.inf)
+    best, before = np.zeros(BINS + 1), np.zeros(BINS + 1, dtype=int)
     for stop in range(1, BINS + 1):
-        inside = int(negatives[start:stop].sum()), int(positives[start:stop].sum())
-        if any(inside) and all(count == 0 or count >= minimum for count in inside):
-            cells.append((start, stop, *inside))
-            start = stop
-    rest = int(negatives[start:].sum()), int(positives[start:].sum())
-    # What is left at the end joins its neighbours until it is large enough.
-    while any(0 < count < minimum for count in rest):
-        start, _, negative, positive_count = cells.pop()
-        rest = rest[0] + negative, rest[1] + positive_count
-    if any(rest):
-        cells.append((start, BINS, *rest))
-    return [Cell(start=a, stop=b, negatives=n, positives=p) for a, b, n, p in cells]
+        totals = best[:stop] + cost[:stop, stop]
+        before[stop] = int(totals.argmin())
+        best[stop] = totals[before[stop]]
+    cuts, stop = [], BINS
+    while stop:
+        start = int(before[stop])
+        if sums[:, stop].sum() > sums[:, start].sum():
+            cuts.append((start, stop))
+        stop = start
+    return cuts[::-1]
 
 
 def _round(count: int, minimum: int, secret: bytes, seen: bytes) -> int:

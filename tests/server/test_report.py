@@ -32,7 +32,9 @@ def experiment(rounds: int = 4) -> Experiment:
     )
 
 
-def round_event(number: int, losses: dict[str, float], local: float | None = None) -> dict[str, Any]:
+def round_event(
+    number: int, losses: dict[str, float], local: float | None = None
+) -> dict[str, Any]:
     terms = {site: {"loss": loss, "image_text": loss / 2} for site, loss in losses.items()}
     for of_site in terms.values():
         of_site |= {"local": local} if local is not None else {}
@@ -132,7 +134,7 @@ def test_finished_run_says_its_figures_and_why_one_is_missing(tmp_path: Path) ->
     assert "640,994" in page
     assert "22,565,376" in page
     assert "16.0 s" in page
-    assert "id=\"problems\"" not in page
+    assert 'id="problems"' not in page
 
 
 def test_table_of_sites(tmp_path: Path) -> None:
@@ -178,7 +180,12 @@ def test_start_without_an_end_is_told_as_interrupted(tmp_path: Path) -> None:
 
 def test_rounds_of_several_starts_count_once() -> None:
     start = {"event": "start", "run": "ab", "round": 0}
-    first = [start, round_event(1, {"a": 9.0}), round_event(2, {"a": 8.0}), round_event(3, {"a": 1.0})]
+    first = [
+        start,
+        round_event(1, {"a": 9.0}),
+        round_event(2, {"a": 8.0}),
+        round_event(3, {"a": 1.0}),
+    ]
     history = replay([*first, start | {"round": 1}, round_event(2, {"a": 5.0})])
     assert sorted(history.rounds) == [1, 2]
     assert history.rounds[2]["terms"]["loss"] == 5.0
@@ -280,4 +287,9 @@ def test_figures_for_people() -> None:
     assert figure(None) == "–"
     assert figure(0.12349) == "0.123"
     assert figure(1234567, 0) == "1,234,567"
-    assert [size(n) for n in (999, 1500, 2_573_077, 3.2e9)] == ["999 bytes", "1.5 kB", "2.6 MB", "3.2 GB"]
+    assert [size(n) for n in (999, 1500, 2_573_077, 3.2e9)] == [
+        "999 bytes",
+        "1.5 kB",
+        "2.6 MB",
+        "3.2 GB",
+    ]

@@ -168,6 +168,17 @@ def test_header(tmp_path: Path, write_dicom: Write):
     assert not any(word in repr(header) for word in ("P1", "1.2.3", "A7"))
 
 
+def test_wrong_values_in_a_header_are_not_quoted(
+    tmp_path: Path, write_dicom: Write, capfd, caplog, recwarn
+):
+    caplog.set_level(logging.DEBUG)
+    path = write_dicom(tmp_path / "a", StudyInstanceUID="Doe^Jane", PatientID="Doe" * 40)
+    capfd.readouterr(), caplog.clear(), recwarn.clear()
+    assert read_header(path).study == "Doe^Jane"
+    assert "Doe" not in str(capfd.readouterr()) + caplog.text
+    assert not recwarn.list
+
+
 def test_header_fallbacks(tmp_path: Path, write_dicom: Write):
     code = Dataset()
     code.CodeValue, code.CodingSchemeDesignator = "R-10226", "SRT"

@@ -83,7 +83,9 @@ def test_side_of_a_sentence(sentence: str, sides: str):
     assert "".join(side for side in "LR" if for_side([sentence], side)) == sides
 
 
-WORDS = st.sampled_from([*" \n.:!?,1(LR", "Left breast", "right", "mass", "1.5 cm", "e.g.", "No", "RCC"])
+WORDS = st.sampled_from(
+    [*" \n.:!?,1(LR", "Left breast", "right", "mass", "1.5 cm", "e.g.", "No", "RCC"]
+)
 REPORTS = st.one_of(st.text(), st.lists(WORDS).map("".join))
 
 

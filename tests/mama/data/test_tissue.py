@@ -16,13 +16,14 @@ TISSUE = SHAPE & (COLUMNS >= 60)  # the chest wall at column 60
 
 
 def film(base: float = 0.06) -> np.ndarray:
-    """A scanned film: black padding, film base, breast, label, bright border, scratch."""
+    """A scanned film: black padding, film base, breast, label, light past the edge, scratches."""
     noise = np.random.default_rng(0).normal(0, 0.004, SHAPE.shape)
     pixels = np.where(COLUMNS >= 60, base, 0.0)
     pixels[TISSUE] = (0.45 + 0.2 * np.sin(ROWS / 17) * np.cos(COLUMNS / 13))[TISSUE]
     pixels[20:80, 330:370] = 1.0  # label
     pixels[:, 394:] = 1.0  # light past the film's edge
-    pixels[2:4, 20:200] = 0.9  # scratch across the chest wall
+    pixels[60:64, 155:330] = 0.5  # a streak from it to the breast
+    pixels[200:202, 20:200] = 0.9  # scratch across the chest wall
     return np.clip(pixels + noise * (COLUMNS >= 60), 0, 1).astype(np.float32)
 
 
@@ -34,6 +35,7 @@ def test_mask_is_the_breast_and_nothing_else(base: float):
     assert (mask & truth).sum() >= 0.99 * truth.sum()
     assert (mask & ~truth).sum() <= 0.07 * truth.sum()
     assert not mask[10:40, 165:185].any()
+    assert not mask[:, :27].any()
 
 
 def test_crop_keeps_the_aspect_and_drops_the_surroundings():

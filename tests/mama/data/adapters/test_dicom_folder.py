@@ -106,7 +106,7 @@ def test_no_table_and_no_text(hospital: Path):
 
 
 def test_unknown_adapter():
-    with pytest.raises(ConfigError, match="unknown adapter 'dicom'.*dicom_folder, mias"):
+    with pytest.raises(ConfigError, match=r"unknown adapter 'dicom'.*dicom_folder, mias"):
         find("dicom")
 
 

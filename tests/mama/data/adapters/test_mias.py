@@ -55,7 +55,7 @@ def test_reports_say_what_the_table_says(films: Path):
     assert for_side(split_sentences(second.report), "L")[-1] in _rendered(
         wording.IMPRESSIONS[False], "left"
     )
-    assert [study.report for study in read(films).studies][0] == first.report
+    assert read(films).studies[0].report == first.report
 
 
 def test_pgm_and_films_beside_the_table(films: Path):

@@ -1,0 +1,168 @@
+"""Does the quickstart learn? Fresh synthetic patients, several seeds, beside simple looks and local models.
+
+    python benchmarks/synthetic_seeds.py [--seeds 0 1 2 3 4] [--work DIR] [--set a.b=value]
+
+For each seed: the federation of configs/quickstart.yaml, each hospital alone with the same steps, the untrained
+model, and baselines fitted on all hospitals' training data, all tested on 210 new patients (420
+breasts) of a seed of their own, with labels independent of vendor. AUCs are means of within-vendor AUCs. The
+interval of a difference resamples patients over all seeds.
+"""
+
+import argparse
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from baselines import blobs, fitted, histograms
+from common import last_line, paired_interval
+
+from client.sitefile import load_site
+from mama.configfile import load
+from mama.data.manifest import Dataset
+from mama.evaluation.predictions import Predictions, auc
+from mama.evaluation.whole import answers
+from mama.exchange.metrics import LABELS, Label
+from mama.export import save_final
+from mama.model import build_model
+from sim.config import SimulatedExperiment
+from sim.run import federate
+from sim.sites import make_sites
+
+FRESH = 1_000_003
+# By label, model and seed: one prediction a vendor.
+Found = dict[Label, dict[str, list[Predictions]]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    parser.add_argument("--work", type=Path, default=Path("runs/synthetic-seeds"))
+    parser.add_argument("--set", action="append", default=[])
+    parser.add_argument("--federated-only", action="store_true")
+    options = parser.parse_args()
+    results = []
+    for seed in options.seeds:
+        found, seconds = one_seed(seed, options.work, options.set, options.federated_only)
+        results.append(found)
+        shown = {
+            f"{label} {name}": round(within_vendor(parts), 3)
+            for label in LABELS
+            for name, parts in found[label].items()
+        }
+        print(f"seed {seed}: {seconds:.0f} CPU-s in training, {shown}", flush=True)
+    summarise(results)
+
+
+def one_seed(
+    seed: int, work: Path, overrides: list[str], federated_only: bool
+) -> tuple[Found, float]:
+    """All models of one seed on the same fresh patients; and the CPU seconds of the federation."""
+    config = load(
+        SimulatedExperiment, Path("configs/quickstart.yaml"), [*overrides, f"seed={seed}"]
+    )
+    experiment, home = config.experiment(), work / f"seed-{seed}"
+    sites = make_sites(config, home, None, lambda *_: None)
+    fresh = config.model_copy(
+        update={
+            "seed": seed + FRESH,
+            "simulation": config.simulation.model_copy(update={"train_studies": 1}),
+        }
+    )
+    tests = [
+        Dataset(load_site(path).data.dataset)
+        for path, _ in make_sites(fresh, home / "fresh", None, lambda *_: None).values()
+    ]
+    begin = time.process_time()
+    federate(experiment, [path for path, _ in sites.values()], home / "federated")
+    seconds = time.process_time() - begin
+    alone = experiment.model_copy(
+        update={"federation": experiment.federation.model_copy(update={"quorum": 1})}
+    )
+    models = {"federated": home / "federated" / "final"}
+    if not federated_only:
+        for name, (path, _) in sites.items():
+            federate(alone, [path], home / name)
+            models[f"alone: {name}"] = home / name / "final"
+        save_final(home / "untrained", build_model(experiment), experiment)
+        models["untrained"] = home / "untrained"
+    found: Found = {label: {} for label in LABELS}
+    for name, final in models.items():
+        for dataset in tests:
+            for label, predictions in answers(final, only_test(dataset)).items():
+                found[label].setdefault(name, []).append(predictions)
+    train = [Dataset(load_site(path).data.dataset) for path, _ in sites.values()]
+    for name, feature in (("histogram", histograms), ("blob detector", blobs)):
+        studies = [d.studies("train") for d in train]
+        features = np.concatenate([feature(d, s) for d, s in zip(train, studies, strict=True)])
+        flat = [study for part in studies for study in part]
+        for label in LABELS:
+            found[label][name] = [
+                fitted(label, flat, features, d.studies("test"), feature(d, d.studies("test")))
+                for d in tests
+            ]
+    return found, seconds
+
+
+def only_test(dataset: Dataset) -> Dataset:
+    """The dataset without its training studies."""
+    dataset.manifest = dataset.manifest.model_copy(
+        update={"studies": tuple(dataset.studies("test"))}
+    )
+    return dataset
+
+
+def within_vendor(parts: list[Predictions]) -> float:
+    """Mean over vendors of the AUC within one."""
+    return float(np.mean([auc(p.classes, p.probabilities, p.truths()) for p in parts]))
+
+
+def summarise(results: list[Found]) -> None:
+    """The table of docs/results.md and the last line."""
+    summary: dict[str, Any] = {}
+    for label in LABELS:
+        names = list(results[0][label])
+        print(f"\n{label}: AUC by seed, mean")
+        for name in names:
+            areas = [within_vendor(found[label][name]) for found in results]
+            summary[f"{label}.{name}"] = areas
+            print(
+                f"  {name:<18}" + "  ".join(f"{a:.3f}" for a in areas) + f"  {np.mean(areas):.3f}"
+            )
+        alone = [name for name in names if name.startswith("alone")]
+        for other in [*([alone] if alone else []), ["histogram"], ["blob detector"]]:
+            title = "mean of sites alone" if len(other) > 1 else other[0]
+            low, high, middle = difference(results, label, other)
+            summary[f"{label}.federated - {title}"] = [middle, low, high]
+            print(f"  federated - {title}: {middle:+.3f} [{low:+.3f}, {high:+.3f}]")
+    last_line(summary)
+
+
+def difference(results: list[Found], label: Label, others: list[str]) -> tuple[float, float, float]:
+    """Interval and mean of federated minus the mean of `others`, all seeds and vendors together."""
+    blocks = [
+        (found[label]["federated"][v], [found[label][other][v] for other in others], f"{s}/{v}")
+        for s, found in enumerate(results)
+        for v in range(len(found[label]["federated"]))
+    ]
+    groups = [f"{key}/{unit.patient}" for one, _, key in blocks for unit in one.units]
+    starts = np.cumsum([0, *(len(one.units) for one, _, _ in blocks)])
+
+    def statistic(rows: np.ndarray) -> float:
+        values = []
+        for (one, rest, _), start, stop in zip(blocks, starts[:-1], starts[1:], strict=True):
+            mine = rows[(rows >= start) & (rows < stop)] - start
+            truth = one.truths()[mine]
+            areas = [auc(p.classes, p.probabilities[mine], truth) for p in (one, *rest)]
+            if None not in areas:
+                values.append(areas[0] - np.mean(areas[1:]))
+        return float(np.mean(values))
+
+    low, high = paired_interval(statistic, groups, draws=300)
+    return low, high, statistic(np.arange(starts[-1]))
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("OMP_NUM_THREADS", "2")
+    main()
