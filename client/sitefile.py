@@ -49,7 +49,7 @@ class SiteFile(Section):
     def read_secret(self) -> bytes:
         """The site's key (32 bytes), made with mode 0600 when there is none yet."""
         if not self.secret.exists():
-            write_bytes(self.secret, secrets.token_bytes(32))
+            write_bytes(self.secret, secrets.token_bytes(32), private=True)
         key = self.secret.read_bytes()
         if len(key) < 32:
             raise ConfigError(

@@ -32,7 +32,7 @@ def read_yaml(path: Path, overrides: typing.Iterable[str] = ()) -> dict[str, Any
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot be read ({type(error).__name__})", where=str(path)) from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-13-45
         raise ConfigError(
             f"is not YAML: {_first_line(error)}", where=str(path), fix="Mend the line named"
         ) from None
@@ -58,7 +58,7 @@ def _put(values: dict[str, Any], override: str) -> None:
         raise ConfigError("is not of the form a.b=value", where=f"--set {override}")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):
         raise ConfigError("has a value that is not YAML", where=f"--set {override}") from None
     place = values
     for part in parts[:-1]:
@@ -68,7 +68,7 @@ def _put(values: dict[str, Any], override: str) -> None:
     place[parts[-1]] = value
 
 
-def _first_line(error: yaml.YAMLError) -> str:
+def _first_line(error: Exception) -> str:
     mark = getattr(error, "problem_mark", None)
     place = f"line {mark.line + 1}: " if mark else ""
     return place + str(getattr(error, "problem", None) or "cannot be parsed")

@@ -9,11 +9,21 @@ from pathlib import Path
 from typing import Any
 
 
+# What the user's umask leaves of a new file's rights; it can only be read by setting it.
+_MASK = os.umask(0o022)
+os.umask(_MASK)
+
+
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; when the block ends without error it becomes `path`."""
+def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; when the block ends without error it becomes `path`.
+
+    Only its owner can read a `private` file; others have the rights that the umask leaves.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    if not private:
+        os.fchmod(descriptor, 0o666 & ~_MASK)
     os.close(descriptor)
     temporary = Path(name)
     try:
@@ -26,9 +36,9 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, data: bytes) -> None:
+def write_bytes(path: Path, data: bytes, *, private: bool = False) -> None:
     """Write `data` to `path` atomically."""
-    with replacing(path) as temporary:
+    with replacing(path, private=private) as temporary:
         temporary.write_bytes(data)
 
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 
@@ -115,7 +114,7 @@ class RunFolder:
         return Checkpoint(
             state["run"],
             state["round"],
-            {name: np.array(tensor) for name, tensor in tensors.items()},
+            {name: tensor.numpy() for name, tensor in tensors.items()},
             Description.model_validate(state["base"]),
             folders[-1],
         )

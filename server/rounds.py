@@ -88,8 +88,9 @@ class Federation:
                 self.checkpoint.base,
                 self.checkpoint.folder,
             )
-            self.folder.save(self.checkpoint, optimiser.save)
+            # Told before it is saved: a crash between the two repeats the round, and its last telling counts.
             self._tell("round", round=number, **_figures(result, self.at_once))
+            self.folder.save(self.checkpoint, optimiser.save)
             if (
                 config.evaluate_every
                 and number % config.evaluate_every == 0 < config.rounds - number
@@ -208,7 +209,7 @@ class Federation:
 
     def _write_metrics(self, status: str, evaluation: dict[str, Any]) -> None:
         events = self.folder.events()
-        rounds = [event for event in events if event["event"] == "round"]
+        rounds = {e["round"]: e for e in events if e["event"] == "round"}.values()
         sent = [size for event in rounds for size in event["bytes_up"].values()]
         base = self.checkpoint.base
         self.folder.write_metrics(
@@ -242,15 +243,16 @@ def _figures(result: Round, at_once: int) -> dict[str, Any]:
     """What rounds.jsonl says of a round. `train_s` is the time the round must take at least to train."""
     metrics = {site: result.updates[site][1] for site in sorted(result.updates)}
     seconds = [m.seconds for m in metrics.values()]
-    studies = sum(m.studies for m in metrics.values())
-    terms = sorted({name for m in metrics.values() for name in m.terms})
+    names = sorted({name for m in metrics.values() for name in m.terms})
+    terms = {}
+    for name in names:
+        having = [m for m in metrics.values() if name in m.terms]
+        weight = sum(m.studies for m in having)
+        terms[name] = sum(m.terms[name] * m.studies for m in having) / weight
     return {
         "seconds": result.seconds,
         "train_s": min(result.seconds, max(max(seconds), sum(seconds) / at_once)),
         "bytes_up": {site: result.bytes_up[site] for site in metrics},
         "sites": {site: m.model_dump() for site, m in metrics.items()},
-        "terms": {
-            name: sum(m.terms.get(name, 0.0) * m.studies for m in metrics.values()) / studies
-            for name in terms
-        },
+        "terms": terms,
     }

@@ -17,7 +17,7 @@ Floats = NDArray[np.floating]
 
 SUSPICIOUS: frozenset[Kind] = frozenset({"spiculated", "cluster"})
 # Clustered specks overlap; scattered ones are brighter, so that the brightest spot tells nothing.
-SPECK_BRIGHTNESS = {"cluster": 0.42, "scattered": 0.55}
+SPECK_BRIGHTNESS = {"cluster": 0.42, "scattered": 0.58}
 MASS_BRIGHTNESS = 0.36
 # Half the side of a mass's box, in pixels.
 MASS_REACH = {"spiculated": 42, "smooth": 24}
@@ -72,7 +72,7 @@ def add_finding(
     column, row = centre
     count = int(rng.integers(10, 15))
     if finding.kind == "cluster":
-        angle, distance = rng.uniform(0, 2 * np.pi, count), 23 * np.sqrt(rng.uniform(0, 1, count))
+        angle, distance = rng.uniform(0, 2 * np.pi, count), 17 * np.sqrt(rng.uniform(0, 1, count))
         xs, ys = column + distance * np.cos(angle), row + distance * np.sin(angle)
     else:
         ys, xs = np.divmod(rng.choice(np.flatnonzero(interior), count), pixels.shape[1])
@@ -124,7 +124,7 @@ def _smooth_mass(rng: np.random.Generator, x: Floats, y: Floats) -> Floats:
     angle, stretch = rng.uniform(0, np.pi), rng.uniform(0.8, 1.0)
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
     distance = np.hypot(along * stretch, across / stretch)
-    radius = rng.uniform(18, 23)
+    radius = rng.uniform(15, 21)
     return np.clip((radius - distance) / 3, 0, 1)
 
 

@@ -90,5 +90,7 @@ def _write_site(
         "state": "state",
         "secret": "secret.key",
     }
-    write_bytes(path.parent / "secret.key", hashlib.sha256(f"{seed}/{name}".encode()).digest())
+    write_bytes(
+        path.parent / "secret.key", hashlib.sha256(f"{seed}/{name}".encode()).digest(), private=True
+    )
     write_text(path, yaml.safe_dump(settings, sort_keys=False))

@@ -16,7 +16,7 @@ BLACK = 0.01  # display values within this of the darkest are padding, not film
 FLAT = 0.006  # gradient per pixel below which film counts as unexposed
 SKIN = 0.3  # the skin line lies this far between film base and the darkest tissue
 NECK = 7  # pixels; whatever hangs on by less than twice this is no breast
-TIP = 3  # pixels; what is longer and thinner than this is no breast, what is shorter may be
+TIP = 3  # pixels; what hangs on but is no longer than this is breast all the same
 SMALLEST = 0.02  # share of the picture below which a region is no breast
 SCALED = (0.5, 99.5)  # percentiles of tissue that become 1 and 255
 
@@ -82,8 +82,8 @@ def breast_mask(pixels: np.ndarray) -> np.ndarray:
 
 def _without_lines(mask: np.ndarray) -> np.ndarray:
     """Drop rows and columns that hold only a few pixels: scratches along the edges of a film."""
-    mask = mask & (mask.sum(0, keepdims=True) > TIP)
-    return mask & (mask.sum(1, keepdims=True) > TIP)
+    mask = mask & (mask.sum(0, keepdims=True) > NECK)
+    return mask & (mask.sum(1, keepdims=True) > NECK)
 
 
 def _skin_level(smooth: np.ndarray) -> float:

@@ -10,14 +10,16 @@ from mama.exchange.metrics import BINS, LABELS, METHODS, Cell, EvaluationCounts,
 def cells_auc(cells: Iterable[Cell]) -> float | None:
     """Area under the ROC curve of binned counts, also of several sites whose cells differ.
 
-    Each cell is spread evenly over its fine bins, so pairs inside one cell count one half.
+    Each cell is spread evenly over its fine bins, so pairs inside one cell count one half. None where there
+    is nothing to rank: a single cell, or positives or negatives alone.
     """
+    cells = list(cells)
     negatives, positives = np.zeros(BINS), np.zeros(BINS)
     for cell in cells:
         width = cell.stop - cell.start
         negatives[cell.start : cell.stop] += cell.negatives / width
         positives[cell.start : cell.stop] += cell.positives / width
-    if not negatives.sum() or not positives.sum():
+    if len(cells) < 2 or not negatives.sum() or not positives.sum():
         return None
     below = np.cumsum(negatives) - negatives
     return float((positives * (below + negatives / 2)).sum() / negatives.sum() / positives.sum())
@@ -37,7 +39,8 @@ def summary(answers: Mapping[str, EvaluationCounts]) -> dict[str, dict[str, dict
     `auc_pooled` is that of the summed histograms, `balanced_accuracy` the mean recall of the summed counts.
     """
     result: dict[str, dict[str, dict[str, object]]] = {}
-    for method in METHODS:
+    asked = {method for answer in answers.values() for method in answer.counts}
+    for method in (method for method in METHODS if method in asked or not answers):
         for label in LABELS:
             counts = {
                 site: answer.counts[method][label]

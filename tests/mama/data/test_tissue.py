@@ -23,7 +23,7 @@ def film(base: float = 0.06) -> np.ndarray:
     pixels[20:80, 330:370] = 1.0  # label
     pixels[:, 394:] = 1.0  # light past the film's edge
     pixels[60:64, 155:330] = 0.5  # a streak from it to the breast
-    pixels[200:202, 20:200] = 0.9  # scratch across the chest wall
+    pixels[226:228, 20:200] = 0.9  # scratch across the chest wall
     return np.clip(pixels + noise * (COLUMNS >= 60), 0, 1).astype(np.float32)
 
 

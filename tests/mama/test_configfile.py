@@ -1,0 +1,120 @@
+"""YAML to configuration: every mistake is one ConfigError that names the file, the key and the fix."""
+
+from pathlib import Path
+
+import pytest
+
+from mama.config import Experiment
+from mama.configfile import load, read_yaml
+from mama.errors import ConfigError
+
+
+def refusal(path: Path, *overrides: str) -> str:
+    with pytest.raises(ConfigError) as error:
+        load(Experiment, path, overrides)
+    assert "\n" not in str(error.value)
+    assert error.value.exit_code == 2
+    return str(error.value)
+
+
+def edited(tmp_path: Path, original: Path, old: str, new: str) -> Path:
+    text = original.read_text()
+    assert old in text
+    path = tmp_path / "edited.yaml"
+    path.write_text(text.replace(old, new, 1))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("los.local.start=0", "unknown key 'los'. Did you mean 'loss'?"),
+        ("loss.locale.start=0", "unknown key 'loss.locale'. Did you mean 'local'?"),
+        ("text.lora.rang=4", "unknown key 'text.lora.rang'. Did you mean 'rank'?"),
+        (
+            "text.lora.zzz=4",
+            "unknown key 'text.lora.zzz'. Known keys: alpha, dropout, rank, targets",
+        ),
+        ("federation.rounds=many", "key 'federation.rounds': input should be a valid integer"),
+        ("federation.rounds=many", "(is 'many')"),
+        ("federation.rounds=0", "should be greater than or equal to 1 (is 0)"),
+        ("image.tower=/etc/x", "key 'image.tower': must be a model name"),
+        ("heads=3", "key 'heads': input should be a valid dictionary"),
+    ],
+)
+def test_wrong_keys_and_values(experiment_file: Path, override: str, message: str) -> None:
+    told = refusal(experiment_file, override)
+    assert told.startswith(f"{experiment_file}: ")
+    assert message in told
+
+
+def test_a_missing_key(tmp_path: Path, experiment_file: Path) -> None:
+    path = edited(tmp_path, experiment_file, "name: tiny", "")
+    assert refusal(path) == f"{path}: key 'name' is missing. Add it"
+
+
+def test_further_mistakes_are_counted(experiment_file: Path) -> None:
+    told = refusal(experiment_file, "seed=x", "heads.embedding=1", "name=''")
+    assert "(and 2 more)" in told
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a: [1", "is not YAML: line 1: "),
+        ("a: b: c", "is not YAML: line 1: mapping values are not allowed here"),
+        ("x: !!python/object:os.system {}", "is not YAML: line 1: "),
+        ("- a\n- b\n", "is no mapping of keys to values"),
+        ("just words", "is no mapping of keys to values"),
+        ("", "is no mapping of keys to values"),
+        ("name: 2024-13-45", "is not YAML"),
+        ("seed: " + 5000 * "9", "is not YAML"),
+    ],
+)
+def test_a_file_that_is_no_yaml_mapping(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    assert refusal(path).startswith(f"{path}: {message}")
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    absent, binary = tmp_path / "absent.yaml", tmp_path / "binary.yaml"
+    binary.write_bytes(b"\xff\xfe\x00a")
+    assert refusal(absent) == f"{absent}: no such file. Give the path of a YAML file"
+    assert refusal(tmp_path) == f"{tmp_path}: cannot be read (IsADirectoryError)"
+    assert refusal(binary) == f"{binary}: cannot be read (UnicodeDecodeError)"
+
+
+def test_overrides_are_yaml_and_the_last_one_holds(experiment_file: Path) -> None:
+    experiment = load(
+        Experiment,
+        experiment_file,
+        ["seed=1", "seed=2", "image.size=[64, 48]", "loss.local={weight: 0.5}", "text.layers="],
+    )
+    assert (experiment.seed, experiment.image.size) == (2, (64, 48))
+    assert (experiment.loss.local.weight, experiment.loss.local.start) == (0.5, 0.0)
+    assert experiment.text.layers is None
+    assert experiment.text.max_tokens == 24  # its neighbours stay
+
+
+def test_overrides_make_new_sections(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("a: 1\n")
+    assert read_yaml(path, ["b.c.d=x=y", "b.e=[1]"]) == {"a": 1, "b": {"c": {"d": "x=y"}, "e": [1]}}
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("seed", "is not of the form a.b=value"),
+        ("=1", "is not of the form a.b=value"),
+        ("loss..weight=1", "is not of the form a.b=value"),
+        ("seed=[1", "has a value that is not YAML"),
+        ("name=2024-13-45", "has a value that is not YAML"),
+        ("seed.x=1", "'seed' is a value, not a section"),
+    ],
+)
+def test_overrides_that_cannot_be_put_in(
+    experiment_file: Path, override: str, message: str
+) -> None:
+    assert refusal(experiment_file, override) == f"--set {override}: {message}"
