@@ -50,7 +50,8 @@ def answer(
     except Exception as error:
         # The server gets a code; what happened stays in the site's own log.
         code = _code_of(error)
-        logger.exception("site %s, round %d, %s: %s", site.site, task.round, task.kind, code)
+        where = f"site {site.site}, round {task.round}, {task.kind}: {code}"
+        logger.error("%s: %s", where, error, exc_info=code == ErrorCode.INTERNAL)
         return refusal(code, site.site, task), b""
     reply = Answer(
         run=task.run, round=task.round, task=task.task, site=site.site, status="ok", **result
@@ -83,9 +84,10 @@ def _work(
 
 
 def _answered(path: Path, task: str) -> tuple[Answer, bytes] | None:
-    if not path.exists():
+    try:
+        tensors, state = load_tensors(path)
+    except ModelError:  # none yet, or damaged: the task is done again
         return None
-    tensors, state = load_tensors(path)
     reply = Answer.model_validate_json(json.dumps(state))
     return (reply, tensors["update"].numpy().tobytes()) if reply.task == task else None
 

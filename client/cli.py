@@ -20,7 +20,9 @@ def _root() -> None:
 @app.command()
 def ingest(
     site: SiteOption,
-    long_side: Annotated[int, typer.Option(help="Larger side of the experiment's image size")],
+    long_side: Annotated[
+        int, typer.Option(min=16, max=4096, help="Larger side of the experiment's image size")
+    ],
 ) -> None:
     """Read the hospital's images and reports into its dataset; safe to repeat."""
     from client.prepare import prepare
@@ -30,8 +32,8 @@ def ingest(
     typer.echo(f"{report.studies} studies, {report.images} images, {report.cached} from the cache")
     if report.empty_reports:
         typer.echo(f"{report.empty_reports} studies without report text")
-    for file in report.skipped:
-        typer.echo(f"left out: {file}")
+    for file, reason in report.skipped:
+        typer.echo(f"left out: {file} ({reason})")
 
 
 @app.command()

@@ -6,14 +6,19 @@ import typer
 
 from mama.errors import MamaError
 
+STOPPED = 130  # typer's exit code after Ctrl-C
+
 
 def run_cli(app: typer.Typer) -> None:
     """Run a typer app; a MamaError is printed as one line and its exit code returned."""
+    # The local variables of an unexpected error may hold a report's text.
+    app.pretty_exceptions_show_locals = False
     try:
         app()
     except MamaError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("stopped; the same command continues", file=sys.stderr)
-        sys.exit(130)
+    except SystemExit as end:
+        if end.code == STOPPED:
+            print("stopped; the same command continues", file=sys.stderr)
+        raise

@@ -107,6 +107,13 @@ class LossConfig(Section):
     )
     identical_texts_match: bool = True
 
+    @model_validator(mode="after")
+    def _one_from_the_start(self) -> "LossConfig":
+        terms = (self.image_text, self.second_text, self.image_image, self.local)
+        if not any(term.weight > 0 and term.start == 0 for term in terms):
+            raise ValueError("at least one term needs a weight above 0 and start 0")
+        return self
+
 
 class AugmentConfig(Section):
     """Augmentation of each view; a breast always lies with its chest wall to the left, so it is not flipped."""
@@ -119,6 +126,9 @@ class AugmentConfig(Section):
     contrast: Fraction = 0.2
     blur_probability: Fraction = 0.0
     second_view_probability: Fraction = 0.5
+    max_sentences: int | None = Field(
+        None, ge=1, le=1000, description="of a report a step sees at most so many, drawn at random"
+    )
 
 
 class OptimiserConfig(Section):

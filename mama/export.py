@@ -38,7 +38,11 @@ def load_final(folder: Path) -> tuple[MaMA, Experiment]:
     path = folder / "experiment.json"
     if not path.is_file() or not (folder / "model.safetensors").is_file():
         raise ModelError("holds no model", where=str(folder), fix="Give a run's final/ folder")
-    experiment = build(Experiment, json.loads(path.read_text()), str(path))
+    try:
+        values = json.loads(path.read_text())
+    except ValueError:
+        raise ModelError("experiment is damaged", where=str(path), fix="Copy it again") from None
+    experiment = build(Experiment, values, str(path))
     model = build_model(experiment, {experiment.text.tower: folder / "text"}, from_weights=False)
     tensors, state = load_tensors(folder / "model.safetensors")
     if not isinstance(state, dict) or state.get("format") != FORMAT:

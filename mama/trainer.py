@@ -108,7 +108,9 @@ class Trainer:
             return None
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimiser)
-        torch.nn.utils.clip_grad_norm_(self.parameters, config.clip_norm)
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.clip_norm)
+        if not self.scaler.is_enabled() and not torch.isfinite(norm):
+            return None
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self._limit_scales()

@@ -39,7 +39,10 @@ class ServerOptimiser:
     """
 
     def __init__(self, arrays: Arrays, config: ServerOptimiserConfig):
-        self._parameters = {name: torch.from_numpy(np.array(a)) for name, a in arrays.items()}
+        # Sorted, because the optimiser's state is kept by number and a file's order is not the model's.
+        self._parameters = {
+            name: torch.from_numpy(np.array(array)) for name, array in sorted(arrays.items())
+        }
         self._optimiser = torch.optim.SGD(
             list(self._parameters.values()), lr=config.lr, momentum=config.momentum
         )

@@ -1,8 +1,13 @@
 """What an answer must be before it counts. It comes from outside, so nothing about it is taken on trust."""
 
+import numpy as np
+
 from mama.errors import ProtocolError
 from mama.exchange.protocol import PROTOCOL, Answer, Task
 from mama.exchange.tensors import Arrays, check_arrays, decode
+
+# Far above any honest change, and small enough that no weighted sum of updates overflows float32.
+MAX_CHANGE = 1e6
 
 
 def check_answer(answer: Answer, task: Task, site: str | None = None) -> None:
@@ -25,11 +30,14 @@ def check_answer(answer: Answer, task: Task, site: str | None = None) -> None:
 
 
 def check_update(payload: bytes, arrays: Arrays) -> Arrays:
-    """Decode an update and check names, shapes, type and finiteness against the global model.
+    """Decode an update and check names, shapes, type and size of its values against the global model.
 
     Raises:
         ProtocolError: names the first tensor that differs.
     """
     update = decode(payload)
     check_arrays(update, {name: array.shape for name, array in arrays.items()})
+    for name, array in update.items():
+        if np.abs(array).max(initial=0) > MAX_CHANGE:
+            raise ProtocolError("tensor changes beyond reason", where=name)
     return update

@@ -7,6 +7,7 @@ checkpoints/round-0007/{model,optimiser}.safetensors
 """
 
 import json
+import os
 import secrets
 import shutil
 import time
@@ -120,9 +121,14 @@ class RunFolder:
         )
 
     def log(self, event: Event) -> None:
-        """Append one event to rounds.jsonl."""
-        with open(self.path / "rounds.jsonl", "a", encoding="utf-8") as handle:
-            handle.write(json.dumps({"time": round(time.time(), 3), **event}) + "\n")
+        """Append one event to rounds.jsonl, on a line of its own also after a torn one."""
+        line = json.dumps({"time": round(time.time(), 3), **event}) + "\n"
+        with open(self.path / "rounds.jsonl", "ab+") as handle:
+            if handle.seek(0, os.SEEK_END):
+                handle.seek(-1, os.SEEK_END)
+                if handle.read(1) != b"\n":
+                    line = "\n" + line
+            handle.write(line.encode())
 
     def events(self) -> list[Event]:
         """All events so far; a line torn by a crash is left out."""

@@ -17,11 +17,11 @@ Floats = NDArray[np.floating]
 
 SUSPICIOUS: frozenset[Kind] = frozenset({"spiculated", "cluster"})
 # Clustered specks overlap; scattered ones are brighter, so that the brightest spot tells nothing.
-SPECK_BRIGHTNESS = {"cluster": 0.42, "scattered": 0.58}
-MASS_BRIGHTNESS = 0.36
+SPECK_BRIGHTNESS = {"cluster": 0.5, "scattered": 0.65}
+MASS_BRIGHTNESS = 0.5
 # Half the side of a mass's box, in pixels.
 MASS_REACH = {"spiculated": 42, "smooth": 24}
-SPECK_REACH = 5
+SPECK_REACH = 7
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def add_finding(
     column, row = centre
     count = int(rng.integers(10, 15))
     if finding.kind == "cluster":
-        angle, distance = rng.uniform(0, 2 * np.pi, count), 17 * np.sqrt(rng.uniform(0, 1, count))
+        angle, distance = rng.uniform(0, 2 * np.pi, count), 20 * np.sqrt(rng.uniform(0, 1, count))
         xs, ys = column + distance * np.cos(angle), row + distance * np.sin(angle)
     else:
         ys, xs = np.divmod(rng.choice(np.flatnonzero(interior), count), pixels.shape[1])
@@ -99,7 +99,7 @@ def _add_specks(pixels: Pixels, xs: Floats, ys: Floats, brightness: float) -> Bo
     xs, ys = np.clip(xs, reach, width - reach - 1), np.clip(ys, reach, height - reach - 1)
     for x, y in zip(xs, ys, strict=True):
         column, row = int(x), int(y)
-        spot = np.exp(-((steps[:, None] + row - y) ** 2 + (steps + column - x) ** 2) / 8)
+        spot = np.exp(-((steps[:, None] + row - y) ** 2 + (steps + column - x) ** 2) / 12)
         pixels[row - reach : row + reach + 1, column - reach : column + reach + 1] += (
             brightness * spot
         )
@@ -133,11 +133,11 @@ def _spiculated_mass(rng: np.random.Generator, x: Floats, y: Floats) -> Floats:
     distance, angle = np.hypot(x, y), np.arctan2(y, x)
     count = int(rng.integers(9, 13))
     rays = (np.arange(count) + rng.uniform(-0.3, 0.3, count)) * 2 * np.pi / count
-    lengths = rng.uniform(32, 44, count)
+    lengths = rng.uniform(34, 46, count)
     turn = angle[None] - rays[:, None, None]
     offset = np.where(np.cos(turn) > 0, distance * np.abs(np.sin(turn)), np.inf)
     taper = np.clip(1 - distance / lengths[:, None, None], 0, 1) ** 0.5
-    star = (np.exp(-((offset / 2.4) ** 2)) * taper).max(axis=0)
+    star = (np.exp(-((offset / 3) ** 2)) * taper).max(axis=0)
     edge = rng.uniform(9, 13) + 2 * np.cos(3 * angle + rays[0])
     core = np.clip((edge - distance) / 3, 0, 1)
     bright: Floats = np.maximum(core, star)

@@ -28,9 +28,9 @@ VIEWS: tuple[View, ...] = ("CC", "MLO")
 # Share of the breast that is fibroglandular; BI-RADS names four, without overlap here.
 GLAND = {"A": (0.04, 0.12), "B": (0.20, 0.32), "C": (0.44, 0.60), "D": (0.74, 0.92)}
 # Share of breasts without a suspicious finding that hold no finding at all.
-CLEAR = 0.25
+CLEAR = 0.1
 # Share of breasts that hold a mass and specks at once.
-BOTH = 0.3
+BOTH = 0.2
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Tone:
     @classmethod
     def draw(cls, rng: np.random.Generator, density: Density) -> "Tone":
         """The tissue of one patient of this density."""
-        return cls(rng.uniform(*GLAND[density]), rng.uniform(0.15, 0.27), rng.uniform(0.2, 0.3))
+        return cls(rng.uniform(*GLAND[density]), rng.uniform(0.15, 0.21), rng.uniform(0.22, 0.28))
 
 
 def _draw_findings(

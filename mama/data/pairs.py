@@ -91,7 +91,15 @@ class StudyPairs:
         second = first
         if others and random.random() < self.experiment.augment.second_view_probability:
             second = others[random.integers(len(others))]
-        return first, second, list(for_side(study.sentences, first.laterality))
+        return first, second, self._sentences(study, first, random)
+
+    def _sentences(self, study: Study, image: Image, random: np.random.Generator) -> list[str]:
+        """What the report says of this image's breast: all, or some of it in its order."""
+        sentences = list(for_side(study.sentences, image.laterality))
+        most = self.experiment.augment.max_sentences
+        if most is None or len(sentences) <= most:
+            return sentences
+        return [sentences[i] for i in sorted(random.permutation(len(sentences))[:most])]
 
     def _view(self, image: Image) -> Tensor:
         return self._augment(on_canvas(self.dataset.pixels(image), self.experiment.image.size))

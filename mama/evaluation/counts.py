@@ -23,23 +23,20 @@ def label_counts(predictions: Predictions, minimum: int, secret: bytes) -> Label
     known = predictions.known()
     if not known.units:
         return None
-    truth, classes = known.truths(), known.classes
-    answers = known.probabilities.argmax(1)
+    classes, truth = known.classes, known.truths()
+    # A class under the minimum leaves every figure: the others' totals would tell its size.
+    large = np.bincount(truth, minlength=len(classes))[truth] >= minimum
+    truth, probabilities = truth[large], known.probabilities[large]
+    answers = probabilities.argmax(1)
+    studies = ",".join(sorted(unit.study for unit in known.units))
     histograms, recalls = {}, {}
     for k, name in enumerate(classes):
-        if len(classes) > 2 or k == 1:
-            histograms[name] = histogram(known.probabilities[:, k], truth == k, minimum)
         of_class = truth == k
-        correct = int((answers[of_class] == k).sum())
-        seen = f"{name}:{','.join(sorted(u.study for u in known.units))}:{correct}".encode()
-        recalls[name] = (
-            Recall(
-                correct=_round(correct, minimum, secret, b"correct" + seen),
-                wrong=_round(int(of_class.sum()) - correct, minimum, secret, b"wrong" + seen),
-            )
-            if of_class.sum() >= minimum
-            else None
-        )
+        if len(classes) > 2 or k == 1:
+            histograms[name] = histogram(probabilities[:, k], of_class, minimum)
+        correct, total = int((answers[of_class] == k).sum()), int(of_class.sum())
+        seen = f"{name}:{studies}:{correct}".encode()
+        recalls[name] = _recall(correct, total, minimum, secret, seen) if total else None
     return LabelCounts(histograms=histograms, recalls=recalls)
 
 
@@ -92,9 +89,13 @@ def _cuts(sums: np.ndarray, minimum: int) -> list[tuple[int, int]]:
     return cuts[::-1]
 
 
-def _round(count: int, minimum: int, secret: bytes, seen: bytes) -> int:
-    if count == 0 or count >= minimum:
-        return count
-    digest = hmac.new(secret, seen, hashlib.sha256).digest()
-    draw = int.from_bytes(digest[:8], "big") / 2**64
-    return minimum if draw < count / minimum else 0
+def _recall(correct: int, total: int, minimum: int, secret: bytes, seen: bytes) -> Recall:
+    """The smaller count goes to 0 or up by chance, the other takes the difference: the total is known anyway."""
+    small = min(correct, total - correct)
+    if 0 < small < minimum:
+        step = minimum if total >= 2 * minimum else total
+        digest = hmac.new(secret, seen, hashlib.sha256).digest()
+        draw = int.from_bytes(digest[:8], "big") / 2**64
+        rounded = step if draw < small / step else 0
+        correct = rounded if correct == small else total - rounded
+    return Recall(correct=correct, wrong=total - correct)

@@ -40,7 +40,7 @@ def summary(answers: Mapping[str, EvaluationCounts]) -> dict[str, dict[str, dict
     """
     result: dict[str, dict[str, dict[str, object]]] = {}
     asked = {method for answer in answers.values() for method in answer.counts}
-    for method in (method for method in METHODS if method in asked or not answers):
+    for method in (method for method in METHODS if method in asked or not asked):
         for label in LABELS:
             counts = {
                 site: answer.counts[method][label]

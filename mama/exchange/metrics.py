@@ -9,6 +9,8 @@ from mama.config import Section
 BINS = 256
 
 Count = Annotated[int, Field(ge=0, le=10**9)]
+# Bounded so that no weighted sum of them leaves float64.
+Mean = Annotated[float, Field(ge=-1e30, le=1e30)]
 ClassName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
 TermName = Annotated[str, Field(pattern=r"^(loss|image_text|second_text|image_image|local)$")]
 
@@ -19,8 +21,8 @@ class TrainingMetrics(Section):
     studies: int = Field(ge=1, le=10**9)
     steps: Count
     skipped: Count
-    seconds: float = Field(ge=0)
-    terms: dict[TermName, float]
+    seconds: float = Field(ge=0, le=1e9)
+    terms: dict[TermName, Mean]
 
 
 class Cell(Section):

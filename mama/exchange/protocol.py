@@ -5,7 +5,6 @@ recomputed. Every header names protocol, run, round and task, so that a task del
 """
 
 import hashlib
-import json
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError
@@ -19,7 +18,7 @@ PROTOCOL = 1
 MAX_HEADER = 4 * 2**20
 
 Kind = Literal["describe", "train", "evaluate"]
-Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.:-]{1,128}$")]
+Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 SiteName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
@@ -48,8 +47,11 @@ class Header(Section):
         try:
             return cls.model_validate_json(text)
         except ValidationError as error:
-            place = ".".join(str(part) for part in error.errors()[0]["loc"])[:100]
-            raise ProtocolError("header does not follow the protocol", where=place) from None
+            # Deeper parts of the location can be keys that the other side chose.
+            place = [p for p in error.errors()[0]["loc"][:1] if p in cls.model_fields]
+            raise ProtocolError(
+                "header does not follow the protocol", where="".join(map(str, place))
+            ) from None
 
 
 class Task(Header):
@@ -69,8 +71,8 @@ class Task(Header):
         if hashlib.sha256(self.experiment.encode()).hexdigest() != self.experiment_hash:
             raise ProtocolError("the experiment does not have the hash it claims")
         try:
-            return Experiment.model_validate(json.loads(self.experiment))
-        except (ValidationError, json.JSONDecodeError):
+            return Experiment.model_validate_json(self.experiment)
+        except ValidationError:
             raise ProtocolError("the experiment is not valid") from None
 
 

@@ -61,13 +61,13 @@ def check_arrays(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[in
     """Refuse anything but finite float32 arrays of exactly these names and shapes.
 
     Raises:
-        ProtocolError: names the first tensor that differs.
+        ProtocolError: names the first of our tensors that differs, never a name from the other side.
     """
     missing, extra = sorted(set(shapes) - set(arrays)), sorted(set(arrays) - set(shapes))
     if missing:
         raise ProtocolError("tensor is missing", where=missing[0])
     if extra:
-        raise ProtocolError("unexpected tensor", where=extra[0][:100])
+        raise ProtocolError(f"{len(extra)} unexpected tensors")
     for name, shape in shapes.items():
         array = arrays[name]
         if array.dtype != np.float32:

@@ -23,8 +23,8 @@ class ImageTower(nn.Module):
     """A timm model that turns (N, 1, H, W) images in [-1, 1] into pooled and patch features.
 
     The pooled feature is the mean over all tokens before the final norm, patch features are the patch tokens
-    after it (MaMA, section 2). With `pooling: mean_max` the maximum over patches is appended to the mean,
-    so that a finding that covers few patches is not averaged away.
+    after it (MaMA, section 2). With `pooling: mean_max` the maximum over the same tokens is appended to the
+    mean, so that a finding that covers few patches is not averaged away.
 
     Args:
         weights: a safetensors file to start from when the config says `pretrained`; None asks the hub.
@@ -38,8 +38,21 @@ class ImageTower(nn.Module):
         self.model: Any = _create(config, weights)
         self.size = config.size
         self.pooling = config.pooling
-        with torch.no_grad():
-            pooled, patches = self.eval()(torch.zeros(1, 1, *config.size))
+        try:
+            with torch.no_grad():
+                pooled, patches = self.eval()(torch.zeros(1, 1, *config.size))
+        except (AssertionError, RuntimeError):
+            raise ModelError(
+                f"cannot read images of {config.size[0]} x {config.size[1]} pixels",
+                where=f"image.tower {config.tower}",
+                fix="Choose a tower that takes any size",
+            ) from None
+        if not isinstance(self.model, VisionTransformer) and patches.shape[-1] != self.model.num_features:
+            raise ModelError(
+                "has neither patch tokens nor a feature map with channels first",
+                where=f"image.tower {config.tower}",
+                fix="Choose a vision transformer or a convolutional tower",
+            )
         self.pooled_width, self.patch_width = pooled.shape[-1], patches.shape[-1]
         self.train()
 
@@ -51,7 +64,7 @@ class ImageTower(nn.Module):
             tokens = patches = self.model.forward_features(images).flatten(2).transpose(1, 2)
         pooled = tokens.mean(1)
         if self.pooling == "mean_max":
-            pooled = torch.cat([pooled, patches.amax(1)], dim=-1)
+            pooled = torch.cat([pooled, tokens.amax(1)], dim=-1)
         return ImageFeatures(pooled, patches)
 
     def _vision_transformer(self, images: Tensor) -> tuple[Tensor, Tensor]:

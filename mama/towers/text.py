@@ -58,6 +58,13 @@ class TextTower(nn.Module):
         super().__init__()
         self.config = config
         self.tokeniser, backbone = _load(config, folder, from_weights)
+        positions = getattr(backbone.config, "max_position_embeddings", config.max_tokens)
+        if config.max_tokens > positions:
+            raise ModelError(
+                f"has {positions} positions, fewer than max_tokens",
+                where=f"text.tower {config.tower}",
+                fix=f"Set text.max_tokens to {positions} or less",
+            )
         self.width: int = backbone.config.hidden_size
         self.backbone: Any = _with_lora(backbone, config)
         self.separator = nn.Parameter(torch.zeros(self.width))

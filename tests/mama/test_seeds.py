@@ -7,7 +7,6 @@ import torch
 
 from mama.seeds import derive, numpy_generator, torch_generator
 
-
 PINNED = (3456079177858693020, 2455889757868115119)
 
 
@@ -20,7 +19,17 @@ def test_pinned_values() -> None:
 
 
 def test_names_are_not_confused() -> None:
-    names = [(), ("a",), ("b",), ("ab",), ("a", "b"), ("b", "a"), ("", "ab"), ("ab", ""), ("a", "b", 1)]
+    names = [
+        (),
+        ("a",),
+        ("b",),
+        ("ab",),
+        ("a", "b"),
+        ("b", "a"),
+        ("", "ab"),
+        ("ab", ""),
+        ("a", "b", 1),
+    ]
     seeds = {derive(seed, *name) for seed in (0, 1, 11) for name in names}
     assert len(seeds) == 3 * len(names)
     assert derive(1, "1x") != derive(11, "x")

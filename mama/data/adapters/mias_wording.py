@@ -1,7 +1,7 @@
 """Reports in words for the label table of mini-MIAS, which has none.
 
 The reports are rendered labels: a model trained on them is template-supervised. The zero-shot
-prompts in `configs/prompts-mias.yaml` share no three words in a row with any report.
+prompts in `configs/mias.yaml` share no three words in a row with any report.
 """
 
 import hashlib

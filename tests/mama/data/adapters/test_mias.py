@@ -14,7 +14,7 @@ from mama.data.sentences import for_side, split_sentences
 from mama.errors import DataError
 
 ROOT = Path(__file__).parents[4]
-PROMPTS = yaml.safe_load((ROOT / "configs" / "prompts-mias.yaml").read_text())
+PROMPTS = yaml.safe_load((ROOT / "configs" / "mias.yaml").read_text())["evaluation"]
 TABLES = (wording.DENSITY, wording.FINDINGS, wording.IMPRESSIONS, {"": wording.NORMAL})
 TEMPLATES = [text for table in TABLES for texts in table.values() for text in texts]
 

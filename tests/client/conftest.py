@@ -1,0 +1,61 @@
+"""One small ingested hospital, and what a server would ask of it."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from mama.config import Experiment
+from mama.exchange.protocol import Kind, Task
+from mama.exchange.tensors import encode, trained_arrays
+from mama.model import build_model
+
+
+@pytest.fixture
+def experiment(small_config: Callable[..., Any]) -> Experiment:
+    return small_config().experiment()
+
+
+@pytest.fixture(scope="session")
+def payload(small_config: Callable[..., Any]) -> bytes:
+    """The small experiment's initial model, as a server sends it."""
+    torch.set_num_threads(1)
+    return encode(trained_arrays(build_model(small_config().experiment())))
+
+
+@pytest.fixture
+def site_file(site_files: Callable[..., list[Path]]) -> Path:
+    return site_files("sites")[0]
+
+
+@pytest.fixture
+def edit(site_file: Path) -> Callable[..., Path]:
+    """Change keys of the site file."""
+
+    def change(**values: Any) -> Path:
+        settings = yaml.safe_load(site_file.read_text())
+        site_file.write_text(yaml.safe_dump(settings | values))
+        return site_file
+
+    return change
+
+
+@pytest.fixture
+def make_task(experiment: Experiment) -> Callable[..., Task]:
+    """A task of the small experiment, with changes."""
+
+    def make(kind: Kind = "train", *, of: Experiment = experiment, **changed: Any) -> Task:
+        values = {
+            "run": "run-1",
+            "round": 1,
+            "task": f"{kind}-1-alder",
+            "kind": kind,
+            "experiment": of.canonical_json(),
+            "experiment_hash": of.hash(),
+        }
+        return Task(**(values | changed))
+
+    return make

@@ -1,0 +1,91 @@
+"""Many sites' counts to one figure: against scikit-learn and by hand."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
+
+from mama.evaluation.pooling import cells_auc, site_auc, summary
+from mama.exchange.metrics import BINS, Cell, EvaluationCounts, LabelCounts, Recall
+
+
+def cell(start: int, stop: int, negatives: int, positives: int) -> Cell:
+    return Cell(start=start, stop=stop, negatives=negatives, positives=positives)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, BINS - 1), st.booleans()), min_size=2, max_size=60).filter(
+        lambda units: len({positive for _, positive in units}) == 2
+    )
+)
+@settings(max_examples=60, deadline=None)
+def test_ungrouped_counts_have_the_auc_of_scikit_learn(units: list[tuple[int, bool]]) -> None:
+    cells = [cell(bin_, bin_ + 1, not positive, positive) for bin_, positive in units]
+    bins, truth = zip(*units, strict=True)
+    assert cells_auc(cells) == pytest.approx(roc_auc_score(truth, bins))
+
+
+@pytest.mark.parametrize(
+    ("cells", "area"),
+    [
+        ([], None),
+        ([cell(0, 9, 3, 0)], None),
+        ([cell(0, 9, 0, 3)], None),
+        ([cell(0, 9, 3, 4)], None),  # one cell ranks nothing
+        ([cell(0, 9, 3, 4), cell(0, 9, 5, 6)], 0.5),  # pairs in one place count one half
+        ([cell(0, 1, 3, 0), cell(1, 2, 0, 4)], 1.0),
+        ([cell(1, 2, 3, 0), cell(0, 1, 0, 4)], 0.0),
+        ([cell(0, 1, 2, 1), cell(1, 2, 1, 3)], (2 * 0.5 + 3 * 2 + 3 * 0.5) / 12),
+        ([cell(0, 2, 0, 4), cell(0, 1, 2, 0)], 0.75),  # two sites' cells: half above, half tied
+    ],
+)
+def test_cells_by_hand(cells: list[Cell], area: float | None) -> None:
+    assert cells_auc(cells) == (area if area is None else pytest.approx(area))
+
+
+def test_a_site_averages_its_classes_that_are_large_enough() -> None:
+    perfect, even = [cell(0, 1, 5, 0), cell(1, 2, 0, 5)], [cell(0, 1, 5, 5), cell(1, 2, 5, 5)]
+    counts = LabelCounts(histograms={"A": perfect, "B": even, "C": None}, recalls={})
+    assert site_auc(counts) == pytest.approx(0.75)
+    assert site_auc(LabelCounts(histograms={"A": None}, recalls={})) is None
+
+
+def answer(cells: list[Cell] | None, **recalls: tuple[int, int] | None) -> EvaluationCounts:
+    counts = LabelCounts(
+        histograms={"yes": cells},
+        recalls={
+            name: Recall(correct=pair[0], wrong=pair[1]) if pair else None
+            for name, pair in recalls.items()
+        },
+    )
+    return EvaluationCounts(counts={"zero_shot": {"suspicious": counts}})
+
+
+def test_summary_by_hand() -> None:
+    """Each site tells its breasts apart perfectly, but the second site's scores are all higher."""
+    low = answer([cell(0, 1, 6, 0), cell(1, 2, 0, 6)], yes=(6, 0), no=(0, 10))
+    high = answer([cell(2, 3, 6, 0), cell(3, 4, 0, 6)], yes=(12, 6), no=(30, 0))
+    small = answer(None, yes=None, no=(20, 20))
+    figures = summary({"b": high, "a": low, "c": small})
+    found = figures["zero_shot"]["suspicious"]
+    assert found["sites"] == {"a": 1.0, "b": 1.0, "c": None}
+    assert list(found["sites"]) == ["a", "b", "c"]  # type: ignore[call-overload]
+    assert found["auc"] == 1.0
+    assert found["auc_pooled"] == pytest.approx(0.75)  # one of four pairs of halves is inverted
+    assert found["balanced_accuracy"] == pytest.approx(np.mean([18 / 24, 50 / 80]))
+    assert "reason" not in found
+
+
+def test_figures_that_no_site_can_give_are_null_with_a_reason() -> None:
+    for answers, methods in (
+        ({"a": answer(None, yes=None, no=(5, 5))}, ["zero_shot"]),  # probes were not asked for
+        ({}, ["zero_shot", "linear_probe"]),
+    ):
+        figures = summary(answers)
+        assert list(figures) == methods
+        for labels in figures.values():
+            assert list(labels) == ["density", "suspicious"]
+            for found in labels.values():
+                assert (found["auc"], found["balanced_accuracy"]) == (None, None)
+                assert found["reason"] == "no site has enough labelled test studies of each class"

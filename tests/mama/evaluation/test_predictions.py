@@ -1,0 +1,123 @@
+"""Units and their truths, and exact metrics that are null with a reason where labels allow none."""
+
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.metrics import roc_auc_score
+
+from mama.data.manifest import Image, Labels, Study
+from mama.evaluation.predictions import Predictions, Unit, auc, mean_over, metrics, units_of
+
+
+def study(name: str, sides: str, vendor: str | None = "maker", **labels: object) -> Study:
+    images = [
+        Image(
+            id=f"{name}{n}",
+            laterality=None if side == "?" else side,
+            view=None,
+            vendor=vendor,
+            height=1,
+            width=1,
+        )
+        for n, side in enumerate(sides)
+    ]
+    return Study(
+        id=name,
+        patient="p" + name,
+        split="test",
+        images=tuple(images),
+        sentences=(),
+        labels=Labels.model_validate(labels),
+    )
+
+
+STUDIES = [
+    study("a", "LRLR", density="C", suspicious={"L": True, "R": False}),
+    study("b", "", density="B"),  # no image
+    study("c", "R?", vendor=None, suspicious={"L": True}),
+    study("d", "?", density="A"),
+]
+
+
+def test_density_is_a_matter_of_studies() -> None:
+    assert units_of(STUDIES, "density") == [
+        Unit((0, 1, 2, 3), "C", "maker", "a", "pa"),
+        Unit((4, 5), None, None, "c", "pc"),
+        Unit((6,), "A", "maker", "d", "pd"),
+    ]
+
+
+def test_suspicion_is_a_matter_of_breasts() -> None:
+    assert units_of(STUDIES, "suspicious") == [
+        Unit((0, 2), "yes", "maker", "a", "pa"),
+        Unit((1, 3), "no", "maker", "a", "pa"),
+        Unit((4,), None, None, "c", "pc"),
+    ]
+
+
+def test_values_of_a_units_images_are_averaged() -> None:
+    values = np.arange(14.0).reshape(7, 2)
+    means = mean_over(values, units_of(STUDIES, "suspicious"))
+    assert means.tolist() == [[2, 3], [4, 5], [8, 9]]
+
+
+def predictions(
+    truths: list[str | None], scores: list[float], vendors: str | None = None
+) -> Predictions:
+    units = [
+        Unit((n,), truth, vendors[n] if vendors else None, str(n), str(n))
+        for n, truth in enumerate(truths)
+    ]
+    return Predictions(("no", "yes"), np.array([[1 - s, s] for s in scores]).reshape(-1, 2), units)
+
+
+def test_known_keeps_units_whose_truth_is_a_class() -> None:
+    known = predictions(["yes", None, "maybe", "no"], [0.9, 0.8, 0.7, 0.1]).known()
+    assert [unit.study for unit in known.units] == ["0", "3"]
+    assert known.probabilities[:, 1].tolist() == [0.9, 0.1]
+    assert known.truths().tolist() == [1, 0]
+
+
+def test_exact_figures() -> None:
+    found = metrics(predictions(["no", "no", "yes", "yes", None], [0.1, 0.6, 0.4, 0.9, 0.5]))
+    assert found == {"auc": 0.75, "balanced_accuracy": 0.5, "n": 4}
+
+
+@pytest.mark.parametrize(
+    ("truths", "n", "reason"),
+    [
+        ([], 0, "no labels"),
+        ([None], 0, "no labels"),
+        (["yes"] * 3, 3, "all labels are of one class"),
+    ],
+)
+def test_labels_that_allow_no_figure(truths: list[str | None], n: int, reason: str) -> None:
+    found = metrics(predictions(truths, [0.5] * len(truths)))
+    assert found == {"auc": None, "balanced_accuracy": None, "n": n, "reason": reason}
+
+
+def test_several_classes_give_the_mean_of_those_present() -> None:
+    random = np.random.default_rng(0)
+    probabilities, truth = random.dirichlet(np.ones(4), 30), random.integers(0, 3, 30)
+    expected = np.mean([roc_auc_score(truth == k, probabilities[:, k]) for k in range(3)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert auc(tuple("ABCD"), probabilities, truth) == pytest.approx(expected)
+    assert auc(tuple("ABCD"), probabilities, np.zeros(30, int)) is None
+
+
+def test_a_model_that_tells_vendors_apart_gains_nothing_within_them() -> None:
+    """Prevalence differs by vendor; the score is the vendor, and noise within it."""
+    truths = ["no", "no", "no", "yes", "no", "yes", "yes", "yes"]
+    scores = [0.1, 0.1, 0.1, 0.1, 0.9, 0.9, 0.9, 0.9]
+    found = metrics(predictions(list(truths), scores, "aaaabbbb"))
+    assert found["auc"] == 0.75
+    assert found["auc_within_vendor"] == 0.5
+
+
+def test_within_vendor_figures_leave_out_vendors_of_one_class() -> None:
+    truths, scores = ["no", "yes", "yes", "yes"], [0.3, 0.7, 0.1, 0.2]
+    assert metrics(predictions(list(truths), scores, "aabb"))["auc_within_vendor"] == 1.0
+    assert metrics(predictions(["no", "yes"], [0.1, 0.9], "ab"))["auc_within_vendor"] is None
+    assert "auc_within_vendor" not in metrics(predictions(list(truths), scores, "aaaa"))

@@ -1,0 +1,97 @@
+"""Tensors and optimiser state on disk: exact round trips, and damaged or foreign files refused in one line."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from mama.checkpoint import load_optimiser, load_tensors, save_optimiser, save_tensors
+from mama.errors import ModelError
+
+
+def test_tensors_and_state_return_as_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "x.safetensors"
+    tensors = {
+        "scalar": torch.tensor(0.1),
+        "turned": torch.arange(6.0).reshape(2, 3).T,
+        "half": torch.tensor([1.5], dtype=torch.bfloat16),
+        "count": torch.tensor([2**40]),
+        "none": torch.zeros(0, 3),
+    }
+    save_tensors(path, tensors, {"round": 7, "names": ["a"]})
+    loaded, state = load_tensors(path)
+    assert state == {"round": 7, "names": ["a"]}
+    assert loaded.keys() == tensors.keys()
+    for name, tensor in tensors.items():
+        assert (loaded[name].dtype, loaded[name].shape) == (tensor.dtype, tensor.shape)
+        assert torch.equal(loaded[name], tensor)
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("damage", ["absent", "empty", "cut", "header", "text", "foreign"])
+def test_damaged_files(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "x.safetensors"
+    save_tensors(path, {"a": torch.ones(4)})
+    whole = path.read_bytes()
+    content = {
+        "empty": b"",
+        "cut": whole[:-1],
+        "header": whole[:8] + b"}" + whole[9:],
+        "text": b"not a checkpoint at all",
+        "foreign": (2).to_bytes(8, "little") + b"{}",  # safetensors without our metadata
+    }
+    path.unlink() if damage == "absent" else path.write_bytes(content[damage])
+    with pytest.raises(ModelError, match="weights cannot be read") as error:
+        load_tensors(path)
+    assert error.value.where == str(path)
+    assert "\n" not in str(error.value)
+
+
+def layer(out: int = 2) -> tuple[nn.Linear, torch.optim.Optimizer]:
+    torch.manual_seed(0)
+    linear = nn.Linear(3, out)
+    groups = [{"params": [linear.weight], "weight_decay": 0.1}, {"params": [linear.bias]}]
+    return linear, torch.optim.AdamW(groups, lr=0.1)
+
+
+def step(linear: nn.Linear, optimiser: torch.optim.Optimizer, times: int) -> None:
+    for n in range(times):
+        optimiser.zero_grad()
+        linear(torch.full((1, 3), n + 1.0)).square().sum().backward()
+        optimiser.step()
+
+
+def test_an_optimiser_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    path = tmp_path / "optimiser.safetensors"
+    straight, optimiser = layer()
+    step(straight, optimiser, 2)
+    weights = {name: value.clone() for name, value in straight.state_dict().items()}
+    save_optimiser(path, optimiser)
+    step(straight, optimiser, 2)
+    for with_state in (True, False):
+        resumed, other = layer()
+        resumed.load_state_dict(weights)
+        if with_state:
+            load_optimiser(path, other)
+        step(resumed, other, 2)
+        assert torch.equal(resumed.weight, straight.weight) == with_state
+
+
+def test_state_before_the_first_step(tmp_path: Path) -> None:
+    _, optimiser = layer()
+    save_optimiser(tmp_path / "x", optimiser)
+    load_optimiser(tmp_path / "x", optimiser)
+    assert optimiser.state_dict()["state"] == {}
+
+
+def test_state_of_another_model(tmp_path: Path) -> None:
+    linear, optimiser = layer()
+    step(linear, optimiser, 1)
+    save_optimiser(tmp_path / "x", optimiser)
+    _, wider = layer(out=5)
+    fewer = torch.optim.AdamW([nn.Parameter(torch.zeros(2, 3))])
+    for other in (wider, fewer):
+        with pytest.raises(ModelError, match=r"optimiser state of another model\. Remove the file"):
+            load_optimiser(tmp_path / "x", other)
+        assert not other.state_dict()["state"]

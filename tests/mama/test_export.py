@@ -1,0 +1,87 @@
+"""The finished model: its folder needs nothing else and answers as the model did."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from mama.config import Experiment
+from mama.data.manifest import Dataset, Manifest, write_manifest
+from mama.errors import ConfigError, DataError, ModelError
+from mama.evaluation.whole import evaluate_whole
+from mama.export import load_final, save_final
+from mama.model import MaMA
+
+
+@pytest.fixture
+def final(tmp_path: Path, model: MaMA, experiment: Experiment) -> Path:
+    with torch.no_grad():
+        model.text.separator.fill_(0.1)
+    save_final(tmp_path / "final", model, experiment)
+    return tmp_path / "final"
+
+
+def test_it_answers_as_before(final: Path, model: MaMA, experiment: Experiment) -> None:
+    loaded, read = load_final(final)
+    assert read == experiment
+    assert not loaded.training
+    expected = model.state_dict()
+    found = loaded.state_dict()
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    images, texts = torch.rand(2, 1, 32, 32), [["no mass", "dense"]]
+    assert torch.equal(loaded.similarity(images, texts), model.eval().similarity(images, texts))
+
+
+def test_figures_of_a_whole_dataset(final: Path, dataset: Dataset) -> None:
+    figures = evaluate_whole(final, dataset)
+    assert json.loads(json.dumps(figures, allow_nan=False)) == figures
+    assert figures["zero_shot"]["density"]["n"] == 11  # of twelve, one has no labels
+    assert figures["zero_shot"]["suspicious"]["n"] == 22
+    assert 0 <= figures["zero_shot"]["density"]["auc"] <= 1
+
+
+def test_a_dataset_without_studies(final: Path, tmp_path: Path) -> None:
+    write_manifest(tmp_path / "none", Manifest(adapter="test", long_side=32, studies=()))
+    with pytest.raises(DataError, match="no studies"):
+        evaluate_whole(final, Dataset(tmp_path / "none"))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("no weights", "holds no model. Give a run's final/ folder"),
+        ("no experiment", "holds no model"),
+        ("other weights", "weights do not fit the experiment"),
+        ("cut weights", "weights cannot be read"),
+        ("bad experiment", "unknown key"),
+        ("no tokeniser", "cannot be loaded"),
+    ],
+)
+def test_damaged_folders(final: Path, damage: str, message: str) -> None:
+    weights, settings = final / "model.safetensors", final / "experiment.json"
+    values = json.loads(settings.read_text())
+    match damage:
+        case "no weights":
+            weights.unlink()
+        case "no experiment":
+            settings.unlink()
+        case "other weights":
+            settings.write_text(json.dumps(values | {"heads": {"embedding": 8}}))
+        case "cut weights":
+            weights.write_bytes(weights.read_bytes()[:-4])
+        case "bad experiment":
+            settings.write_text(json.dumps(values | {"extra": 1}))
+        case "no tokeniser":
+            for path in (final / "text").iterdir():
+                path.unlink()
+    error = ConfigError if damage == "bad experiment" else ModelError
+    with pytest.raises(error, match=message):
+        load_final(final)
+
+
+def test_an_experiment_that_is_no_json(final: Path) -> None:
+    (final / "experiment.json").write_text("{")
+    with pytest.raises(ModelError, match="experiment"):
+        load_final(final)

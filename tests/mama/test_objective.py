@@ -1,0 +1,175 @@
+"""The objective: which terms are on, who takes part in which, and what an empty report changes."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor
+from torch.testing import assert_close
+
+from mama.config import Experiment, LossConfig
+from mama.data.pairs import Batch
+from mama.errors import ConfigError
+from mama.losses import clip_loss, nt_xent_loss
+from mama.model import MaMA
+from mama.objective import TERMS, active_terms, identical, losses
+
+FATTY, DENSE, MASS = ["the breast is fatty .", "no mass ."], ["dense ."], ["a suspicious mass ."]
+
+
+def views(n: int, seed: int = 0) -> Tensor:
+    return torch.rand(n, 1, 32, 32, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def batch(*reports: list[str]) -> Batch:
+    return Batch(views(len(reports), 1), views(len(reports), 2), list(reports))
+
+
+@pytest.fixture
+def config() -> LossConfig:
+    return LossConfig()
+
+
+@pytest.fixture
+def calm(model: MaMA) -> MaMA:
+    return model.eval()
+
+
+@pytest.mark.parametrize(
+    ("progress", "expected"),
+    [
+        (0.0, ["image_text"]),
+        (0.19, ["image_text"]),
+        (0.2, list(TERMS[:3])),
+        (0.5, list(TERMS)),
+        (1, list(TERMS)),
+    ],
+)
+def test_terms_join_at_their_start(
+    make_experiment: Callable[..., Experiment], progress: float, expected: list[str]
+) -> None:
+    started = make_experiment(
+        "loss.second_text.start=0.2", "loss.image_image.start=0.2", "loss.local.start=0.5"
+    )
+    assert active_terms(started.loss, progress) == expected
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_a_term_without_weight_is_off(
+    make_experiment: Callable[..., Experiment], term: str
+) -> None:
+    assert term not in active_terms(make_experiment(f"loss.{term}.weight=0").loss, 1.0)
+
+
+@pytest.mark.parametrize("override", ["weight=0", "start=0.5"])
+def test_some_term_must_be_on_from_the_first_step(
+    make_experiment: Callable[..., Experiment], override: str
+) -> None:
+    with pytest.raises(ConfigError, match="loss"):
+        make_experiment(*[f"loss.{term}.{override}" for term in TERMS])
+
+
+def test_terms_are_the_published_losses(calm: MaMA, config: LossConfig) -> None:
+    data = batch(FATTY, DENSE, MASS)
+    found = losses(calm, data, config, TERMS)
+    first, second = calm.encode_images(data.first), calm.encode_images(data.second)
+    texts = calm.encode_texts(calm.text.tokenise(data.reports))
+    expected = {
+        "image_text": clip_loss(first.embedding, texts.embedding, calm.logit_scale),
+        "second_text": clip_loss(second.embedding, texts.embedding, calm.logit_scale),
+        "image_image": nt_xent_loss(first.view, second.view, 0.5),
+    }
+    assert found.keys() == set(TERMS)
+    for name, value in expected.items():
+        assert_close(found[name], value)
+    assert len({round(value.item(), 4) for value in found.values()}) == 4
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_terms_are_computed_alone_or_together_alike(
+    calm: MaMA, config: LossConfig, term: str
+) -> None:
+    data = batch(FATTY, DENSE, MASS, [])
+    assert_close(
+        losses(calm, data, config, [term]), {term: losses(calm, data, config, TERMS)[term]}
+    )
+
+
+def test_an_empty_report_leaves_the_text_terms_those_of_the_sub_batch(
+    calm: MaMA, config: LossConfig
+) -> None:
+    whole = batch(FATTY, [], DENSE, [], MASS)
+    kept = [0, 2, 4]
+    part = Batch(whole.first[kept], whole.second[kept], [whole.reports[i] for i in kept])
+    found, expected = (losses(calm, data, config, TERMS) for data in (whole, part))
+    for term in ("image_text", "second_text", "local"):
+        assert_close(found[term], expected[term])
+    assert not torch.isclose(found["image_image"], expected["image_image"])
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_an_image_without_report_is_pulled_by_its_other_view_only(
+    calm: MaMA, config: LossConfig, term: str
+) -> None:
+    data = batch(FATTY, [], DENSE)
+    data.first.requires_grad_()
+    data.second.requires_grad_()
+    losses(calm, data, config, [term])[term].backward()
+    reached = [
+        [bool(image.any()) for image in view.grad] if view.grad is not None else None
+        for view in (data.first, data.second)
+    ]
+    text_only = [True, False, True]
+    assert (
+        reached
+        == {
+            "image_text": [text_only, None],
+            "second_text": [None, text_only],
+            "image_image": [[True] * 3, [True] * 3],
+            "local": [text_only, None],
+        }[term]
+    )
+
+
+def test_a_batch_without_any_report_gives_zeros_that_train_nothing(
+    calm: MaMA, config: LossConfig
+) -> None:
+    found = losses(calm, batch([], []), config, TERMS)
+    assert {name for name, value in found.items() if value == 0} == set(TERMS) - {"image_image"}
+    torch.stack([found[name] for name in TERMS if name != "image_image"]).sum().backward()
+    gradients = [p.grad for p in calm.parameters() if p.grad is not None]
+    assert gradients
+    assert not any(gradient.any() for gradient in gradients)
+
+
+def test_identical_compares_whole_reports() -> None:
+    reports = [FATTY, DENSE, list(FATTY), FATTY[:1], FATTY[::-1]]
+    expected = torch.eye(5, dtype=torch.bool)
+    expected[0, 2] = expected[2, 0] = True
+    assert torch.equal(identical(reports), expected)
+
+
+@pytest.mark.parametrize("match", [True, False])
+def test_identical_reports_match_each_other_unless_the_paper_is_followed(
+    model: MaMA, match: bool
+) -> None:
+    """Seen under dropout only: where equal texts have equal embeddings, both targets are one loss."""
+    with torch.no_grad():
+        for name, parameter in model.text.named_parameters():
+            if "lora_B" in name:
+                parameter.normal_()
+    model.train()
+    data = batch(FATTY, DENSE, FATTY)
+    torch.manual_seed(0)
+    first = model.encode_images(data.first)
+    texts = model.encode_texts(model.text.tokenise(data.reports))
+    assert not torch.equal(texts.embedding[0], texts.embedding[2])
+    same = torch.tensor([[1, 0, 1], [0, 1, 0], [1, 0, 1]], dtype=torch.bool)
+    soft, hard = (
+        clip_loss(first.embedding, texts.embedding, model.logit_scale, same=kind)
+        for kind in (same, None)
+    )
+    assert not torch.isclose(soft, hard, rtol=1e-4)
+    torch.manual_seed(0)
+    found = losses(model, data, LossConfig(identical_texts_match=match), ["image_text"])
+    assert_close(found["image_text"], soft if match else hard)

@@ -1,0 +1,233 @@
+"""Answers come from outside: what is not exactly what was asked for is refused, and the round goes on."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mama.errors import ProtocolError
+from mama.exchange.metrics import EvaluationCounts, TrainingMetrics
+from mama.exchange.protocol import Answer, Description, Kind, Task
+from mama.exchange.tensors import Arrays, decode, encode
+from server.checks import check_answer, check_update
+
+TRAINED = TrainingMetrics(studies=8, steps=2, skipped=0, seconds=1.0, terms={"loss": 1.0})
+DESCRIBED = Description(fingerprint="0" * 64, trained_parameters=1, frozen_parameters=1)
+GLOBAL: Arrays = {
+    "head.weight": np.zeros((2, 3), np.float32),
+    "logit_scale": np.zeros((), np.float32),
+}
+UPDATE: Arrays = {
+    "head.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "logit_scale": np.array(0.25, np.float32),
+}
+
+
+def task(kind: Kind = "train") -> Task:
+    return Task(
+        run="r1",
+        round=3,
+        task=f"{kind}-3-alder",
+        kind=kind,
+        experiment="{}",
+        experiment_hash="0" * 64,
+    )
+
+
+def answer(**changed: Any) -> Answer:
+    values = {
+        "run": "r1",
+        "round": 3,
+        "task": "train-3-alder",
+        "site": "alder",
+        "status": "ok",
+        "training": TRAINED,
+    }
+    return Answer(**(values | changed))
+
+
+def test_the_right_answer_passes() -> None:
+    check_answer(answer(), task(), "alder")
+    check_answer(answer(), task(), None)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"protocol": 2}, "another protocol version"),
+        ({"run": "r2"}, "another task"),
+        ({"round": 2}, "another task"),
+        ({"task": "train-3-birch"}, "another task"),
+        ({"site": "birch"}, "another site"),
+        ({"training": None}, "holds nothing"),
+        ({"training": None, "evaluation": EvaluationCounts(counts={})}, "holds nothing"),
+    ],
+)
+def test_an_answer_to_something_else_is_refused(changed: dict[str, Any], message: str) -> None:
+    with pytest.raises(ProtocolError, match=message):
+        check_answer(answer(**changed), task(), "alder")
+
+
+@pytest.mark.parametrize("kind", ["describe", "train", "evaluate"])
+def test_an_answer_holds_what_its_kind_promises(kind: Kind) -> None:
+    payloads = {
+        "describe": {"description": DESCRIBED},
+        "train": {"training": TRAINED},
+        "evaluate": {"evaluation": EvaluationCounts(counts={})},
+    }
+    for held, payload in payloads.items():
+        given_answer = answer(task=f"{kind}-3-alder", **({"training": None} | payload))
+        if held == kind:
+            check_answer(given_answer, task(kind), "alder")
+        else:
+            with pytest.raises(ProtocolError, match="holds nothing"):
+                check_answer(given_answer, task(kind), "alder")
+
+
+def test_a_good_update_comes_through_unchanged() -> None:
+    update = check_update(encode(UPDATE), GLOBAL)
+    assert set(update) == set(UPDATE)
+    for name, array in UPDATE.items():
+        np.testing.assert_array_equal(update[name], array)
+
+
+def with_value(value: float) -> Arrays:
+    weight = UPDATE["head.weight"].copy()
+    weight[1, 2] = value
+    return UPDATE | {"head.weight": weight}
+
+
+@pytest.mark.parametrize(
+    ("update", "message"),
+    [
+        (with_value(np.nan), "head.weight: tensor is not finite"),
+        (with_value(np.inf), "head.weight: tensor is not finite"),
+        (with_value(-np.inf), "head.weight: tensor is not finite"),
+        (UPDATE | {"head.weight": np.zeros((3, 2), np.float32)}, "head.weight: .*another shape"),
+        (UPDATE | {"logit_scale": np.zeros(1, np.float32)}, "logit_scale: .*another shape"),
+        (UPDATE | {"head.weight": np.zeros((2, 3), np.float64)}, "head.weight: .*not float32"),
+        (UPDATE | {"head.weight": np.zeros((2, 3), np.int32)}, "head.weight: .*not float32"),
+        ({"head.weight": UPDATE["head.weight"]}, "logit_scale: tensor is missing"),
+        (UPDATE | {"extra": np.zeros(1, np.float32)}, "unexpected tensor"),
+        ({}, "head.weight: tensor is missing"),
+    ],
+)
+def test_a_wrong_update_is_refused(update: Arrays, message: str) -> None:
+    with pytest.raises(ProtocolError, match=message):
+        check_update(encode(update), GLOBAL)
+
+
+@given(st.integers(0, len(encode(UPDATE)) - 1))
+def test_a_truncated_update_is_refused(length: int) -> None:
+    with pytest.raises(ProtocolError):
+        check_update(encode(UPDATE)[:length], GLOBAL)
+
+
+@given(st.integers(0, len(encode(UPDATE)) * 8 - 1))
+def test_a_flipped_bit_is_refused_or_changes_one_finite_number(bit: int) -> None:
+    data = bytearray(encode(UPDATE))
+    data[bit // 8] ^= 1 << (bit % 8)
+    try:
+        update = check_update(bytes(data), GLOBAL)
+    except ProtocolError:
+        return
+    assert {name: array.shape for name, array in update.items()} == {
+        name: array.shape for name, array in GLOBAL.items()
+    }
+    assert all(np.isfinite(array).all() for array in update.values())
+
+
+@given(st.binary(max_size=200))
+def test_noise_is_refused(data: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        check_update(data, GLOBAL)
+
+
+def test_a_hostile_site_cannot_make_the_mean_overflow() -> None:
+    """Each value is finite, but eight studies' weight would carry it past float32."""
+    with pytest.raises(ProtocolError, match="head.weight"):
+        check_update(encode(with_value(1e38)), GLOBAL)
+
+
+def _poisoned(data: bytes, value: float) -> bytes:
+    arrays = decode(data)
+    name = sorted(arrays)[0]
+    arrays[name] = np.full_like(arrays[name], value)
+    return encode(arrays)
+
+
+def _reshaped(data: bytes) -> bytes:
+    return encode({name: array.reshape(-1, 1) for name, array in decode(data).items()})
+
+
+def _half(data: bytes) -> bytes:
+    return encode({name: array.astype(np.float16) for name, array in decode(data).items()})
+
+
+def _flipped(data: bytes) -> bytes:
+    # The header's first character.
+    return data[:8] + bytes([data[8] ^ 1]) + data[9:]
+
+
+def _without_one(data: bytes) -> bytes:
+    return encode(dict(sorted(decode(data).items())[1:]))
+
+
+def _with_another(data: bytes) -> bytes:
+    return encode(decode(data) | {"gift": np.zeros(1, np.float32)})
+
+
+MISCHIEF = [
+    lambda header, data: (header, _poisoned(data, np.nan)),
+    lambda header, data: (header, _poisoned(data, np.inf)),
+    lambda header, data: (header, _poisoned(data, 3e38)),
+    lambda header, data: (header, _reshaped(data)),
+    lambda header, data: (header, _half(data)),
+    lambda header, data: (header, _without_one(data)),
+    lambda header, data: (header, _with_another(data)),
+    lambda header, data: (header, data[:-100]),
+    lambda header, data: (header, _flipped(data)),
+    lambda header, data: (header, b""),
+    lambda header, data: (_edited(header, run="another"), data),
+    lambda header, data: (_edited(header, round=77), data),
+    lambda header, data: (_edited(header, task="train-1-alder"), data),
+    lambda header, data: (_edited(header, site="alder"), data),
+    lambda header, data: (_edited(header, protocol=2), data),
+    lambda header, data: (_edited(header, patient="Mary Smith"), data),
+    lambda header, data: (header.replace('"seconds":', '"seconds":-'), data),
+    lambda header, data: (header.replace('"loss":', '"loss":1e308,"loss":'), data),
+    lambda header, data: ("[" * 100_000, data),
+    lambda header, data: ("null", data),
+    lambda header, data: ('{"site": "Mary Smith"', data),
+    lambda header, data: (" " * 5_000_000, data),
+]
+
+
+def _edited(header: str, **values: Any) -> str:
+    return json.dumps(json.loads(header) | values)
+
+
+def test_a_round_goes_on_without_the_site_whose_answer_is_bad(run_federation) -> None:
+    """One run in which birch misbehaves in each round in another way."""
+
+    def change(site: str, kind: str, number: int, header: str, data: bytes) -> tuple[str, bytes]:
+        if site == "birch" and kind == "train":
+            return MISCHIEF[number - 1](header, data)
+        return header, data
+
+    outcome = run_federation(
+        change, f"federation.rounds={len(MISCHIEF)}", "federation.local_steps=1"
+    )
+
+    assert [(p["round"], p["site"], p["code"]) for p in outcome.problems] == [
+        (number, "birch", "refused") for number in range(1, len(MISCHIEF) + 1)
+    ]
+    assert all(sorted(event["sites"]) == ["alder", "cedar"] for event in outcome.rounds)
+    assert outcome.metrics["status"] == "finished"
+    assert all(np.isfinite(array).all() for array in outcome.folder.latest().arrays.values())
+    written = "".join(p.read_text() for p in outcome.folder.path.glob("*.json*"))
+    assert "Mary" not in written
+    assert "gift" not in written
