@@ -11,6 +11,7 @@ from client import work
 from client.sitefile import SiteFile
 from mama.checkpoint import load_tensors, save_tensors
 from mama.errors import (
+    ConfigError,
     DataError,
     EmptyReportsError,
     ModelError,
@@ -98,6 +99,8 @@ def _code_of(error: Exception) -> ErrorCode:
             return error.code
         case ProtocolError():
             return ErrorCode.BAD_REQUEST
+        case ConfigError():
+            return ErrorCode.SITE_FILE
         case NoStudiesError():
             return ErrorCode.NO_STUDIES
         case EmptyReportsError():

@@ -75,7 +75,8 @@ def _first_line(error: Exception) -> str:
 
 
 def _explain(kind: type[BaseModel], error: ValidationError, where: str) -> ConfigError:
-    problems = error.errors()
+    # Unknown keys first: a misspelt key that is needed is also a missing one.
+    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     first = problems[0]
     key = ".".join(str(part) for part in first["loc"]) or "the file"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-
 # What the user's umask leaves of a new file's rights; it can only be read by setting it.
 _MASK = os.umask(0o022)
 os.umask(_MASK)

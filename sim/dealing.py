@@ -1,9 +1,10 @@
 """Deal the patients of one public dataset to several simulated hospitals."""
 
 import os
+import shutil
 from pathlib import Path
 
-from mama.data.adapters.mias import patient_number
+from mama.data.adapters.mias import FILM, patient_number, read
 from mama.errors import DataError
 from mama.files import write_text
 from mama.seeds import numpy_generator
@@ -18,9 +19,9 @@ def deal_mias(data: Path, folder: Path, sites: int, seed: int) -> list[str]:
         The sites' names.
 
     Raises:
-        DataError: no films, or no label table.
+        DataError: no films, no label table, or an unknown code in it.
     """
-    films = sorted((data / "png").glob("mdb*.png"))
+    films = sorted(path for path in (data / "png").glob("*.png") if FILM.fullmatch(path.stem))
     if not films:
         raise DataError(
             "no films (png/mdb*.png) here",
@@ -28,27 +29,28 @@ def deal_mias(data: Path, folder: Path, sites: int, seed: int) -> list[str]:
             fix="Give the mini-MIAS folder as --data",
         )
     try:
-        rows = (data / "labels").read_text().splitlines()
+        rows = (data / "labels").read_text("utf-8", "replace").splitlines()
     except OSError:
         raise DataError(
             "no label table here", where=str(data / "labels"), fix="Put it there"
         ) from None
+    read(data)  # a mistake in the table is named in this file, not in a site's part of it
     patients = sorted({_patient(film.stem) for film in films})
     order = numpy_generator(seed, "deal").permutation(len(patients))
     owner = {patients[p]: place % sites for place, p in enumerate(order)}
     names = [f"site-{number + 1}" for number in range(sites)]
     for number, name in enumerate(names):
         home = folder / name / "png"
-        home.mkdir(parents=True, exist_ok=True)
+        # Links of an earlier dealing would put a patient at two sites.
+        shutil.rmtree(home, ignore_errors=True)
+        home.mkdir(parents=True)
         mine = [film for film in films if owner[_patient(film.stem)] == number]
         stems = {film.stem for film in mine}
         for film in mine:
-            link = home / film.name
-            if not link.exists():
-                os.symlink(film.resolve(), link)
+            os.symlink(film.resolve(), home / film.name)
         write_text(
             folder / name / "labels",
-            "\n".join(row for row in rows if row.split(" ")[0] in stems) + "\n",
+            "\n".join(row for row in rows if row.split()[:1] and row.split()[0] in stems) + "\n",
         )
     return names
 

@@ -113,7 +113,7 @@ class Tone:
     @classmethod
     def draw(cls, rng: np.random.Generator, density: Density) -> "Tone":
         """The tissue of one patient of this density."""
-        return cls(rng.uniform(*GLAND[density]), rng.uniform(0.15, 0.21), rng.uniform(0.22, 0.28))
+        return cls(rng.uniform(*GLAND[density]), rng.uniform(0.16, 0.20), rng.uniform(0.25, 0.31))
 
 
 def _draw_findings(

@@ -2,10 +2,14 @@
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
+import numpy as np
 import pytest
+from PIL import Image
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -52,3 +56,50 @@ def site_files(made_sites: Path, tmp_path: Path) -> Callable[[], list[Path]]:
         return sorted((tmp_path / name).glob("*/site.yaml"))
 
     return copy
+
+
+class Ended(NamedTuple):
+    """How a command line ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., Ended]:
+    """Run a console script's `main` with arguments; an unexpected exception fails the test."""
+
+    def run(main: Callable[[], None], *arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["command", *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            main()
+            code = 0
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return Ended(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def make_films(tmp_path: Path) -> Callable[..., Path]:
+    """Draw a mini-MIAS of our own: pairs of films of F, G and D patients in turn, and their table."""
+
+    def make(name: str = "films", patients: int = 6) -> Path:
+        folder = tmp_path / name
+        (folder / "png").mkdir(parents=True)
+        rows = []
+        for film in range(1, 2 * patients + 1):
+            tissue = (film - 1) // 2 % 3
+            random = np.random.default_rng(film)
+            pixels = np.zeros((64, 64), np.uint8)
+            pixels[6:58, 2:40] = random.integers(40 + 60 * tissue, 90 + 60 * tissue, (52, 38))
+            Image.fromarray(pixels).save(folder / "png" / f"mdb{film:03d}.png")
+            finding = "NORM" if film % 4 else "SPIC M 30 30 9"
+            rows.append(f"mdb{film:03d} {'FGD'[tissue]} {finding}")
+        (folder / "labels").write_text("\n".join(rows) + "\n")
+        return folder
+
+    return make

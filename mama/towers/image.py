@@ -7,6 +7,7 @@ import timm
 import torch
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+from torch.nn.functional import layer_norm
 
 from mama.config import ImageTowerConfig
 from mama.errors import ModelError
@@ -24,7 +25,8 @@ class ImageTower(nn.Module):
 
     The pooled feature is the mean over all tokens before the final norm, patch features are the patch tokens
     after it (MaMA, section 2). With `pooling: mean_max` the maximum over the same tokens is appended to the
-    mean, so that a finding that covers few patches is not averaged away.
+    mean, so that a finding that covers few patches is not averaged away; both are brought to mean 0 and
+    variance 1 over their channels, or the larger would drown the other.
 
     Args:
         weights: a safetensors file to start from when the config says `pretrained`; None asks the hub.
@@ -47,7 +49,10 @@ class ImageTower(nn.Module):
                 where=f"image.tower {config.tower}",
                 fix="Choose a tower that takes any size",
             ) from None
-        if not isinstance(self.model, VisionTransformer) and patches.shape[-1] != self.model.num_features:
+        if (
+            not isinstance(self.model, VisionTransformer)
+            and patches.shape[-1] != self.model.num_features
+        ):
             raise ModelError(
                 "has neither patch tokens nor a feature map with channels first",
                 where=f"image.tower {config.tower}",
@@ -64,7 +69,8 @@ class ImageTower(nn.Module):
             tokens = patches = self.model.forward_features(images).flatten(2).transpose(1, 2)
         pooled = tokens.mean(1)
         if self.pooling == "mean_max":
-            pooled = torch.cat([pooled, tokens.amax(1)], dim=-1)
+            parts = (pooled, tokens.amax(1))
+            pooled = torch.cat([layer_norm(part, part.shape[-1:]) for part in parts], dim=-1)
         return ImageFeatures(pooled, patches)
 
     def _vision_transformer(self, images: Tensor) -> tuple[Tensor, Tensor]:

@@ -123,9 +123,7 @@ def test_a_base_model_that_is_not_there(
     assert refused(path, header) == ErrorCode.BASE_MODEL
 
 
-def test_a_secret_that_is_too_short(
-    site_file: Path, make_task: MakeTask, payload: bytes
-) -> None:
+def test_a_secret_that_is_too_short(site_file: Path, make_task: MakeTask, payload: bytes) -> None:
     (site_file.parent / "secret.key").write_bytes(b"short")
     assert refused(site_file, make_task("evaluate").encode(), payload) == ErrorCode.SITE_FILE
 

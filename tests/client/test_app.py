@@ -55,9 +55,7 @@ def test_a_site_answers_over_the_wire(
     trained, update = ask(make_task().encode(), payload, node=node, kind=MessageType.TRAIN)
     assert (trained.site, trained.status) == ("alder", "ok")
     assert len(update) > 1000
-    counted, _ = ask(
-        make_task("evaluate").encode(), payload, node=node, kind=MessageType.EVALUATE
-    )
+    counted, _ = ask(make_task("evaluate").encode(), payload, node=node, kind=MessageType.EVALUATE)
     assert counted.evaluation is not None
 
 

@@ -66,7 +66,7 @@ def test_a_relative_site_file_gives_absolute_paths(
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("state:", "sate:", "unknown key 'sate'"),
+        ("state:", "sate:", "unknown key 'sate' (and 1 more). Did you mean 'state'?"),
         ("  source:", "  sorce:", "unknown key 'data.sorce'"),
         ("site: north", "site: '../north'", "key 'site'"),
         ("site: north", "site: ''", "key 'site'"),

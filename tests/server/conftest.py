@@ -66,7 +66,9 @@ class Meddler(ClientApp):
         try:
             header, data = self.change(site, task["kind"], task["round"], header, data)
         except RuntimeError as error:
-            return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, str(error)), reply_to=message)
+            return Message(
+                Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, str(error)), reply_to=message
+            )
         block = Array(dtype="uint8", shape=(len(data),), stype="safetensors", data=data)
         content = RecordDict(
             {"header": ConfigRecord({"json": header}), "payload": ArrayRecord({"tensors": block})}

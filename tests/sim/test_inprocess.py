@@ -122,7 +122,9 @@ def test_a_site_that_raises_in_round_2_is_named_and_the_run_goes_on(
         return original(site, experiment, run, number, arrays, on_step)
 
     monkeypatch.setattr(work, "train", failing)
-    metrics = federate(small_config("federation.rounds=3").experiment(), site_files(), tmp_path / "o")
+    metrics = federate(
+        small_config("federation.rounds=3").experiment(), site_files(), tmp_path / "o"
+    )
 
     assert metrics["status"] == "finished"
     assert metrics["rounds"] == 3
@@ -134,9 +136,7 @@ def test_a_site_that_raises_in_round_2_is_named_and_the_run_goes_on(
         ["alder", "cedar"],
         ["alder", "birch", "cedar"],
     ]
-    everything = "".join(
-        path.read_text() for path in (tmp_path / "o").glob("*") if path.is_file()
-    )
+    everything = "".join(path.read_text() for path in (tmp_path / "o").glob("*") if path.is_file())
     assert "MARY" not in everything
     assert "/data/secret" not in everything
     assert "birch" in (tmp_path / "o" / "report.html").read_text()

@@ -14,7 +14,7 @@ from sim.lesions import Finding
 from sim.phantom import Phantom, Side
 from sim.wording import TEMPLATES, Style, quadrant, write_report
 
-PROMPTS = Path(__file__).parents[2] / "configs" / "prompts-synthetic.yaml"
+PROMPTS = Path(__file__).parents[2] / "configs" / "quickstart.yaml"
 STYLES: tuple[Style, ...] = get_args(Style)
 
 
@@ -90,7 +90,7 @@ def test_a_quadrant_is_named_after_the_finding() -> None:
 
 
 def test_prompts_are_worded_unlike_the_reports() -> None:
-    prompts = yaml.safe_load(PROMPTS.read_text())
+    prompts = yaml.safe_load(PROMPTS.read_text())["evaluation"]
     assert list(prompts["density"]) == ["A", "B", "C", "D"]
     assert list(prompts["suspicious"]) == ["no", "yes"]
     every = [

@@ -1,0 +1,184 @@
+"""`mama evaluate`: figures of a model on films it never saw; labels only score."""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from mama.cli import main
+from mama.config import Experiment
+from mama.evaluation.predictions import Predictions
+from mama.evaluation.whole import answers, ingested
+from mama.export import save_final
+from mama.model import build_model
+
+
+@pytest.fixture(scope="session")
+def final(
+    make_experiment: Callable[..., Experiment],
+    base_models: dict[str, Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """An untrained model that answers in the classes of mini-MIAS."""
+    folder = tmp_path_factory.mktemp("model") / "final"
+    experiment = make_experiment(
+        "evaluation.density={F: [a fatty breast], G: [the breast], D: [a dense breast]}"
+    )
+    save_final(folder, build_model(experiment, base_models), experiment)
+    return folder
+
+
+@pytest.fixture
+def figures(command: Callable[..., Any], final: Path, tmp_path: Path) -> Callable[[Path], dict]:
+    """What the command writes and prints of a raw folder."""
+
+    def run(films: Path) -> dict[str, Any]:
+        out = tmp_path / "figures.json"
+        ended = command(main, "evaluate", final, films, "--adapter", "mias", "--json", out)
+        assert (ended.code, ended.err) == (0, "")
+        written = json.loads(out.read_text())
+        assert json.loads(ended.out) == written
+        return written
+
+    return run
+
+
+def predictions(final: Path, films: Path, cache: Path) -> dict[str, Predictions]:
+    return answers(final, ingested(films, "mias", final, cache))
+
+
+def relabel(films: Path, order: list[int]) -> None:
+    """Give each patient the labels of another."""
+    rows = [row.split(maxsplit=1) for row in (films / "labels").read_text().splitlines()]
+    by_patient = [rows[i : i + 2] for i in range(0, len(rows), 2)]
+    (films / "labels").write_text(
+        "".join(
+            f"{name} {labels}\n"
+            for patient, other in zip(by_patient, order, strict=True)
+            for (name, _), (_, labels) in zip(patient, by_patient[other], strict=True)
+        )
+    )
+
+
+def test_a_raw_folder_gives_figures(
+    figures: Callable[[Path], dict], make_films: Callable[..., Path]
+) -> None:
+    found = figures(make_films())
+    assert list(found) == ["zero_shot"]
+    for label, units in (("density", 6), ("suspicious", 12)):
+        assert 0 <= found["zero_shot"][label]["auc"] <= 1
+        assert 0 <= found["zero_shot"][label]["balanced_accuracy"] <= 1
+        assert found["zero_shot"][label]["n"] == units
+
+
+def test_it_leaves_nothing_behind(
+    figures: Callable[[Path], dict], make_films: Callable[..., Path], final: Path
+) -> None:
+    films = make_films()
+    before = sorted([*films.rglob("*"), *final.rglob("*")])
+    figures(films)
+    assert sorted([*films.rglob("*"), *final.rglob("*")]) == before
+
+
+def test_films_without_labels_give_null_and_a_reason(
+    figures: Callable[[Path], dict], make_films: Callable[..., Path]
+) -> None:
+    films = make_films()
+    (films / "labels").unlink()
+    for label in ("density", "suspicious"):
+        assert figures(films)["zero_shot"][label] == {
+            "auc": None,
+            "balanced_accuracy": None,
+            "n": 0,
+            "reason": "no labels",
+        }
+
+
+def test_labels_of_one_class_give_null_and_a_reason(
+    figures: Callable[[Path], dict], make_films: Callable[..., Path]
+) -> None:
+    films = make_films(patients=1)
+    found = figures(films)["zero_shot"]["density"]
+    assert (found["auc"], found["reason"]) == (None, "all labels are of one class")
+
+
+def test_labels_do_not_touch_the_predictions(
+    figures: Callable[[Path], dict], make_films: Callable[..., Path], final: Path, tmp_path: Path
+) -> None:
+    films = make_films()
+    honest = figures(films)
+    before = predictions(final, films, tmp_path / "one")
+    relabel(films, [1, 2, 0, 5, 3, 4])
+    after = predictions(final, films, tmp_path / "two")
+    for label in ("density", "suspicious"):
+        np.testing.assert_array_equal(after[label].probabilities, before[label].probabilities)
+        truths = [[unit.truth for unit in found[label].units] for found in (before, after)]
+        assert truths[0] != truths[1]
+    assert figures(films) != honest
+
+
+def test_the_order_and_age_of_files_do_not_matter(
+    figures: Callable[[Path], dict], make_films: Callable[..., Path], tmp_path: Path
+) -> None:
+    films = make_films()
+    other = tmp_path / "elsewhere"
+    (other / "png").mkdir(parents=True)
+    shutil.copy(films / "labels", other)
+    for age, film in enumerate(sorted((films / "png").iterdir(), reverse=True)):
+        shutil.copy(film, other / "png")
+        os.utime(other / "png" / film.name, (age, age * 1e6))
+    rows = (other / "labels").read_text().splitlines()
+    (other / "labels").write_text("\n".join(reversed(rows)) + "\n")
+    assert figures(other) == figures(films)
+
+
+def test_an_ingested_dataset(
+    command: Callable[..., Any],
+    figures: Callable[[Path], dict],
+    make_films: Callable[..., Path],
+    final: Path,
+    tmp_path: Path,
+) -> None:
+    films = make_films()
+    ingested(films, "mias", final, tmp_path / "dataset")
+    ended = command(main, "evaluate", final, tmp_path / "dataset")
+    assert ended.code == 0
+    assert json.loads(ended.out) == figures(films)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (("nowhere", "films", "--adapter", "mias"), 4, "nowhere: holds no model. Give a run's"),
+        (("films", "films", "--adapter", "mias"), 4, "films: holds no model. Give a run's"),
+        (("final", "films"), 3, "films: no ingested dataset here. Ingest it first, or name its"),
+        (("final", "nowhere"), 3, "nowhere: no ingested dataset here."),
+        (("final", "nowhere", "--adapter", "mias"), 3, "nowhere: no such folder. Check the path"),
+        (("final", "empty", "--adapter", "mias"), 3, "empty: no studies. Check the path"),
+        (("final", "films", "--adapter", "pacs"), 2, "unknown adapter 'pacs'. Choose dicom"),
+        (("final", "films", "--adapter", "dicom_folder"), 3, "films: no reports.csv"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    command: Callable[..., Any],
+    make_films: Callable[..., Path],
+    final: Path,
+    tmp_path: Path,
+    arguments: tuple[str, ...],
+    code: int,
+    message: str,
+) -> None:
+    make_films()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "final").symlink_to(final)
+    places = [tmp_path / name for name in arguments[:2]]
+    ended = command(main, "evaluate", *places, *arguments[2:])
+    assert (ended.code, ended.out) == (code, "")
+    assert ended.err.startswith("error: ")
+    assert message in ended.err
+    assert ended.err.count("\n") == 1
