@@ -4,13 +4,14 @@
 
 For each seed: the federation of configs/quickstart.yaml, each hospital alone with the same steps, the untrained
 model, and baselines fitted on all hospitals' training data, all tested on 210 new patients (420
-breasts) of a seed of their own, with labels independent of vendor. No choice was made by looking at these seeds. AUCs are means of within-vendor AUCs. The
-interval of a difference resamples patients over all seeds.
+breasts) of a seed of their own, with labels independent of vendor. No choice was made by looking at these
+seeds. AUCs are means of within-vendor AUCs. The interval of a difference resamples patients over all seeds.
+What was trained before in --work is not trained again.
 """
 
 import argparse
 import json
-import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ import numpy as np
 from baselines import blobs, fitted, histograms
 from common import last_line, paired_interval
 
-from client.sitefile import load_site
 from mama.config import Experiment
 from mama.configfile import load
-from mama.data.manifest import Dataset
+from mama.data.ingest import IngestReport
+from mama.data.manifest import Dataset, Study
 from mama.evaluation.predictions import Predictions, auc
 from mama.evaluation.whole import answers
 from mama.exchange.metrics import LABELS, Label
@@ -60,48 +61,68 @@ def one_seed(
     seed: int, work: Path, overrides: list[str], federated_only: bool
 ) -> tuple[Found, float]:
     """All models of one seed on the same fresh patients; and the seconds the federation trained."""
+    home = work / f"seed-{seed}"
+    config, train, test = datasets(seed, home, overrides)
+    experiment = config.experiment()
+    files = [dataset.folder.parent / "site.yaml" for dataset in train]
+    models = {"federated": trained(experiment, files, home / "federated")}
+    seconds = json.loads((home / "federated" / "metrics.json").read_text())["timing"]["train_s"]
+    if not federated_only:
+        alone = experiment.model_copy(
+            update={"federation": experiment.federation.model_copy(update={"quorum": 1})}
+        )
+        for file in files:
+            name = file.parent.name
+            models[f"alone: {name}"] = trained(alone, [file], home / name)
+        save_final(home / "untrained", build_model(experiment), experiment)
+        models["untrained"] = home / "untrained"
+    found: Found = {label: {} for label in LABELS}
+    for name, final in models.items():
+        for dataset in test:
+            for label, predictions in answers(final, dataset).items():
+                found[label].setdefault(name, []).append(predictions)
+    for name, feature in (("histogram", histograms), ("blob detector", blobs)):
+        for label, parts in baseline(feature, train, test).items():
+            found[label][name] = parts
+    return found, seconds
+
+
+def datasets(
+    seed: int, home: Path, overrides: list[str]
+) -> tuple[SimulatedExperiment, list[Dataset], list[Dataset]]:
+    """The quickstart's sites of a seed and, of a seed of their own, new patients of the same vendors."""
     config = load(
         SimulatedExperiment, Path("configs/quickstart.yaml"), [*overrides, f"seed={seed}"]
     )
-    experiment, home = config.experiment(), work / f"seed-{seed}"
-    sites = make_sites(config, home, None, lambda *_: None)
     fresh = config.model_copy(
         update={
             "seed": seed + FRESH,
             "simulation": config.simulation.model_copy(update={"train_studies": 1}),
         }
     )
-    tests = [
-        Dataset(load_site(path).data.dataset)
-        for path, _ in make_sites(fresh, home / "fresh", None, lambda *_: None).values()
-    ]
-    federated = trained(experiment, [path for path, _ in sites.values()], home / "federated")
-    seconds = json.loads((home / "federated" / "metrics.json").read_text())["timing"]["train_s"]
-    alone = experiment.model_copy(
-        update={"federation": experiment.federation.model_copy(update={"quorum": 1})}
-    )
-    models = {"federated": federated}
-    if not federated_only:
-        for name, (path, _) in sites.items():
-            models[f"alone: {name}"] = trained(alone, [path], home / name)
-        save_final(home / "untrained", build_model(experiment), experiment)
-        models["untrained"] = home / "untrained"
-    found: Found = {label: {} for label in LABELS}
-    for name, final in models.items():
-        for dataset in tests:
-            for label, predictions in answers(final, only_test(dataset)).items():
-                found[label].setdefault(name, []).append(predictions)
-    train = [Dataset(load_site(path).data.dataset) for path, _ in sites.values()]
-    for name, feature in (("histogram", histograms), ("blob detector", blobs)):
-        studies = [d.studies("train") for d in train]
-        features = np.concatenate([feature(d, s) for d, s in zip(train, studies, strict=True)])
-        flat = [study for part in studies for study in part]
-        for label in LABELS:
-            found[label][name] = [
-                fitted(label, flat, features, d.studies("test"), feature(d, d.studies("test")))
-                for d in tests
-            ]
-    return found, seconds
+    train = [Dataset(path.parent / "dataset") for path, _ in _made(config, home)]
+    test = [Dataset(path.parent / "dataset") for path, _ in _made(fresh, home / "fresh")]
+    return config, train, [only_test(dataset) for dataset in test]
+
+
+def _made(config: SimulatedExperiment, home: Path) -> list[tuple[Path, IngestReport]]:
+    return list(make_sites(config, home, None, lambda *_: None).values())
+
+
+def baseline(
+    feature: Callable[[Dataset, list[Study]], np.ndarray], train: list[Dataset], test: list[Dataset]
+) -> dict[Label, list[Predictions]]:
+    """A simple look fitted on all sites' training studies, its answers by vendor."""
+    studies = [dataset.studies("train") for dataset in train]
+    features = np.concatenate([feature(d, s) for d, s in zip(train, studies, strict=True)])
+    flat = [study for part in studies for study in part]
+    answers_of: dict[Label, list[Predictions]] = {}
+    for label in LABELS:
+        answers_of[label] = [
+            fitted(label, flat, features, d.studies("test"), feature(d, d.studies("test")))
+            for d in test
+        ]
+    return answers_of
 
 
 def trained(experiment: Experiment, site_files: list[Path], out: Path) -> Path:
@@ -170,5 +191,4 @@ def difference(results: list[Found], label: Label, others: list[str]) -> tuple[f
 
 
 if __name__ == "__main__":
-    os.environ.setdefault("OMP_NUM_THREADS", "2")
     main()

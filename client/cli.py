@@ -30,10 +30,8 @@ def ingest(
 
     report = prepare(load_site(site), long_side)
     typer.echo(f"{report.studies} studies, {report.images} images, {report.cached} from the cache")
-    if report.empty_reports:
-        typer.echo(f"{report.empty_reports} studies without report text")
-    for file, reason in report.skipped:
-        typer.echo(f"left out: {file} ({reason})")
+    for remark in report.remarks():
+        typer.echo(remark)
 
 
 @app.command()

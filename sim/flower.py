@@ -10,6 +10,9 @@ from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
+import client.app
+from mama.errors import ModelError
+
 SWITCHES = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
@@ -25,16 +28,17 @@ class PlacedClientApp(ClientApp):
     def __init__(self, site_files: list[Path]):
         super().__init__()
         self.site_files = [str(path) for path in site_files]
+        self.code = str(client.app.__file__)
 
     def __call__(self, message: Message, context: Context) -> Message:
         """Name the site file, then do what a site does."""
-        # Imported by the worker, by name: it runs the installed code, not a copy made at the start.
-        from client.app import app
-
+        # Workers import by name, so they could find another folder called `client` first.
+        if client.app.__file__ != self.code:
+            raise ModelError("another `client` package was imported", where=str(client.app.__file__))
         context.node_config["site-file"] = self.site_files[
             int(str(context.node_config["partition-id"]))
         ]
-        return app(message, context)
+        return client.app.app(message, context)
 
 
 class ConfiguredServerApp(ServerApp):

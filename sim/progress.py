@@ -46,7 +46,7 @@ class Display:
 
     def listeners(self) -> Listeners:
         """What a simulation tells its news to."""
-        return Listeners(stage=self._stage, event=self._event, step=self._step)
+        return Listeners(stage=self._stage, event=self._event, step=self._step, note=self._line)
 
     def outcome(self, metrics: dict[str, Any], folder: Path) -> None:
         """Print the figures and where the report is; this is the command's result, also when quiet."""
@@ -69,10 +69,13 @@ class Display:
         console.print(f"report: {folder / 'report.html'}", soft_wrap=True)
         console.print(f"model:  {folder / 'final'}", soft_wrap=True)
 
+    def _line(self, text: str) -> None:
+        self.console.print(text, soft_wrap=True, markup=False)
+
     def _stage(self, name: str, done: int, total: int) -> None:
         if not self.bars:
             if done == total:
-                self.console.print(f"{name}: {done}/{total}")
+                self._line(f"{name}: {done}/{total}")
             return
         if name not in self._tasks:
             self._tasks[name] = self.progress.add_task(name, total=total)
@@ -88,16 +91,18 @@ class Display:
     def _event(self, event: Event) -> None:
         match event["event"]:
             case "roster":
-                self.console.print(f"sites: {', '.join(event['sites'])}")
+                self._line(f"sites: {', '.join(event['sites'])}")
             case "round":
-                terms = "  ".join(f"{name} {value:.3f}" for name, value in event["terms"].items())
-                self.console.print(f"round {event['round']:>3}  {event['seconds']:5.1f} s  {terms}")
+                answered, loss = len(event["sites"]), event["terms"].get("loss", float("nan"))
+                self._line(
+                    f"round {event['round']:>3}  {answered} sites  {event['seconds']:5.1f} s  loss {loss:.3f}"
+                )
             case "problem":
-                self.console.print(f"round {event['round']}, {event['site']}: {event['problem']}")
+                self._line(f"round {event['round']}, {event['site']}: {event['problem']}")
             case "evaluation":
                 figures = event["federated"]["zero_shot"]
                 shown = "  ".join(f"{n} AUC {_figure(f['auc'])}" for n, f in figures.items())
-                self.console.print(f"zero-shot after round {event['round']}: {shown}")
+                self._line(f"zero-shot after round {event['round']}: {shown}")
 
 
 def _figure(value: float | None) -> str:

@@ -25,11 +25,12 @@ from sim.sites import make_sites
 
 @dataclass(frozen=True)
 class Listeners:
-    """Who is told of progress: stages of preparation, the server's events, a site's local steps."""
+    """Who is told: stages of preparation, the server's events, a site's local steps, and what ingest left out."""
 
     stage: Callable[[str, int, int], None] = lambda name, done, total: None
     event: Callable[[Event], None] = lambda event: None
     step: Callable[[str, int], None] = lambda site, step: None
+    note: Callable[[str], None] = lambda text: None
 
 
 SILENT = Listeners()
@@ -49,6 +50,9 @@ def simulate(
         MamaError: a mistake in data or configuration, or too few sites; what is done is kept.
     """
     sites = make_sites(config, out, data, listeners.stage)
+    for name, (_, report) in sites.items():
+        for line in report.remarks():
+            listeners.note(f"site {name}: {line}")
     files = [path for path, _ in sites.values()]
     return federate(config.experiment(), files, out, engine=engine, listeners=listeners)
 

@@ -37,6 +37,18 @@ class IngestReport:
     without_tissue: int
     cached: int
 
+    def remarks(self) -> list[str]:
+        """One line for each thing a person should look at; empty when all went well."""
+        counts = {
+            "studies without a readable image were left out": self.dropped_studies,
+            "studies have no report text": self.empty_reports,
+            "rows of the report table have no images": self.unmatched_reports,
+            "images show no tissue and were kept whole": self.without_tissue,
+        }
+        return [f"{skipped.file} left out ({skipped.reason})" for skipped in self.skipped] + [
+            f"{count} {what}" for what, count in counts.items() if count
+        ]
+
 
 def ingest(
     source: Path,
