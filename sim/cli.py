@@ -41,7 +41,7 @@ def run(
     if dry_run:
         typer.echo(yaml.safe_dump(simulation.model_dump(mode="json"), sort_keys=False), nl=False)
         return
-    folder = out or Path("runs") / f"{simulation.name}-{simulation.experiment().hash()[:8]}"
+    folder = out or Path("runs") / f"{simulation.name}-{simulation.hash()[:8]}"
     # Imported late: `--help` and a mistake in the file need no torch.
     from sim.progress import Display
     from sim.run import simulate

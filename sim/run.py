@@ -6,14 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from client.app import make_app as make_client_app
 from client.report import write_site_report
 from client.sitefile import load_site
 from mama.config import Experiment
+from mama.configfile import load
+from mama.errors import ConfigError
 from mama.exchange.fingerprint import fingerprint, parameter_counts
 from mama.exchange.protocol import Description
 from mama.exchange.tensors import put_trained, trained_arrays
 from mama.export import save_final
+from mama.files import write_text
 from mama.model import MaMA, build_model
 from server.app import make_app as make_server_app
 from server.folder import Event, RunFolder
@@ -49,6 +54,7 @@ def simulate(
     Raises:
         MamaError: a mistake in data or configuration, or too few sites; what is done is kept.
     """
+    _claim(out, config)
     sites = make_sites(config, out, data, listeners.stage)
     for name, (_, report) in sites.items():
         for line in report.remarks():
@@ -102,6 +108,16 @@ def run_engine(
         from sim.flower import processors, run_flower
 
         run_flower(server_app, site_files, settings | {"sites-at-once": processors()})
+
+
+def _claim(out: Path, config: SimulatedExperiment) -> None:
+    """Write the simulation's file into its folder, before anything of another one there is replaced."""
+    path = out / "simulation.yaml"
+    if path.exists() and load(SimulatedExperiment, path) != config:
+        raise ConfigError(
+            "holds another simulation", where=str(out), fix="Give another --out, or remove it"
+        )
+    write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
 
 def _base(model: MaMA) -> Description:

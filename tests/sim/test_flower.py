@@ -7,7 +7,8 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from uuid import uuid4
 
 import pytest
 import torch
@@ -36,47 +37,59 @@ except MamaError as error:
 """
 
 
-def ray_processes() -> dict[int, str]:
-    """Ray's processes on this machine, by id."""
-    found = {}
-    for entry in Path("/proc").iterdir():
+class Ended(NamedTuple):
+    """How a run ended; `seen` and `left` are names of its processes while it ran and afterwards."""
+
+    code: int
+    err: str
+    seen: set[str]
+    left: set[str]
+
+
+def processes(mark: str) -> set[str]:
+    """Names of all processes that inherited a mark in their environment."""
+    names = set()
+    for entry in Path("/proc").glob("[0-9]*"):
         try:
-            text = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-        except (OSError, ValueError):
+            if mark.encode() in (entry / "environ").read_bytes():
+                names.add((entry / "comm").read_text().strip())
+        except OSError:
             continue
-        if entry.name.isdigit() and any(
-            word in text for word in ("raylet", "gcs_server", "ray::", "ray/_private", "ray/dashboard")
-        ):
-            found[int(entry.name)] = text
-    return found
+    return names
 
 
-def run_flower_engine(
-    experiment: Any, files: list[Path], out: Path, home: Path
-) -> tuple[int, str, set[int]]:
-    """Exit code, stderr, and Ray's processes that are left a while after the end."""
+def run_flower_engine(experiment: Any, files: list[Path], out: Path, home: Path) -> Ended:
+    """Run from a folder in which another `client` package lies."""
     (home / "client").mkdir(parents=True)
     (home / "client" / "__init__.py").write_text(
         f"open({str(home / 'decoy-was-imported')!r}, 'w').close()\n"
     )
     (home / "experiment.yaml").write_text(yaml.safe_dump(experiment.model_dump(mode="json")))
     (home / "run.py").write_text(RUN)
-    before = set(ray_processes())
-    ended = subprocess.run(
-        # -P: the script's folder, which holds the decoy, is not on the path; the workers' may be.
-        [sys.executable, "-P", "run.py", "experiment.yaml", out, *files],
-        cwd=home,
-        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=500,
-    )
-    for _ in range(50):
-        left = set(ray_processes()) - before
-        if not left:
-            break
+    mark, seen = uuid4().hex, set()
+    with open(home.with_suffix(".log"), "w+") as log:
+        run = subprocess.Popen(
+            # -P: the script's folder, which holds the decoy, is not on its path, as for a console script.
+            [sys.executable, "-P", "run.py", "experiment.yaml", out, *files],
+            cwd=home,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "FEDMAMA_MARK": mark},
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+        )
+        try:
+            end = time.monotonic() + 500
+            while run.poll() is None and time.monotonic() < end:
+                seen |= processes(mark)
+                time.sleep(0.5)
+        finally:
+            run.kill()
+            code = run.wait()
+        log.seek(0)
+        errors = log.read()
+    end = time.monotonic() + 15
+    while (left := processes(mark)) and time.monotonic() < end:
         time.sleep(0.2)
-    return ended.returncode, ended.stderr, left
+    return Ended(code, errors, seen, left)
 
 
 @pytest.fixture
@@ -97,12 +110,11 @@ def test_both_engines_train_the_same_model(
     experiment = small_config().experiment()
     federate(experiment, one_thread_sites("a"), tmp_path / "here")
     files = one_thread_sites("b")
-    code, errors, left = run_flower_engine(
-        experiment, files, tmp_path / "there", tmp_path / "home"
-    )
+    ended = run_flower_engine(experiment, files, tmp_path / "there", tmp_path / "home")
 
-    assert code == 0, errors
-    assert left == set()
+    assert ended.code == 0, ended.err
+    assert "raylet" in ended.seen
+    assert ended.left == set()
     assert not (tmp_path / "home" / "decoy-was-imported").exists()
     assert sorted(path.name for path in (tmp_path / "home").iterdir()) == [
         "client",
@@ -127,11 +139,10 @@ def test_too_few_sites_end_flowers_engine_the_same_way(
     small_config: Any, one_thread_sites: Callable[[str], list[Path]], tmp_path: Path
 ) -> None:
     experiment = small_config("federation.quorum=4").experiment()
-    code, errors, left = run_flower_engine(
-        experiment, one_thread_sites("sites"), tmp_path / "out", tmp_path / "home"
-    )
-    assert code == 6, errors
-    assert "start: 3 of at least 4 sites answered" in errors
-    assert "Traceback" not in errors
+    files = one_thread_sites("sites")
+    ended = run_flower_engine(experiment, files, tmp_path / "out", tmp_path / "home")
+    assert ended.code == 6, ended.err
+    assert "start: 3 of at least 4 sites answered" in ended.err
+    assert "Traceback" not in ended.err
     assert json.loads((tmp_path / "out" / "metrics.json").read_text())["status"] == "stopped"
-    assert left == set()
+    assert ended.left == set()
