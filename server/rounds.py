@@ -196,7 +196,7 @@ class Federation:
                 f"{len(sites)} of at least {quorum} sites answered",
                 where=when,
                 fix=f"Read the sites' problems in {self.folder.path / 'rounds.jsonl'}, mend them and "
-                "run again with the same --out, or lower federation.quorum",
+                "run again with the same --out; with a lower federation.quorum give a new one",
             )
 
     def _problem(self, number: int, site: str, problem: str, code: str = "refused") -> None:

@@ -34,7 +34,9 @@ class PlacedClientApp(ClientApp):
         """Name the site file, then do what a site does."""
         # Workers import by name, so they could find another folder called `client` first.
         if client.app.__file__ != self.code:
-            raise ModelError("another `client` package was imported", where=str(client.app.__file__))
+            raise ModelError(
+                "another `client` package was imported", where=str(client.app.__file__)
+            )
         context.node_config["site-file"] = self.site_files[
             int(str(context.node_config["partition-id"]))
         ]

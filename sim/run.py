@@ -54,8 +54,11 @@ def simulate(
     Raises:
         MamaError: a mistake in data or configuration, or too few sites; what is done is kept.
     """
-    _claim(out, config)
+    claim = out / "simulation.yaml"
+    _refuse_another(claim, config)
     sites = make_sites(config, out, data, listeners.stage)
+    # Not earlier: a mistake in the data must not claim the folder.
+    write_text(claim, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     for name, (_, report) in sites.items():
         for line in report.remarks():
             listeners.note(f"site {name}: {line}")
@@ -110,14 +113,14 @@ def run_engine(
         run_flower(server_app, site_files, settings | {"sites-at-once": processors()})
 
 
-def _claim(out: Path, config: SimulatedExperiment) -> None:
-    """Write the simulation's file into its folder, before anything of another one there is replaced."""
-    path = out / "simulation.yaml"
-    if path.exists() and load(SimulatedExperiment, path) != config:
+def _refuse_another(claim: Path, config: SimulatedExperiment) -> None:
+    """Leave a folder as it is in which `claim` tells of another simulation."""
+    if claim.exists() and load(SimulatedExperiment, claim) != config:
         raise ConfigError(
-            "holds another simulation", where=str(out), fix="Give another --out, or remove it"
+            "holds another simulation",
+            where=str(claim.parent),
+            fix="Give another --out, or remove it",
         )
-    write_text(path, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
 
 
 def _base(model: MaMA) -> Description:

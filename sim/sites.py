@@ -8,7 +8,7 @@ from pathlib import Path
 import yaml
 
 from client.prepare import prepare
-from client.sitefile import load_site
+from client.sitefile import PolicyConfig, load_site
 from mama.data.ingest import IngestReport
 from mama.errors import ConfigError, DataError
 from mama.files import write_bytes, write_text
@@ -50,6 +50,7 @@ def make_sites(
             progress=partial(progress, "making hospitals"),
         )
         names, adapter, fraction = [site.name for site in SITES], "dicom_folder", 0.2
+        policy = PolicyConfig()
     else:
         if data is None:
             raise ConfigError(
@@ -57,10 +58,11 @@ def make_sites(
             )
         names = deal_mias(data, raw, simulation.sites, config.seed)
         adapter, fraction = simulation.source, simulation.test_fraction
+        policy = PolicyConfig(minimum_cell=1)  # public films, too few for larger cells
     sites = {}
     for name in sorted(names):
         path = out / "sites" / name / "site.yaml"
-        _write_site(path, name, raw / name, adapter, fraction, config.seed)
+        _write_site(path, name, raw / name, adapter, fraction, policy, config.seed)
         try:
             report = prepare(
                 load_site(path),
@@ -76,7 +78,13 @@ def make_sites(
 
 
 def _write_site(
-    path: Path, name: str, source: Path, adapter: str, fraction: float, seed: int
+    path: Path,
+    name: str,
+    source: Path,
+    adapter: str,
+    fraction: float,
+    policy: PolicyConfig,
+    seed: int,
 ) -> None:
     """A site file as a hospital would have it; only here the secret follows from the seed."""
     settings = {
@@ -89,6 +97,7 @@ def _write_site(
         },
         "state": "state",
         "secret": "secret.key",
+        "policy": policy.model_dump(),
     }
     write_bytes(
         path.parent / "secret.key", hashlib.sha256(f"{seed}/{name}".encode()).digest(), private=True

@@ -54,9 +54,9 @@ def test_one_corrupt_file_is_named_and_the_others_are_used(
     ended = command(main, "ingest", site_file, "--long-side", 96)
     assert ended.code == 0
     assert ended.out.startswith("16 studies, 63 images, ")
-    (line,) = [line for line in ended.out.splitlines() if line.startswith("left out")]
-    assert "broken-exposure.dcm" in line
-    assert "Skipped" not in line
+    remark = ended.out.splitlines()[1]
+    assert "broken-exposure.dcm left out (" in remark
+    assert ended.out.count("\n") == 2
 
     experiment = small_config("federation.rounds=1", "federation.local_steps=1").experiment()
     files = [site_file, *site_files("others")[1:]]

@@ -113,7 +113,7 @@ def test_two_sites_have_two_secrets(tmp_path: Path) -> None:
 def test_a_short_secret_is_refused(write: Callable[[str], Path]) -> None:
     path = write(MINIMAL)
     (path.parent / "secret.key").write_bytes(b"x" * 31)
-    with pytest.raises(ConfigError, match="fewer than 32 bytes. Remove it") as error:
+    with pytest.raises(ConfigError, match=r"fewer than 32 bytes\. Remove it") as error:
         load_site(path).read_secret()
     assert str(path.parent / "secret.key") in str(error.value)
     assert (path.parent / "secret.key").read_bytes() == b"x" * 31

@@ -23,7 +23,7 @@ def mean_of(*folded: tuple[Arrays, float]) -> dict[str, np.ndarray]:
 
 
 def test_the_mean_is_weighted() -> None:
-    # (1·2 + 5·6) / 8 = 4 and (2·2 − 2·6) / 8 = −1
+    # (1·2 + 5·6) / 8 = 4 and (2·2 - 2·6) / 8 = -1
     result = mean_of((arrays(1, 2), 2), (arrays(5, -2), 6))
     assert result["w"].tolist() == [4, -1]
     assert result["v"].tolist() == [-4, 1]
@@ -83,7 +83,7 @@ def test_momentum_over_two_steps() -> None:
     optimiser = ServerOptimiser(arrays(10, 10), ServerOptimiserConfig(lr=0.5, momentum=0.5))
     # velocity 4, 2 → 10 + 0.5·4, 10 + 0.5·2
     assert stepped(optimiser, 4, 2) == [12, 11]
-    # velocity 0.5·4 + 2 = 4, 0.5·2 − 1 = 0
+    # velocity 0.5·4 + 2 = 4, 0.5·2 - 1 = 0
     assert stepped(optimiser, 2, -1) == [14, 11]
 
 

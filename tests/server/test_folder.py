@@ -95,7 +95,7 @@ def test_a_damaged_checkpoint_is_named(folder: RunFolder) -> None:
 
 
 def test_an_empty_folder_holds_no_run(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="holds no run. Start one first"):
+    with pytest.raises(ConfigError, match=r"holds no run\. Start one first"):
         RunFolder(tmp_path).latest()
     assert RunFolder(tmp_path).events() == []
     assert RunFolder(tmp_path).checkpoints() == []

@@ -199,7 +199,6 @@ def test_a_site_that_has_nothing_to_train_on_is_told_and_left_out(
     assert len(metrics["sites"]) == 6 - len(metrics["problems"])
 
 
-@pytest.mark.xfail(reason="the hospitals are made anew before the folder is refused", strict=True)
 @pytest.mark.parametrize("option", [("--seed", "3"), ("--set", "simulation.sites=2")])
 def test_a_folder_with_another_run_is_left_as_it_is(
     refusal: Callable[..., Any],
@@ -215,7 +214,7 @@ def test_a_folder_with_another_run_is_left_as_it_is(
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     code, line = refusal(*arguments, *option)
     assert code == 2
-    assert f"{out}: holds a run of another experiment. Give another --out" in line
+    assert f"{out}: holds another simulation. Give another --out" in line
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
@@ -232,3 +231,31 @@ def test_ctrl_c_is_one_line(
     ended = command(main, "run", MIAS, "--data", make_films(), "--out", tmp_path / "out", "--quiet")
     assert (ended.code, ended.out) == (130, "")
     assert ended.err == "stopped; the same command continues\n"
+
+
+def test_a_run_without_out_has_a_folder_of_its_own(
+    command: Callable[..., Any],
+    make_films: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Other hospitals are another run, although the experiment is the same."""
+    data = make_films(patients=9)
+    monkeypatch.chdir(tmp_path)
+    for sites in (3, 2):
+        overrides = small("federation.quorum=9", f"simulation.sites={sites}")
+        assert command(main, "run", MIAS, "--data", data, "--quiet", *overrides).code == 6
+    assert len(list((tmp_path / "runs").glob("mias-*"))) == 2
+
+
+def test_ingests_remarks_are_told_by_site(
+    command: Callable[..., Any], make_films: Callable[..., Path], tmp_path: Path
+) -> None:
+    data = make_films(patients=9)
+    (data / "png" / "mdb003.png").write_bytes(b"no picture")
+    overrides = small("federation.quorum=9")
+    ended = command(main, "run", MIAS, "--data", data, "--out", tmp_path / "out", *overrides)
+    remarks = [line for line in ended.err.splitlines() if "left out" in line]
+    assert len(remarks) == 1
+    assert remarks[0].startswith("site site-")
+    assert ": mdb003.png left out (" in remarks[0]

@@ -72,7 +72,8 @@ def run_flower_engine(experiment: Any, files: list[Path], out: Path, home: Path)
             # -P: the script's folder, which holds the decoy, is not on its path, as for a console script.
             [sys.executable, "-P", "run.py", "experiment.yaml", out, *files],
             cwd=home,
-            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "FEDMAMA_MARK": mark},
+            env=os.environ
+            | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "FEDMAMA_MARK": mark},
             stdout=subprocess.DEVNULL,
             stderr=log,
         )

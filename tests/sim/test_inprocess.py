@@ -38,7 +38,7 @@ def test_a_run_leaves_all_it_promises(small_config, site_files, tmp_path):
     assert "alder" in (out / "report.html").read_text()
     for site in metrics["sites"]:
         assert (out / "sites" / site / "site_report.html").is_file()
-    model, experiment = load_final(out / "final")
+    _, experiment = load_final(out / "final")
     assert experiment == small_config().experiment()
     assert "simulation" not in (out / "experiment.yaml").read_text()
 

@@ -18,7 +18,6 @@ MINIATURE = [
     "image.size=[48, 32]",
     "image.options={patch_size: 2, embed_dim: 48, depth: 1, num_heads: 3}",
     "text.layers=1",
-    "simulation.test_fraction=0.4",  # fewer leave a site no two classes of five patients
 ]
 
 pytestmark = [
@@ -51,9 +50,7 @@ def test_two_rounds_on_real_films(command: Callable[..., Any], tmp_path: Path) -
     }
     films = sorted((FILMS / "png").glob("mdb*.png"))
     assert sum(map(len, dealt.values())) == len({patient_number(int(f.stem[3:])) for f in films})
-    assert not any(
-        path.suffix == ".png" and not path.is_symlink() for path in out.rglob("*.png")
-    )
+    assert not any(path.suffix == ".png" and not path.is_symlink() for path in out.rglob("*.png"))
 
     few = tmp_path / "few"
     (few / "png").mkdir(parents=True)

@@ -31,6 +31,7 @@ def test_synthetic_sites_hold_what_was_ordered(made_sites: Path, small_config: A
         site = load_site(made_sites / "sites" / name / "site.yaml")
         dataset = Dataset(site.data.dataset)
         assert site.site == name
+        assert site.policy.minimum_cell == 5
         assert site.data.source == (made_sites / "hospitals" / name).resolve()
         assert dataset.manifest.long_side == max(small_config().image.size)
         for split in ("train", "test"):
@@ -88,6 +89,6 @@ def test_data_is_wanted_or_not(
 
 def test_a_site_without_studies_is_named(mias_config: Any, make_films: Any, tmp_path: Path) -> None:
     config = mias_config("simulation.sites=3")
-    with pytest.raises(DataError, match="^site site-3, .*: no studies") as error:
+    with pytest.raises(DataError, match=r"^site site-3, .*: no studies") as error:
         make_sites(config, tmp_path / "out", make_films(patients=2), silent)
     assert "\n" not in str(error.value)
