@@ -72,11 +72,21 @@ def test_feature_maps_are_read_row_by_row(name: str, images: Tensor) -> None:
 
 
 @pytest.mark.parametrize("name", ["vit_tiny_patch16_224", "test_convnext"])
-def test_mean_max_appends_the_strongest_patch(name: str, images: Tensor) -> None:
-    options = NARROW if "vit" in name else {}
-    mean, both = tower(name, **options)(images), tower(name, "mean_max", **options)(images)
-    assert_close(both.patches, mean.patches)
-    assert_close(both.pooled, torch.cat([mean.pooled, mean.patches.amax(1)], dim=1))
+def test_mean_max_standardises_mean_and_maximum_over_tokens(name: str, images: Tensor) -> None:
+    built = tower(name, "mean_max", **(NARROW if "vit" in name else {}))
+    found = built(images)
+    if "vit" in name:
+        seen: list[Tensor] = []
+        hook = built.model.blocks[-1].register_forward_hook(lambda *call: seen.append(call[2]))
+        built(images)
+        hook.remove()
+        tokens = seen[0]
+    else:
+        tokens = found.patches
+    parts = [tokens.mean(1), tokens.amax(1)]
+    centred = [part - part.mean(1, keepdim=True) for part in parts]
+    expected = [part / (part.var(1, keepdim=True, correction=0) + 1e-5).sqrt() for part in centred]
+    assert_close(found.pooled, torch.cat(expected, dim=1), rtol=1e-4, atol=1e-4)
 
 
 def test_widths_are_those_of_the_features(images: Tensor) -> None:
