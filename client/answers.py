@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 
 from client import work
 from client.sitefile import SiteFile
@@ -44,16 +45,31 @@ def answer(
         logger.error("site %s: %s", site.site, error)
         return refusal(ErrorCode.BAD_REQUEST, site.site), b""
     known = site.state / task.run / "last_answer.safetensors"
-    if (before := _answered(known, task.task)) is not None:
-        return before
     try:
-        result, update = _work(site, task, payload, on_step)
+        return _answered(known, task.task) or _done(site, task, payload, known, on_step)
     except Exception as error:
         # The server gets a code; what happened stays in the site's own log.
         code = _code_of(error)
         where = f"site {site.site}, round {task.round}, {task.kind}: {code}"
         logger.error("%s: %s", where, error, exc_info=code == ErrorCode.INTERNAL)
         return refusal(code, site.site, task), b""
+
+
+def refusal(code: ErrorCode, site: str = "unknown", task: Task | None = None) -> Answer:
+    """An answer that holds nothing but an error code."""
+    place = (task.run, task.round, task.task) if task else ("unknown", 0, "unknown")
+    return Answer(run=place[0], round=place[1], task=place[2], site=site, status=code)
+
+
+def _done(
+    site: SiteFile,
+    task: Task,
+    payload: bytes,
+    known: Path,
+    on_step: Callable[[str, int], None] | None,
+) -> tuple[Answer, bytes]:
+    """Do a task; the answer to a round of training is kept in `known`, so that it is done once."""
+    result, update = _work(site, task, payload, on_step)
     reply = Answer(
         run=task.run, round=task.round, task=task.task, site=site.site, status="ok", **result
     )
@@ -61,12 +77,6 @@ def answer(
         block = torch.frombuffer(bytearray(update), dtype=torch.uint8)
         save_tensors(known, {"update": block}, reply.model_dump(mode="json"))
     return reply, update
-
-
-def refusal(code: ErrorCode, site: str = "unknown", task: Task | None = None) -> Answer:
-    """An answer that holds nothing but an error code."""
-    place = (task.run, task.round, task.task) if task else ("unknown", 0, "unknown")
-    return Answer(run=place[0], round=place[1], task=place[2], site=site, status=code)
 
 
 def _work(
@@ -87,9 +97,12 @@ def _work(
 def _answered(path: Path, task: str) -> tuple[Answer, bytes] | None:
     try:
         tensors, state = load_tensors(path)
-    except ModelError:  # none yet, or damaged: the task is done again
+        reply = Answer.model_validate_json(json.dumps(state))
+    except (
+        ModelError,
+        ValidationError,
+    ):  # none yet, damaged, or an older version's: it is done again
         return None
-    reply = Answer.model_validate_json(json.dumps(state))
     return (reply, tensors["update"].numpy().tobytes()) if reply.task == task else None
 
 

@@ -9,7 +9,7 @@ from mama.cli_errors import run_cli
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
-SiteOption = Annotated[Path, typer.Argument(help="The hospital's site file")]
+SiteArgument = Annotated[Path, typer.Argument(help="The hospital's site file")]
 
 
 @app.callback()
@@ -19,7 +19,7 @@ def _root() -> None:
 
 @app.command()
 def ingest(
-    site: SiteOption,
+    site: SiteArgument,
     long_side: Annotated[
         int, typer.Option(min=16, max=4096, help="Larger side of the experiment's image size")
     ],
@@ -36,7 +36,7 @@ def ingest(
 
 @app.command()
 def report(
-    site: SiteOption,
+    site: SiteArgument,
     model: Annotated[Path, typer.Argument(help="A run's final/ folder")],
     out: Annotated[Path, typer.Option(help="Where the page goes")] = Path("site_report.html"),
 ) -> None:

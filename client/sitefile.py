@@ -24,7 +24,8 @@ class DataConfig(Section):
 
 
 class PolicyConfig(Section):
-    """`minimum_cell`: counts of people below it do not leave the site."""
+    """`minimum_cell`: counts of studies or breasts below it do not leave the site; the number of training
+    studies, an update's weight, does."""
 
     minimum_cell: int = Field(5, ge=1, le=1000)
     max_local_steps: int = Field(10_000, ge=1)
@@ -55,7 +56,7 @@ class SiteFile(Section):
             raise ConfigError(
                 "holds fewer than 32 bytes",
                 where=str(self.secret),
-                fix="Remove it to make a new one",
+                fix="Remove it to make a new one; that deals train and test patients anew",
             )
         return key
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import lru_cache
+from pathlib import Path
 
 import torch
 
@@ -9,6 +10,7 @@ from client.sitefile import SiteFile
 from mama.config import Experiment
 from mama.data.manifest import Dataset
 from mama.data.pairs import StudyPairs
+from mama.errors import TrainingError
 from mama.evaluation.counts import label_counts
 from mama.evaluation.features import image_features
 from mama.evaluation.predictions import Predictions
@@ -56,13 +58,21 @@ def train(
     model, pairs = _model(site, experiment), _pairs(site, experiment)
     put_trained(model, arrays)
     trainer = Trainer(model, pairs, experiment, device_of(site))
-    kept = site.state / run / "optimiser.safetensors"
-    if experiment.optimiser.keep_state and kept.exists():
-        trainer.load(kept)
+    states = site.state / run / "optimiser"
+    earlier = [path for path in sorted(states.glob("*.safetensors")) if path < _of(states, number)]
+    if experiment.optimiser.keep_state and earlier:
+        trainer.load(earlier[-1])
     progress = (lambda step: on_step(site.site, step)) if on_step else None
     record = trainer.train((number - 1) * steps, steps, progress)
+    if record.steps == 0:
+        raise TrainingError(
+            "no step had a finite loss", where=f"round {number}", fix="Lower optimiser.lr"
+        )
     if experiment.optimiser.keep_state:
-        trainer.save(kept)
+        # By round, and the one before is kept: a round that is asked for again starts where it started.
+        trainer.save(_of(states, number))
+        for old in earlier[:-1]:
+            old.unlink()
     metrics = TrainingMetrics(
         studies=pairs.studies,
         steps=record.steps,
@@ -93,6 +103,10 @@ def evaluate(
     return EvaluationCounts(
         counts={method: _counts(site, answers) for method, answers in methods.items()}
     )
+
+
+def _of(states: Path, number: int) -> Path:
+    return states / f"round-{number:06d}.safetensors"
 
 
 def device_of(site: SiteFile) -> torch.device:

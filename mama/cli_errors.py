@@ -18,6 +18,10 @@ def run_cli(app: typer.Typer) -> None:
     except MamaError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        # A full disk or a folder without rights is not our fault, and a person's to mend.
+        print(f"error: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(MamaError.exit_code)
     except SystemExit as end:
         if end.code == STOPPED:
             print("stopped; the same command continues", file=sys.stderr)

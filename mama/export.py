@@ -35,14 +35,7 @@ def load_final(folder: Path) -> tuple[MaMA, Experiment]:
     Raises:
         ModelError: the folder is no such model, or its weights do not fit its experiment.
     """
-    path = folder / "experiment.json"
-    if not path.is_file() or not (folder / "model.safetensors").is_file():
-        raise ModelError("holds no model", where=str(folder), fix="Give a run's final/ folder")
-    try:
-        values = json.loads(path.read_text())
-    except ValueError:
-        raise ModelError("experiment is damaged", where=str(path), fix="Copy it again") from None
-    experiment = build(Experiment, values, str(path))
+    experiment = read_experiment(folder)
     model = build_model(experiment, {experiment.text.tower: folder / "text"}, from_weights=False)
     tensors, state = load_tensors(folder / "model.safetensors")
     if not isinstance(state, dict) or state.get("format") != FORMAT:
@@ -54,3 +47,19 @@ def load_final(folder: Path) -> tuple[MaMA, Experiment]:
     except RuntimeError:
         raise ModelError("weights do not fit the experiment", where=str(folder)) from None
     return model.eval(), experiment
+
+
+def read_experiment(folder: Path) -> Experiment:
+    """The experiment of a model that `save_final` wrote.
+
+    Raises:
+        ModelError: the folder is no such model.
+    """
+    path = folder / "experiment.json"
+    if not path.is_file() or not (folder / "model.safetensors").is_file():
+        raise ModelError("holds no model", where=str(folder), fix="Give a run's final/ folder")
+    try:
+        values = json.loads(path.read_text())
+    except ValueError:
+        raise ModelError("experiment is damaged", where=str(path), fix="Copy it again") from None
+    return build(Experiment, values, str(path))

@@ -60,23 +60,24 @@ class Trainer:
         """Take the global steps `first_step` .. `first_step + steps - 1`.
 
         Raises:
-            TrainingError: more than MAX_SKIPPED steps gave a loss that is not finite.
+            TrainingError: more than MAX_SKIPPED steps in a row gave a loss that is not finite.
         """
-        record = TrainingRecord()
+        record, in_a_row = TrainingRecord(), 0
         begin = time.perf_counter()
         self.model.train()
         for step in range(first_step, first_step + steps):
             terms = self._step(step)
             if terms is None:
                 record.skipped += 1
-                if record.skipped > MAX_SKIPPED:
+                in_a_row += 1
+                if in_a_row > MAX_SKIPPED:
                     raise TrainingError(
                         "the loss is not finite step after step",
                         where=f"step {step}",
                         fix="Lower optimiser.lr or use precision fp32",
                     )
                 continue
-            record.steps += 1
+            record.steps, in_a_row = record.steps + 1, 0
             for name, value in terms.items():
                 record.sums.setdefault(name, []).append(value)
             if progress:

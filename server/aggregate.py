@@ -11,7 +11,7 @@ from mama.exchange.tensors import Arrays
 
 
 class WeightedMean:
-    """Running weighted mean of updates, float32 in place: memory does not grow with the number of sites."""
+    """Running weighted mean of updates, float32 in place: the sum's memory does not grow with sites."""
 
     def __init__(self) -> None:
         self.weight = 0.0

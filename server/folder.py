@@ -99,7 +99,8 @@ class RunFolder:
 
     def checkpoints(self) -> list[Path]:
         """Folders of whole checkpoints, oldest first."""
-        return sorted(p.parent for p in self.path.glob("checkpoints/round-*/model.safetensors"))
+        found = [p.parent for p in self.path.glob("checkpoints/round-*/model.safetensors")]
+        return sorted(found, key=lambda path: int(path.name.removeprefix("round-")))
 
     def latest(self) -> Checkpoint:
         """The newest checkpoint.

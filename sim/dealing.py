@@ -1,12 +1,14 @@
 """Deal the patients of one public dataset to several simulated hospitals."""
 
+import hashlib
+import json
 import os
 import shutil
 from pathlib import Path
 
 from mama.data.adapters.mias import FILM, patient_number, read
 from mama.errors import DataError
-from mama.files import write_text
+from mama.files import write_json, write_text
 from mama.seeds import numpy_generator
 
 
@@ -34,6 +36,13 @@ def deal_mias(data: Path, folder: Path, sites: int, seed: int) -> list[str]:
         raise DataError(
             "no label table here", where=str(data / "labels"), fix="Put it there"
         ) from None
+    digest = hashlib.sha256("\n".join([*(film.name for film in films), *rows]).encode()).hexdigest()
+    claim = folder.with_suffix(".json")
+    if claim.exists() and json.loads(claim.read_text()) != digest:
+        # Its model may have trained on what would now be a test film.
+        raise DataError(
+            "was dealt from another dataset", where=str(folder), fix="Give another --out"
+        )
     read(data)  # a mistake in the table is named in this file, not in a site's part of it
     patients = sorted({_patient(film.stem) for film in films})
     order = numpy_generator(seed, "deal").permutation(len(patients))
@@ -52,6 +61,7 @@ def deal_mias(data: Path, folder: Path, sites: int, seed: int) -> list[str]:
             folder / name / "labels",
             "\n".join(row for row in rows if row.split()[:1] and row.split()[0] in stems) + "\n",
         )
+    write_json(claim, digest)
     return names
 
 

@@ -27,7 +27,8 @@ class PlacedClientApp(ClientApp):
 
     def __init__(self, site_files: list[Path]):
         super().__init__()
-        self.site_files = [str(path) for path in site_files]
+        # Absolute, because the engine works in a directory of its own.
+        self.site_files = [str(path.resolve()) for path in site_files]
         self.code = str(client.app.__file__)
 
     def __call__(self, message: Message, context: Context) -> Message:

@@ -1,10 +1,11 @@
 """Flower's Grid without a network: messages are serialised, and sites take turns in this process."""
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from uuid import uuid4
 
-from flwr.app import Context, Message, RecordDict
+from flwr.app import Context, Error, Message, RecordDict
 from flwr.app.user_config import UserConfig
 from flwr.clientapp import ClientApp
 from flwr.common.serde import message_from_proto, message_to_proto
@@ -12,6 +13,9 @@ from flwr.proto.message_pb2 import Message as MessageProto
 from flwr.serverapp import Grid, ServerApp
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
+
+logger = logging.getLogger("fedmama.sim")
+CLIENT_RAISED = 2  # Flower's code for it
 
 
 class InProcessGrid(Grid):
@@ -76,7 +80,11 @@ class InProcessGrid(Grid):
         wanted = set(message_ids)
         for name in [name for name in self._pushed if name in wanted][:1]:
             message = message_from_proto(MessageProto.FromString(self._pushed.pop(name)))
-            reply = self._client_app(message, self._contexts[message.metadata.dst_node_id])
+            try:
+                reply = self._client_app(message, self._contexts[message.metadata.dst_node_id])
+            except Exception:
+                logger.exception("node %d", message.metadata.dst_node_id)
+                reply = Message(Error(CLIENT_RAISED, "the ClientApp raised"), reply_to=message)
             return [
                 message_from_proto(
                     MessageProto.FromString(message_to_proto(reply).SerializeToString())

@@ -17,8 +17,6 @@ from rich.table import Table
 from server.folder import Event
 from sim.run import Listeners
 
-EVERY = 0.1
-
 
 class Display:
     """Progress bars on a terminal, a line a stage and a round elsewhere, nothing when quiet."""
@@ -35,7 +33,6 @@ class Display:
             disable=not self.bars,
         )
         self._tasks: dict[str, TaskID] = {}
-        self._steps: dict[str, int] = {}
 
     def __enter__(self) -> Self:
         self.progress.start()

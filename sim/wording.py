@@ -2,7 +2,8 @@
 
 Each style is a table of sentence templates by topic. `{side}` is left or right, `{place}` a quadrant
 such as "upper outer". Every sentence about one breast names its side; density belongs to both.
-The zero-shot prompts (configs/quickstart.yaml) share no run of four words with these.
+The zero-shot prompts (configs/quickstart.yaml) share no run of four words with these,
+but category names and other two-word terms of the trade.
 """
 
 from typing import Literal

@@ -110,9 +110,11 @@ class ImageCache:
 
     def keep_only(self, ids: Iterable[str]) -> None:
         """Remove the pictures of all other ids, so that a withdrawn exam leaves no trace."""
-        for stale in self.entries.keys() - set(ids):
-            (self.folder / f"{stale}.npy").unlink(missing_ok=True)
-            del self.entries[stale]
+        kept = set(ids)
+        for picture in list(self.folder.glob("*.npy")):
+            if picture.stem not in kept:
+                picture.unlink()
+        self.entries = {name: entry for name, entry in self.entries.items() if name in kept}
         self._write_index()
 
     def _job(self, source: Source) -> _Job:

@@ -94,7 +94,7 @@ class ImageError(DataError):
 class Header:
     """What ingest needs of a DICOM header; identifiers stay out of `repr`.
 
-    `patient` falls back to the study where the header has no PatientID.
+    `patient` is empty where the header has no PatientID.
     """
 
     patient: str = field(repr=False)
@@ -133,7 +133,7 @@ def read_header(path: Path) -> Header:
     if not (text["StudyInstanceUID"] and text["SOPInstanceUID"]):
         raise ImageError("no-identifiers", path)
     return Header(
-        patient=text["PatientID"] or text["StudyInstanceUID"],
+        patient=text["PatientID"],
         study=text["StudyInstanceUID"],
         image=text["SOPInstanceUID"],
         accession=text["AccessionNumber"] or None,

@@ -89,6 +89,19 @@ class Dataset:
         """The studies of one split, in manifest order."""
         return [study for study in self.manifest.studies if study.split == split]
 
+    def require(self, size: tuple[int, int]) -> None:
+        """Refuse an image size in pixels (height, width) that the cache could only enlarge.
+
+        Raises:
+            DataError: the dataset was ingested smaller.
+        """
+        if self.manifest.long_side < max(size):
+            raise DataError(
+                f"was ingested at {self.manifest.long_side} pixels, the experiment needs {max(size)}",
+                where=str(self.folder),
+                fix=f"Ingest it again with --long-side {max(size)}",
+            )
+
     def pixels(self, image: Image) -> np.ndarray:
         """uint8 (height, width); 0 is background."""
         try:

@@ -39,6 +39,7 @@ class StudyPairs:
     """
 
     def __init__(self, dataset: Dataset, experiment: Experiment, stream: str):
+        dataset.require(experiment.image.size)
         self.dataset, self.experiment, self.stream = dataset, experiment, stream
         by_patient: dict[str, list[Study]] = {}
         for study in dataset.studies("train"):
@@ -106,7 +107,7 @@ class StudyPairs:
 
 
 def augmentation(config: AugmentConfig) -> v2.Transform:
-    """Random rotation, shift, scale and brightness of a (1, H, W) uint8 image, background staying 0."""
+    """Random rotation, shift, scale, brightness and contrast of a (1, H, W) uint8 image."""
     steps: list[torch.nn.Module] = [
         v2.RandomAffine(
             config.rotate_degrees,

@@ -1,4 +1,4 @@
-"""What a site says of its predictions: score counts in cells that are empty or hold enough people.
+"""What a site says of its predictions: score counts in cells that are empty or hold enough units (studies or breasts).
 
 Scores are the logit of a class's probability, cut into BINS equal bins over [-8, 8]. Neighbouring bins are
 merged until each cell holds, of positives and of negatives, none or at least `minimum`: totals stay

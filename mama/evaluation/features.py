@@ -26,6 +26,7 @@ def image_features(
     model: MaMA, dataset: Dataset, studies: list[Study], device: torch.device
 ) -> Features:
     """Encode every image of `studies`, without augmentation."""
+    dataset.require(model.image.size)
     model.eval()
     images = [image for study in studies for image in study.images]
     embeddings, pooled = [], []

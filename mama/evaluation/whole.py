@@ -13,14 +13,14 @@ from mama.evaluation.features import image_features
 from mama.evaluation.predictions import Predictions, metrics
 from mama.evaluation.zero_shot import zero_shot
 from mama.exchange.metrics import Label
-from mama.export import load_final
+from mama.export import load_final, read_experiment
 
 
 def ingested(dataset: Path, adapter: str | None, final: Path, cache: Path) -> Dataset:
     """The dataset itself or, with an adapter, its images ingested into `cache` as the model needs them."""
     if adapter is None:
         return Dataset(dataset)
-    _, experiment = load_final(final)
+    experiment = read_experiment(final)
     ingest(
         dataset,
         cache,
@@ -35,14 +35,14 @@ def ingested(dataset: Path, adapter: str | None, final: Path, cache: Path) -> Da
 
 
 def answers(final: Path, dataset: Dataset) -> dict[Label, Predictions]:
-    """Zero-shot predictions for all studies of both splits.
+    """Zero-shot predictions for the test studies or, where none are set apart, for all studies.
 
     Raises:
         ModelError: `final` holds no model.
         DataError: the dataset has no study.
     """
     model, experiment = load_final(final)
-    studies = list(dataset.manifest.studies)
+    studies = dataset.studies("test") or list(dataset.manifest.studies)
     if not studies:
         raise DataError("no studies", where=str(dataset.folder), fix="Check what was ingested")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

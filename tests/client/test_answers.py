@@ -169,7 +169,9 @@ def test_a_task_asked_twice_is_done_once(
         return answer(load_site(site_file), header, payload, lambda *step: steps.append(step))
 
     first, update = ask()
-    optimiser = load_file(site_file.parent / "state" / "run-1" / "optimiser.safetensors")
+    optimiser = load_file(
+        site_file.parent / "state" / "run-1" / "optimiser" / "round-000001.safetensors"
+    )
     assert steps == [("alder", 0), ("alder", 1)]
     assert first.status == "ok"
 
@@ -179,7 +181,9 @@ def test_a_task_asked_twice_is_done_once(
     assert len(steps) == 2
     assert again == first
     assert same == update
-    after = load_file(site_file.parent / "state" / "run-1" / "optimiser.safetensors")
+    after = load_file(
+        site_file.parent / "state" / "run-1" / "optimiser" / "round-000001.safetensors"
+    )
     assert {name for name in after if name.endswith(".step")} != set()
     assert all((optimiser[name] == after[name]).all() for name in after)
 

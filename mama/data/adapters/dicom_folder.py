@@ -68,7 +68,8 @@ def _study(uid: str, images: list[tuple[Path, Header]], cells: dict[str, str]) -
     }
     values: Any = {"split": cells.get("split") or None, "suspicious": suspicious or None}
     return RawStudy(
-        patient=min(header.patient for _, header in images),
+        # A study without any PatientID is its own patient.
+        patient=min((header.patient for _, header in images if header.patient), default=uid),
         study=uid,
         split=values["split"],
         images=tuple(
