@@ -1,1 +1,7 @@
 """MaMA: multi-view and multi-scale alignment of mammograms and reports. Knows nothing of Flower."""
+
+import os
+
+# OpenMP threads that spin while they wait cost 4 times the processor time on a busy machine (docs/results.md).
+# It is read when torch is first imported, which nothing does before this package.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
