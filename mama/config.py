@@ -43,44 +43,78 @@ Options = Annotated[
 ]
 
 
+LayerNames = Annotated[
+    list[Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9_.]+$")]],
+    Field(min_length=1, max_length=16),
+]
+
+
 class Section(BaseModel):
     """Base of all configuration: unknown keys are refused, values do not change after validation."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
+class LoraConfig(Section):
+    """Low-rank adapters (Hu et al. 2021) on the linear layers whose names end in `targets`.
+
+    `targets` null are the attention projections that PEFT knows for the architecture.
+    """
+
+    rank: int = Field(8, ge=1, le=256)
+    alpha: int = Field(32, ge=1, le=1024)
+    dropout: Fraction = 0.1
+    targets: LayerNames | None = None
+
+
 class ImageTowerConfig(Section):
-    """A timm model. `size` is (height, width) in pixels of the canvas that holds the breast."""
+    """A timm model. `size` is (height, width) in pixels of the canvas that holds the breast.
+
+    `layout`: `native` keeps the breast's aspect ratio on the canvas, `square` stretches the breast over it
+    (paper). `tokens`: `tissue` computes only on the patches that hold breast, `all` on every patch.
+    `trained`: all weights, only the last so many blocks, or, with `lora`, the adapters alone.
+    """
 
     tower: ModelName
     size: tuple[Annotated[int, Field(ge=16, le=4096)], Annotated[int, Field(ge=16, le=4096)]]
     options: Options = {}
     pretrained: bool = False
     pooling: Literal["mean", "mean_max"] = "mean"
+    layout: Literal["native", "square"] = "native"
+    tokens: Literal["tissue", "all"] = "tissue"
+    trained_blocks: int | None = Field(None, ge=0, le=1000)
+    lora: LoraConfig | None = None
 
-
-class LoraConfig(Section):
-    """Low-rank adapters (Hu et al. 2021) on the text tower's linear layers whose names end in `targets`."""
-
-    rank: int = Field(8, ge=1, le=256)
-    alpha: int = Field(32, ge=1, le=1024)
-    dropout: Fraction = 0.1
-    targets: list[Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9_.]+$")]] = Field(
-        ["query", "value"], min_length=1, max_length=16
-    )
+    @model_validator(mode="after")
+    def _one_way_to_train_less(self) -> "ImageTowerConfig":
+        if self.lora is not None and self.trained_blocks is not None:
+            raise ValueError("image.lora and image.trained_blocks exclude each other")
+        return self
 
 
 class TextTowerConfig(Section):
-    """A transformers encoder or causal model. `layers` keeps only the first so many; null keeps all."""
+    """A transformers encoder or causal model. `layers` keeps only the first so many; null keeps all.
+
+    `sentences`: a sentence's feature is the state at its `separator` (paper) or the `mean` over its tokens.
+    `base_bits`: 8 or 4 hold the frozen base weights quantised, where bitsandbytes is installed.
+    """
 
     tower: ModelName
     layers: int | None = Field(None, ge=1, le=200)
     max_tokens: int = Field(64, ge=8, le=4096)
+    sentences: Literal["separator", "mean"] = "separator"
+    base_bits: Literal[4, 8] | None = None
     lora: LoraConfig = LoraConfig()
 
 
 class HeadsConfig(Section):
-    """Widths of the projections after the towers (paper: 512, 768, 2048)."""
+    """Widths of the projections after the towers (paper: 512, 768, 2048).
+
+    `norm`: `layer`, or the paper's `batch`, whose running statistics can be neither averaged nor private: it is
+    refused in a federation.
+    """
+
+    norm: Literal["layer", "batch"] = "layer"
 
     embedding: int = Field(512, ge=2, le=8192)
     view_hidden: int = Field(768, ge=2, le=8192)
@@ -106,6 +140,10 @@ class LossConfig(Section):
         100.0, ge=1, le=1000, description="upper limit of both exp(logit scales)"
     )
     identical_texts_match: bool = True
+    other_breast_text: bool = Field(
+        False,
+        description="a second view of the other breast is also held to this side's report (paper)",
+    )
 
     @model_validator(mode="after")
     def _one_from_the_start(self) -> "LossConfig":
@@ -116,7 +154,16 @@ class LossConfig(Section):
 
 
 class AugmentConfig(Section):
-    """Augmentation of each view; a breast always lies with its chest wall to the left, so it is not flipped."""
+    """Augmentation of each view; a breast always lies with its chest wall to the left.
+
+    `flip` is the probability of each of two mirrorings (paper 0.5); they contradict what a report says of sides
+    and quadrants. `crop` is the smallest share of the canvas that a random crop may keep (paper 0.1), 1 crops
+    nothing; the crop is enlarged to the canvas. `second_view` may be of the same breast, or any in the study.
+    """
+
+    crop: float = Field(1.0, gt=0, le=1)
+    flip: Fraction = 0.0
+    second_view: Literal["same_breast", "any_in_study"] = "same_breast"
 
     rotate_degrees: float = Field(10, ge=0, le=180)
     shift: Fraction = 0.05
@@ -140,8 +187,26 @@ class OptimiserConfig(Section):
     warmup: Fraction = 0.1
     clip_norm: float = Field(1.0, gt=0)
     batch_size: int = Field(16, ge=1, le=4096, description="studies a step, one a patient")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    accumulate: int = Field(
+        1, ge=1, le=1024, description="batches a step, each with a loss of its own"
+    )
+    decay_everything: bool = Field(
+        False, description="weight decay also on norms, biases and logit scales (paper)"
+    )
     keep_state: bool = True
+
+
+class ComputeConfig(Section):
+    """How a step is computed; none of it changes what is computed but for rounding.
+
+    `chunk`: gradient caching (Gao et al. 2021): towers see so many studies at a time, the losses the whole
+    batch. `checkpointing` keeps only the blocks' inputs and computes the blocks twice. `compile` is torch.compile.
+    """
+
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    chunk: int | None = Field(None, ge=1, le=4096)
+    checkpointing: bool = False
+    compile: bool = False
 
 
 class ServerOptimiserConfig(Section):
@@ -163,6 +228,9 @@ class FederationConfig(Section):
     evaluate_every: int = Field(
         0, ge=0, description="rounds between evaluations; 0 = only the last"
     )
+    prox: Weight = Field(
+        0.0, description="FedProx's mu: pull towards the round's global model (Li et al. 2020)"
+    )
     server_optimiser: ServerOptimiserConfig = ServerOptimiserConfig()
 
 
@@ -177,7 +245,14 @@ Prompts = Annotated[
 
 
 class EvaluationConfig(Section):
-    """Zero-shot prompts by class: an ensemble of sentences a class. `suspicious` has the classes no and yes."""
+    """Zero-shot prompts by class: an ensemble of sentences a class. `suspicious` has the classes no and yes.
+
+    `metadata` puts each image's own side and view before the class prompt, as the paper does;
+    `balanced` scores a subset with equally many units of each class.
+    """
+
+    metadata: bool = False
+    balanced: bool = False
 
     density: Prompts
     suspicious: Prompts
@@ -200,6 +275,7 @@ class Experiment(Section):
     loss: LossConfig = LossConfig()
     augment: AugmentConfig = AugmentConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
+    compute: ComputeConfig = ComputeConfig()
     federation: FederationConfig = FederationConfig()
     evaluation: EvaluationConfig
 

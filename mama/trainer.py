@@ -51,7 +51,7 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(
             _decay_groups(model, config.weight_decay), lr=config.lr, betas=config.betas
         )
-        self.precision = choose_precision(config.precision, device)
+        self.precision = choose_precision(experiment.compute.precision, device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == torch.float16)
 
     def train(
