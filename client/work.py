@@ -1,5 +1,6 @@
 """The three things a site does for a federation: describe itself, train a round, evaluate a model."""
 
+import logging
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -8,6 +9,7 @@ import torch
 
 from client.sitefile import SiteFile
 from mama.config import Experiment
+from mama.corrections import Proximal
 from mama.data.manifest import Dataset
 from mama.data.pairs import StudyPairs
 from mama.errors import TrainingError
@@ -22,7 +24,9 @@ from mama.exchange.metrics import EvaluationCounts, Label, LabelCounts, Method, 
 from mama.exchange.protocol import Description
 from mama.exchange.tensors import Arrays, difference, put_trained, trained_arrays
 from mama.model import MaMA, build_model
-from mama.trainer import Trainer
+from mama.trainer import Correction, Trainer
+
+logger = logging.getLogger("fedmama.client")
 
 
 class RefusedError(Exception):
@@ -57,13 +61,18 @@ def train(
         raise RefusedError(ErrorCode.POLICY)
     model, pairs = _model(site, experiment), _pairs(site, experiment)
     put_trained(model, arrays)
-    trainer = Trainer(model, pairs, experiment, device_of(site))
+    pull: list[Correction] = []
+    if experiment.federation.prox > 0:
+        pull.append(Proximal(list(model.named_parameters()), experiment.federation.prox))
+    trainer = Trainer(model, pairs, experiment, device_of(site), pull)
     states = site.state / run / "optimiser"
     earlier = [path for path in sorted(states.glob("*.safetensors")) if path < _of(states, number)]
     if experiment.optimiser.keep_state and earlier:
         trainer.load(earlier[-1])
     progress = (lambda step: on_step(site.site, step)) if on_step else None
     record = trainer.train((number - 1) * steps, steps, progress)
+    for line in record.remarks(number / experiment.federation.rounds):
+        logger.warning("site %s, round %d: %s", site.site, number, line)
     if record.steps == 0:
         raise TrainingError(
             "no step had a finite loss", where=f"round {number}", fix="Lower optimiser.lr"

@@ -38,8 +38,8 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], object]:
         ) from None
 
 
-def save_optimiser(path: Path, optimiser: torch.optim.Optimizer) -> None:
-    """Keep an optimiser's state tensors, by parameter number and name."""
+def save_optimiser(path: Path, optimiser: torch.optim.Optimizer, more: object = None) -> None:
+    """Keep an optimiser's state tensors, by parameter number and name, and a JSON value."""
     state = optimiser.state_dict()["state"]
     save_tensors(
         path,
@@ -48,16 +48,17 @@ def save_optimiser(path: Path, optimiser: torch.optim.Optimizer) -> None:
             for number, values in state.items()
             for name, value in values.items()
         },
+        more,
     )
 
 
-def load_optimiser(path: Path, optimiser: torch.optim.Optimizer) -> None:
-    """Take up the state that `save_optimiser` kept for the same parameters.
+def load_optimiser(path: Path, optimiser: torch.optim.Optimizer) -> object:
+    """Take up the state that `save_optimiser` kept for the same parameters; returns the JSON value.
 
     Raises:
         ModelError: the state is of other parameters.
     """
-    tensors, _ = load_tensors(path)
+    tensors, more = load_tensors(path)
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, tensor in tensors.items():
@@ -71,3 +72,4 @@ def load_optimiser(path: Path, optimiser: torch.optim.Optimizer) -> None:
     whole = optimiser.state_dict()
     whole["state"] = state
     optimiser.load_state_dict(whole)
+    return more

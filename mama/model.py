@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mama.config import Experiment
+from mama.config import ComputeConfig, Experiment, HeadsConfig
 from mama.seeds import derive
 from mama.towers.base import locate
 from mama.towers.image import ImageTower
@@ -17,26 +17,31 @@ from mama.towers.text import TextTower, Tokens
 
 
 class EncodedImages(NamedTuple):
-    """`embedding` (N, E) for texts, `view` (N, E) for other views, `patches` (N, P, E) for sentences."""
+    """`embedding` (N, E) for texts, `view` (N, E) for other views, `patches` (sum P, E) for sentences.
+
+    The patches of all images stand end to end; `counts` (N,) int64 says how many each has.
+    """
 
     embedding: Tensor
     view: Tensor
     patches: Tensor
+    counts: Tensor
 
 
 class EncodedTexts(NamedTuple):
-    """`embedding` (N, E), `sentences` (N, S, E) with `sentence_mask` (N, S) true where one is real."""
+    """`embedding` (N, E), and `sentences` (sum S, E) end to end with `counts` (N,) int64 a report."""
 
     embedding: Tensor
     sentences: Tensor
-    sentence_mask: Tensor
+    counts: Tensor
 
 
 class MaMA(nn.Module):
     """Multi-view and multi-scale alignment (Du, Onofrey, Dvornek, IPMI 2025, section 2).
 
     Embeddings are not normalised; the losses and `similarity` do that. The heads' norms are LayerNorm where
-    the published code has BatchNorm: batch statistics would differ by site and are neither averaged nor private.
+    the published code has BatchNorm (`heads.norm: batch`): batch statistics differ by site and are neither averaged
+    nor private. The local heads work on real patches and sentences alone, never on padding.
     """
 
     def __init__(self, image: ImageTower, text: TextTower, experiment: Experiment):
@@ -48,27 +53,40 @@ class MaMA(nn.Module):
         self.text_projection = nn.Linear(text.width, width)
         self.view_head = nn.Sequential(
             nn.Linear(image.pooled_width, heads.view_hidden, bias=False),
-            nn.LayerNorm(heads.view_hidden),
+            _norm(heads, heads.view_hidden),
             nn.ReLU(),
             nn.Linear(heads.view_hidden, width, bias=False),
-            nn.LayerNorm(width),
+            _norm(heads, width),
         )
-        self.patch_head = _local_head(image.patch_width, heads.local_hidden, width)
-        self.sentence_head = _local_head(text.width, heads.local_hidden, width)
+        self.patch_head = _local_head(heads, image.patch_width)
+        self.sentence_head = _local_head(heads, text.width)
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         self.local_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
     def encode_images(self, images: Tensor, *, local: bool = True) -> EncodedImages:
-        """Encode (N, 1, H, W) images in [-1, 1]; without `local` patches stay empty (N, 0, E)."""
-        pooled, patches = self.image(images)
-        projected = self.patch_head(patches) if local else pooled.new_zeros(len(pooled), 0, 0)
-        return EncodedImages(self.image_projection(pooled), self.view_head(pooled), projected)
+        """Encode (N, 1, H, W) images in [-1, 1], background -1; without `local` there are no patches (0, E)."""
+        pooled, patches, counts = self.image(images)
+        if not local:
+            patches, counts = patches[:0], torch.zeros_like(counts)
+        return EncodedImages(
+            self.image_projection(pooled), self.view_head(pooled), self.patch_head(patches), counts
+        )
 
     def encode_texts(self, tokens: Tokens, *, local: bool = True) -> EncodedTexts:
-        """Encode a batch of tokenised reports."""
-        pooled, sentences, mask = self.text(tokens)
-        projected = self.sentence_head(sentences) if local else pooled.new_zeros(*mask.shape, 0)
-        return EncodedTexts(self.text_projection(pooled), projected, mask)
+        """Encode a batch of tokenised reports; without `local` there are no sentences (0, E)."""
+        pooled, sentences, counts = self.text(tokens)
+        if not local:
+            sentences, counts = sentences[:0], torch.zeros_like(counts)
+        return EncodedTexts(self.text_projection(pooled), self.sentence_head(sentences), counts)
+
+    def prepare(self, compute: ComputeConfig) -> None:
+        """Make the towers compute as configured; what they compute stays the same."""
+        self.image.set_checkpointing(compute.checkpointing)
+        self.text.set_checkpointing(compute.checkpointing)
+        if compute.compile:
+            # Sequence lengths change with every batch.
+            self.image.compile(dynamic=True)
+            self.text.backbone.compile(dynamic=True)
 
     def similarity(self, images: Tensor, texts: Sequence[Sequence[str]]) -> Tensor:
         """Cosine similarity (N, M) of N images (N, 1, H, W) and M texts, each a sequence of sentences."""
@@ -104,7 +122,14 @@ def build_model(
         return MaMA(image, text, experiment)
 
 
-def _local_head(width: int, hidden: int, out: int) -> nn.Sequential:
+def _local_head(heads: HeadsConfig, width: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Linear(width, hidden), nn.LayerNorm(hidden), nn.ReLU(), nn.Linear(hidden, out)
+        nn.Linear(width, heads.local_hidden),
+        _norm(heads, heads.local_hidden),
+        nn.ReLU(),
+        nn.Linear(heads.local_hidden, heads.embedding),
     )
+
+
+def _norm(heads: HeadsConfig, width: int) -> nn.Module:
+    return nn.LayerNorm(width) if heads.norm == "layer" else nn.BatchNorm1d(width)

@@ -1,6 +1,12 @@
-"""The objective of MaMA: four contrastive terms on one batch of study pairs."""
+"""The objective of MaMA: four contrastive terms on the embeddings of one batch of study pairs.
 
-from collections.abc import Sequence
+Encoding and losses are apart, so that a batch can be encoded in pieces or on several GPUs and still be
+compared as a whole.
+"""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -9,8 +15,38 @@ from mama.config import LossConfig
 from mama.data.pairs import Batch
 from mama.losses import clip_loss, local_alignment_loss, nt_xent_loss
 from mama.model import MaMA
+from mama.ragged import padded
 
 TERMS = ("image_text", "second_text", "image_image", "local")
+
+
+class Encoded(NamedTuple):
+    """N study pairs as the losses see them.
+
+    `first`, `second`, `text` (N, E) meet in image-text terms, `first_view` and `second_view` (N, E) in the
+    image-image term, `patches` (sum P, E) and `sentences` (sum S, E), end to end with their counts (N,), in the
+    local term. `told` and `second_told` (N,) bool: the report speaks of this view's breast. `report` (N,) int64
+    is equal for equal reports.
+    """
+
+    first: Tensor
+    first_view: Tensor
+    second: Tensor
+    second_view: Tensor
+    patches: Tensor
+    text: Tensor
+    sentences: Tensor
+    patch_counts: Tensor
+    sentence_counts: Tensor
+    told: Tensor
+    second_told: Tensor
+    report: Tensor
+
+
+# What gradients flow through; the rest says what belongs to what.
+EMBEDDINGS = (
+    "first", "first_view", "second", "second_view", "patches", "text", "sentences",
+)  # fmt: skip
 
 
 def active_terms(config: LossConfig, progress: float) -> list[str]:
@@ -22,53 +58,83 @@ def active_terms(config: LossConfig, progress: float) -> list[str]:
     ]
 
 
+def encode(model: MaMA, batch: Batch, terms: Sequence[str]) -> Encoded:
+    """Encode what the named terms need; what they do not need has no row."""
+    local = "local" in terms
+    first = model.encode_images(batch.first, local=local)
+    two_views = "second_text" in terms or "image_image" in terms
+    second = model.encode_images(batch.second if two_views else batch.second[:0], local=False)
+    tokens = model.text.tokenise(batch.reports).to(batch.first.device)
+    texts = model.encode_texts(tokens, local=local)
+    told = tokens.sentence_mask.any(1)
+    return Encoded(
+        first=first.embedding,
+        first_view=first.view,
+        second=second.embedding,
+        second_view=second.view,
+        patches=first.patches,
+        text=texts.embedding,
+        sentences=texts.sentences,
+        patch_counts=first.counts,
+        sentence_counts=texts.counts,
+        told=told,
+        second_told=told & batch.second_told,
+        report=torch.tensor([_key(report) for report in batch.reports], device=told.device),
+    )
+
+
+def joined(parts: Iterable[Encoded]) -> Encoded:
+    """The parts of a batch as one."""
+    return Encoded(*(torch.cat(same) for same in zip(*parts, strict=True)))
+
+
 def losses(
-    model: MaMA, batch: Batch, config: LossConfig, terms: Sequence[str]
+    encoded: Encoded,
+    logit_scale: Tensor,
+    local_scale: Tensor,
+    config: LossConfig,
+    terms: Sequence[str],
 ) -> dict[str, Tensor]:
     """The named terms on one batch, unweighted scalars.
 
-    An image without a report takes part in the image-image term only; a batch without any report gives 0 for
-    the others. Identical texts are each other's positives unless the config follows the paper.
+    An image without a report takes part in the image-image term only, and so does a second view of which the report
+    does not speak; without any report the other terms are 0. Identical texts are each other's positives
+    unless the config follows the paper.
+
+    Args:
+        logit_scale, local_scale: scalars; natural logarithms.
     """
-    device = batch.first.device
-    local = "local" in terms
-    two_views = "second_text" in terms or "image_image" in terms
-    first = model.encode_images(batch.first, local=local)
-    second = model.encode_images(batch.second, local=False) if two_views else None
     result = {}
-    if second is not None and "image_image" in terms:
-        result["image_image"] = nt_xent_loss(first.view, second.view, config.view_temperature)
-
-    told = [i for i, report in enumerate(batch.reports) if report]
-    if not told:
-        zero = first.embedding.sum() * 0.0
-        return result | {term: zero for term in terms if term != "image_image"}
-    rows = torch.tensor(told, device=device)
-    reports = [batch.reports[i] for i in told]
-    texts = model.encode_texts(model.text.tokenise(reports).to(device), local=local)
-    same = identical(reports).to(device) if config.identical_texts_match else None
-
-    if "image_text" in terms:
-        result["image_text"] = clip_loss(
-            first.embedding[rows], texts.embedding, model.logit_scale, same=same
+    if "image_image" in terms:
+        result["image_image"] = nt_xent_loss(
+            encoded.first_view, encoded.second_view, config.view_temperature
         )
-    if second is not None and "second_text" in terms:
-        result["second_text"] = clip_loss(
-            second.embedding[rows], texts.embedding, model.logit_scale, same=same
-        )
-    if local:
+    for term, images, told in (
+        ("image_text", encoded.first, encoded.told),
+        ("second_text", encoded.second, encoded.second_told),
+    ):
+        if term in terms:
+            rows = told.nonzero().squeeze(1)
+            same = _same(encoded.report[rows]) if config.identical_texts_match else None
+            result[term] = clip_loss(images[rows], encoded.text[rows], logit_scale, same=same)
+    if "local" in terms:
+        patches, patch_mask = padded(encoded.patches, encoded.patch_counts)
+        sentences, sentence_mask = padded(encoded.sentences, encoded.sentence_counts)
         result["local"] = local_alignment_loss(
-            first.patches[rows],
-            texts.sentences,
-            texts.sentence_mask,
-            model.local_scale,
-            same=same,
+            patches,
+            sentences,
+            sentence_mask,
+            local_scale,
+            patch_mask=patch_mask,
+            same=_same(encoded.report) if config.identical_texts_match else None,
         )
     return result
 
 
-def identical(reports: Sequence[Sequence[str]]) -> Tensor:
-    """(N, N) bool: which reports have the same sentences."""
-    seen: dict[tuple[str, ...], int] = {}
-    kinds = torch.tensor([seen.setdefault(tuple(report), len(seen)) for report in reports])
-    return kinds[:, None] == kinds[None, :]
+def _same(reports: Tensor) -> Tensor:
+    return reports[:, None] == reports[None, :]
+
+
+def _key(report: Sequence[str]) -> int:
+    """63 bits of the report's SHA-256: equal on all machines, so that reports need not be compared as text."""
+    return int.from_bytes(hashlib.sha256("\n".join(report).encode()).digest()[:8], "big") >> 1

@@ -1,8 +1,10 @@
 """Local training: MaMA's steps on one site's study pairs. The same code trains alone and in a federation."""
 
+import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -10,29 +12,58 @@ from torch import Tensor
 
 from mama.checkpoint import load_optimiser, save_optimiser
 from mama.config import Experiment
+from mama.corrections import Named
 from mama.data.pairs import Batch, StudyPairs
 from mama.errors import TrainingError
+from mama.gradient import add_gradient
+from mama.health import Health, health
 from mama.model import MaMA
-from mama.objective import active_terms, losses
+from mama.objective import Encoded, active_terms
 from mama.precision import autocast, choose_precision
 from mama.schedule import learning_rate
 from mama.seeds import derive
+from mama.workers import share, sum_gradients, world
 
 MAX_SKIPPED = 10
+BACKGROUND = -1.0  # of a normalised image
+AHEAD = 2  # batches made while a GPU works; without one they would only compete for the processor
+
+Correction = Callable[[Named], None]
 
 
 @dataclass
 class TrainingRecord:
-    """What a stretch of training did: mean of each term over its steps, and the time it took in seconds."""
+    """What a stretch of training did.
+
+    `sums` has each term's values over the steps; `truncated` counts reports that were cut at `max_tokens`, `blank`
+    images without tissue, and `chunk` is the caching chunk that fitted the device's memory, if it had to be
+    lowered. `health` is of the last step.
+    """
 
     steps: int = 0
     skipped: int = 0
     seconds: float = 0.0
     sums: dict[str, list[float]] = field(default_factory=dict)
+    truncated: int = 0
+    blank: int = 0
+    chunk: int | None = None
+    health: Health | None = None
 
     def means(self) -> dict[str, float]:
         """Mean of each term over the steps in which it took part."""
         return {name: sum(values) / len(values) for name, values in self.sums.items()}
+
+    def remarks(self, progress: float) -> list[str]:
+        """What a person should look at, given the fraction of the planned steps done; for the site alone."""
+        counts = {
+            "steps were skipped because the loss was not finite": self.skipped,
+            "reports were cut at text.max_tokens": self.truncated,
+            "images without tissue were encoded whole": self.blank,
+        }
+        found = [f"{count} {what}" for what, count in counts.items() if count]
+        if self.chunk is not None:
+            found.append(f"memory was short: compute.chunk is {self.chunk} now")
+        return found + (self.health.warnings(progress) if self.health else [])
 
 
 class Trainer:
@@ -40,19 +71,33 @@ class Trainer:
 
     Weights stay fp32; the forward pass runs under autocast where the device gains from it. A step is a
     function of the weights, the optimiser's state and its global number, so training resumes at any step.
+
+    Args:
+        corrections: called with the named parameters once a step's gradient is whole, before it is clipped.
     """
 
     def __init__(
-        self, model: MaMA, pairs: StudyPairs, experiment: Experiment, device: torch.device
+        self,
+        model: MaMA,
+        pairs: StudyPairs,
+        experiment: Experiment,
+        device: torch.device,
+        corrections: Sequence[Correction] = (),
     ):
         self.model, self.pairs, self.experiment, self.device = model, pairs, experiment, device
+        self.corrections = corrections
+        self.parameters = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
         config = experiment.optimiser
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimiser = torch.optim.AdamW(
-            _decay_groups(model, config.weight_decay), lr=config.lr, betas=config.betas
+            _decay_groups(self.parameters, config.weight_decay, config.decay_everything),
+            lr=config.lr,
+            betas=config.betas,
         )
-        self.precision = choose_precision(experiment.compute.precision, device)
-        self.scaler = torch.amp.GradScaler(device.type, enabled=self.precision == torch.float16)
+        self.chunk = experiment.compute.chunk
+        precision = choose_precision(experiment.compute.precision, device)
+        self.autocast = partial(autocast, device, precision)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
+        model.prepare(experiment.compute)
 
     def train(
         self, first_step: int, steps: int, progress: Callable[[int], None] | None = None
@@ -65,8 +110,14 @@ class Trainer:
         record, in_a_row = TrainingRecord(), 0
         begin = time.perf_counter()
         self.model.train()
+        accumulate = self.experiment.optimiser.accumulate
+        batches = self.pairs.batches(
+            range(first_step * accumulate, (first_step + steps) * accumulate),
+            share=share,
+            ahead=AHEAD if self.device.type == "cuda" else 0,
+        )
         for step in range(first_step, first_step + steps):
-            terms = self._step(step)
+            terms = self._step(step, [next(batches) for _ in range(accumulate)], record)
             if terms is None:
                 record.skipped += 1
                 in_a_row += 1
@@ -74,71 +125,111 @@ class Trainer:
                     raise TrainingError(
                         "the loss is not finite step after step",
                         where=f"step {step}",
-                        fix="Lower optimiser.lr or use precision fp32",
+                        fix="Lower optimiser.lr or use compute.precision fp32",
                     )
-                continue
-            record.steps, in_a_row = record.steps + 1, 0
-            for name, value in terms.items():
-                record.sums.setdefault(name, []).append(value)
+            else:
+                record.steps, in_a_row = record.steps + 1, 0
+                for name, value in terms.items():
+                    record.sums.setdefault(name, []).append(value)
             if progress:
                 progress(step)
+        batches.close()
         record.seconds = time.perf_counter() - begin
         return record
 
     def save(self, path: Path) -> None:
         """Keep the optimiser's state for the next round."""
-        save_optimiser(path, self.optimiser)
+        save_optimiser(path, self.optimiser, self.scaler.state_dict())
 
     def load(self, path: Path) -> None:
         """Take up the state that `save` kept."""
-        load_optimiser(path, self.optimiser)
+        scaler = load_optimiser(path, self.optimiser)
+        if self.scaler.is_enabled() and isinstance(scaler, dict):
+            self.scaler.load_state_dict(scaler)
 
-    def _step(self, step: int) -> dict[str, float] | None:
+    def _step(
+        self, step: int, batches: list[Batch], record: TrainingRecord
+    ) -> dict[str, float] | None:
         config, total = self.experiment.optimiser, self.experiment.total_steps
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(step, total, config.lr, config.warmup)
-        # Seeds LoRA's dropout; the batch seeds its own choices.
-        torch.manual_seed(derive(self.experiment.seed, self.pairs.stream, "step", step))
-        terms = self._losses(_to(self.pairs.batch(step), self.device), step / total)
-        weights = self.experiment.loss
-        loss = torch.stack(
-            [getattr(weights, name).weight * term for name, term in terms.items()]
-        ).sum()
-        self.optimiser.zero_grad(set_to_none=True)
-        if not torch.isfinite(loss):
+        terms = active_terms(self.experiment.loss, step / total)
+        record.blank += sum(int((b.first.amax((1, 2, 3)) <= BACKGROUND).sum()) for b in batches)
+        values, encoded = self._gradient(step, [b.to(self.device) for b in batches], terms)
+        record.chunk = self.chunk if self.chunk != self.experiment.compute.chunk else None
+        means = {name: sum(v[name] for v in values) / len(values) for name in values[0]}
+        if not math.isfinite(sum(means.values())) or not self._update():
             return None
-        self.scaler.scale(loss).backward()
+        record.health = health(encoded, self.model.logit_scale, means.get("image_text", math.nan))
+        return means
+
+    def _gradient(
+        self, step: int, batches: list[Batch], terms: list[str]
+    ) -> tuple[list[dict[str, float]], Encoded]:
+        """The whole step's gradient; a chunk that does not fit the GPU's memory is halved and tried again."""
+        while True:
+            self.optimiser.zero_grad(set_to_none=True)
+            values = []
+            try:
+                for place, batch in enumerate(batches):
+                    # Seeds LoRA's dropout; the batch seeds its own choices.
+                    names = (self.pairs.stream, "step", step, place, world()[0])
+                    torch.manual_seed(derive(self.experiment.seed, *names))
+                    numbers, encoded = add_gradient(
+                        self.model,
+                        batch,
+                        self.experiment.loss,
+                        terms,
+                        chunk=self.chunk,
+                        autocast=self.autocast,
+                        scale=self._scaled,
+                    )
+                    values.append(numbers)
+                return values, encoded
+            except torch.OutOfMemoryError:
+                chunk = min(self.chunk or len(batch), len(batch)) // 2
+                if chunk == 0 or world()[1] > 1:
+                    raise TrainingError(
+                        "the device has too little memory for this step",
+                        where="compute.chunk",
+                        fix="Lower it, set compute.checkpointing, or take a smaller image or tower",
+                    ) from None
+            # Outside the handler, which would keep the failed attempt's tensors alive.
+            self.chunk = chunk
+            torch.cuda.empty_cache()
+
+    def _scaled(self, loss: Tensor) -> Tensor:
+        return self.scaler.scale(loss / self.experiment.optimiser.accumulate)
+
+    def _update(self) -> bool:
+        """Take a step along the gradient; False when that is not finite."""
+        sum_gradients(parameter for _, parameter in self.parameters)
         self.scaler.unscale_(self.optimiser)
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.clip_norm)
+        for correct in self.corrections:
+            correct(self.parameters)
+        norm = torch.nn.utils.clip_grad_norm_(
+            [parameter for _, parameter in self.parameters],
+            self.experiment.optimiser.clip_norm,
+        )
         if not self.scaler.is_enabled() and not torch.isfinite(norm):
-            return None
+            return False
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self._limit_scales()
-        return {name: float(term.detach()) for name, term in terms.items()} | {
-            "loss": float(loss.detach())
-        }
-
-    def _losses(self, batch: Batch, progress: float) -> dict[str, Tensor]:
-        with autocast(self.device, self.precision):
-            config = self.experiment.loss
-            return losses(self.model, batch, config, active_terms(config, progress))
+        return True
 
     def _limit_scales(self) -> None:
-        limit = torch.log(torch.tensor(self.experiment.loss.max_scale)).item()
+        limit = math.log(self.experiment.loss.max_scale)
         with torch.no_grad():
             self.model.logit_scale.clamp_(max=limit)
             self.model.local_scale.clamp_(max=limit)
 
 
-def _decay_groups(model: MaMA, weight_decay: float) -> list[dict]:
-    """Weight decay for matrices only: not for biases, norms and scales."""
-    trained = [p for p in model.parameters() if p.requires_grad]
+def _decay_groups(parameters: Named, weight_decay: float, everything: bool) -> list[dict]:
+    """Weight decay for matrices only, not for biases, norms and scales; the paper decays everything."""
+    decayed = [p for _, p in parameters if everything or p.ndim >= 2]
+    spared = [p for _, p in parameters if not everything and p.ndim < 2]
     return [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        {"params": decayed, "weight_decay": weight_decay},
+        {"params": spared, "weight_decay": 0.0},
     ]
-
-
-def _to(batch: Batch, device: torch.device) -> Batch:
-    return Batch(batch.first.to(device), batch.second.to(device), batch.reports)

@@ -1,34 +1,67 @@
 """Batches of study pairs: two views of one breast and the sentences that speak of it."""
 
+from collections.abc import Callable, Generator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms import v2
 
-from mama.config import AugmentConfig, Experiment
+from mama.config import Experiment
+from mama.data.augment import augment, normalise, on_canvas
 from mama.data.manifest import Dataset, Image, Study
 from mama.data.sentences import for_side
 from mama.errors import EmptyReportsError, NoStudiesError
-from mama.seeds import derive, numpy_generator
+from mama.seeds import numpy_generator
+
+# Which of a batch's rows to make, given their number.
+Share = Callable[[int], slice]
+
+
+def whole(rows: int) -> slice:
+    """All rows of a batch."""
+    return slice(rows)
 
 
 @dataclass(frozen=True)
 class Batch:
-    """N studies of N patients: `first` and `second` (N, 1, H, W) float32 in [-1, 1], and N reports."""
+    """N studies of N patients.
+
+    `first` and `second` (N, 1, H, W) float32 in [-1, 1], background -1; `reports` are N lists of sentences about the
+    first view's breast, and `second_told` (N,) bool says whether they speak of the second view's too.
+    """
 
     first: Tensor
     second: Tensor
     reports: list[list[str]]
+    second_told: Tensor
+
+    def __len__(self) -> int:
+        return len(self.reports)
+
+    def __getitem__(self, rows: slice) -> "Batch":
+        return Batch(
+            self.first[rows], self.second[rows], self.reports[rows], self.second_told[rows]
+        )
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same batch on another device."""
+        return Batch(
+            self.first.to(device),
+            self.second.to(device),
+            self.reports,
+            self.second_told.to(device),
+        )
 
 
 class StudyPairs:
     """The training batches of one site, each a function of its step alone, so that a run resumes anywhere.
 
     Patients are taken in a new random order each pass; each gives one of its studies, one image of it and, with
-    probability `second_view_probability`, another view of the same breast, else a second augmentation of the
-    same image. A batch is never larger than the number of patients.
+    probability `second_view_probability`, another view of the same breast (or any other image of the study), else a
+    second augmentation of the same image. A batch is never larger than the number of patients.
 
     Args:
         stream: names this site's random choices, so that sites with one seed draw differently.
@@ -56,23 +89,45 @@ class StudyPairs:
             )
         self.patients = [by_patient[patient] for patient in sorted(by_patient)]
         self.batch_size = min(experiment.optimiser.batch_size, len(self.patients))
-        self._augment = augmentation(experiment.augment)
 
     @property
     def studies(self) -> int:
         """Number of training studies; the weight of this site's updates."""
         return sum(map(len, self.patients))
 
-    def batch(self, step: int) -> Batch:
-        """The batch of a global step."""
-        seed = self.experiment.seed
-        random = numpy_generator(seed, self.stream, "batch", step)
-        pairs = [self._pair(studies, random) for studies in self._patients_of(step)]
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(derive(seed, self.stream, "augment", step))
-            first = torch.stack([self._view(first) for first, _, _ in pairs])
-            second = torch.stack([self._view(second) for _, second, _ in pairs])
-        return Batch(normalise(first), normalise(second), [report for _, _, report in pairs])
+    def batch(self, step: int, share: Share = whole) -> Batch:
+        """The batch of a global step, or this process's share of it."""
+        patients = self._patients_of(step)
+        first, second, reports, told = [], [], [], []
+        for row in range(len(patients))[share(len(patients))]:
+            # A generator a row: several processes make one batch of their shares.
+            random = numpy_generator(self.experiment.seed, self.stream, "batch", step, row)
+            pair = self._pair(patients[row], random)
+            first.append(self._view(pair[0], random))
+            second.append(self._view(pair[1], random))
+            reports.append(pair[2])
+            told.append(pair[3])
+        return Batch(normalise(first), normalise(second), reports, torch.tensor(told))
+
+    def batches(
+        self, steps: range, *, share: Share = whole, ahead: int = 0
+    ) -> Generator[Batch, None, None]:
+        """The batches of `steps` in order; threads make up to `ahead` of them before they are asked for."""
+        if not ahead:
+            for step in steps:
+                yield self.batch(step, share)
+            return
+        with ThreadPoolExecutor(ahead, thread_name_prefix="batches") as pool:
+            rest = iter(steps)
+            waiting = [pool.submit(self.batch, step, share) for step in islice(rest, ahead)]
+            try:
+                while waiting:
+                    batch = waiting.pop(0).result()
+                    waiting += [pool.submit(self.batch, step, share) for step in islice(rest, 1)]
+                    yield batch
+            finally:
+                for future in waiting:
+                    future.cancel()
 
     def _patients_of(self, step: int) -> list[list[Study]]:
         passes, place = divmod(step, len(self.patients) // self.batch_size)
@@ -85,14 +140,21 @@ class StudyPairs:
 
     def _pair(
         self, studies: list[Study], random: np.random.Generator
-    ) -> tuple[Image, Image, list[str]]:
+    ) -> tuple[Image, Image, list[str], bool]:
         study = studies[random.integers(len(studies))]
         first = study.images[random.integers(len(study.images))]
-        others = [i for i in study.images if i.laterality == first.laterality and i != first]
+        config = self.experiment.augment
+        anything = config.second_view == "any_in_study"
+        others = [
+            image
+            for image in study.images
+            if image != first and (anything or image.laterality == first.laterality)
+        ]
         second = first
-        if others and random.random() < self.experiment.augment.second_view_probability:
+        if others and random.random() < config.second_view_probability:
             second = others[random.integers(len(others))]
-        return first, second, self._sentences(study, first, random)
+        told = second.laterality == first.laterality or self.experiment.loss.other_breast_text
+        return first, second, self._sentences(study, first, random), told
 
     def _sentences(self, study: Study, image: Image, random: np.random.Generator) -> list[str]:
         """What the report says of this image's breast: all, or some of it in its order."""
@@ -102,42 +164,7 @@ class StudyPairs:
             return sentences
         return [sentences[i] for i in sorted(random.permutation(len(sentences))[:most])]
 
-    def _view(self, image: Image) -> Tensor:
-        return self._augment(on_canvas(self.dataset.pixels(image), self.experiment.image.size))
-
-
-def augmentation(config: AugmentConfig) -> v2.Transform:
-    """Random rotation, shift, scale, brightness and contrast of a (1, H, W) uint8 image."""
-    steps: list[torch.nn.Module] = [
-        v2.RandomAffine(
-            config.rotate_degrees,
-            translate=(config.shift, config.shift),
-            scale=(config.min_scale, config.max_scale),
-            interpolation=v2.InterpolationMode.BILINEAR,
-        ),
-        v2.ColorJitter(config.brightness, config.contrast),
-    ]
-    if config.blur_probability:
-        steps.append(v2.RandomApply([v2.GaussianBlur(7, (0.1, 2.0))], config.blur_probability))
-    return v2.Compose(steps)
-
-
-def on_canvas(pixels: np.ndarray, size: tuple[int, int]) -> Tensor:
-    """A cached breast on a canvas: aspect ratio kept, chest wall at the left edge, (1, H, W) uint8."""
-    image = torch.from_numpy(pixels).unsqueeze(0)
-    height, width = image.shape[1:]
-    scale = min(size[0] / height, size[1] / width)
-    fitted = [
-        max(1, min(size[0], round(height * scale))),
-        max(1, min(size[1], round(width * scale))),
-    ]
-    if fitted != [height, width]:
-        image = v2.functional.resize(image, fitted, antialias=True)
-    top = (size[0] - fitted[0]) // 2
-    bottom, right = size[0] - fitted[0] - top, size[1] - fitted[1]
-    return torch.nn.functional.pad(image, (0, right, top, bottom))
-
-
-def normalise(images: Tensor) -> Tensor:
-    """uint8 to float32 in [-1, 1]."""
-    return images.float() / 127.5 - 1.0
+    def _view(self, image: Image, random: np.random.Generator) -> np.ndarray:
+        config = self.experiment
+        canvas = on_canvas(self.dataset.pixels(image), config.image.size, config.image.layout)
+        return augment(canvas, config.augment, random)

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from mama.data.augment import normalise, on_canvas
 from mama.data.manifest import Dataset, Study
-from mama.data.pairs import normalise, on_canvas
 from mama.model import MaMA
 
 CHUNK = 64
@@ -26,16 +26,17 @@ def image_features(
     model: MaMA, dataset: Dataset, studies: list[Study], device: torch.device
 ) -> Features:
     """Encode every image of `studies`, without augmentation."""
-    dataset.require(model.image.size)
+    canvas = model.image.config
+    dataset.require(canvas.size)
     model.eval()
     images = [image for study in studies for image in study.images]
     embeddings, pooled = [], []
     for first in range(0, len(images), CHUNK):
         canvases = [
-            on_canvas(dataset.pixels(image), model.image.size)
+            on_canvas(dataset.pixels(image), canvas.size, canvas.layout)
             for image in images[first : first + CHUNK]
         ]
-        features = model.image(normalise(torch.stack(canvases)).to(device)).pooled
+        features = model.image(normalise(canvases).to(device)).pooled
         pooled.append(features.float().cpu())
         embeddings.append(F.normalize(model.image_projection(features), dim=-1).float().cpu())
     return Features(torch.cat(embeddings), torch.cat(pooled).numpy())

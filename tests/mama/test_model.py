@@ -41,12 +41,13 @@ def test_shapes_and_parts_left_out(model: MaMA) -> None:
     assert [tuple(part.shape) for part in model.encode_images(images)] == [
         (2, 16),
         (2, 16),
-        (2, 16, 16),  # 4 x 4 patches of 8 pixels
+        (2 * 16, 16),  # 4 x 4 patches of 8 pixels
+        (2,),
     ]
     assert model.encode_images(images, local=False).patches.numel() == 0
     texts = model.encode_texts(tokens)
-    assert (texts.embedding.shape, texts.sentences.shape) == ((2, 16), (2, 2, 16))
-    assert texts.sentence_mask.tolist() == [[True, True], [True, False]]
+    assert (texts.embedding.shape, texts.sentences.shape) == ((2, 16), (3, 16))
+    assert texts.counts.tolist() == [2, 1]
     assert model.encode_texts(tokens, local=False).sentences.numel() == 0
 
 

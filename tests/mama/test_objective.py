@@ -1,6 +1,6 @@
 """The objective: which terms are on, who takes part in which, and what an empty report changes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from mama.data.pairs import Batch
 from mama.errors import ConfigError
 from mama.losses import clip_loss, nt_xent_loss
 from mama.model import MaMA
-from mama.objective import TERMS, active_terms, identical, losses
+from mama.objective import TERMS, active_terms, encode, joined, losses
 
 FATTY, DENSE, MASS = ["the breast is fatty .", "no mass ."], ["dense ."], ["a suspicious mass ."]
 
@@ -21,8 +21,14 @@ def views(n: int, seed: int = 0) -> Tensor:
     return torch.rand(n, 1, 32, 32, generator=torch.Generator().manual_seed(seed)) * 2 - 1
 
 
-def batch(*reports: list[str]) -> Batch:
-    return Batch(views(len(reports), 1), views(len(reports), 2), list(reports))
+def batch(*reports: list[str], second_told: list[bool] | None = None) -> Batch:
+    told = second_told or [True] * len(reports)
+    return Batch(views(len(reports), 1), views(len(reports), 2), list(reports), torch.tensor(told))
+
+
+def values(model: MaMA, data: Batch, config: LossConfig, terms: Sequence[str]) -> dict[str, Tensor]:
+    encoded = encode(model, data, terms)
+    return losses(encoded, model.logit_scale, model.local_scale, config, terms)
 
 
 @pytest.fixture
@@ -71,7 +77,7 @@ def test_some_term_must_be_on_from_the_first_step(
 
 def test_terms_are_the_published_losses(calm: MaMA, config: LossConfig) -> None:
     data = batch(FATTY, DENSE, MASS)
-    found = losses(calm, data, config, TERMS)
+    found = values(calm, data, config, TERMS)
     first, second = calm.encode_images(data.first), calm.encode_images(data.second)
     texts = calm.encode_texts(calm.text.tokenise(data.reports))
     expected = {
@@ -91,7 +97,7 @@ def test_terms_are_computed_alone_or_together_alike(
 ) -> None:
     data = batch(FATTY, DENSE, MASS, [])
     assert_close(
-        losses(calm, data, config, [term]), {term: losses(calm, data, config, TERMS)[term]}
+        values(calm, data, config, [term]), {term: values(calm, data, config, TERMS)[term]}
     )
 
 
@@ -100,8 +106,13 @@ def test_an_empty_report_leaves_the_text_terms_those_of_the_sub_batch(
 ) -> None:
     whole = batch(FATTY, [], DENSE, [], MASS)
     kept = [0, 2, 4]
-    part = Batch(whole.first[kept], whole.second[kept], [whole.reports[i] for i in kept])
-    found, expected = (losses(calm, data, config, TERMS) for data in (whole, part))
+    part = Batch(
+        whole.first[kept],
+        whole.second[kept],
+        [whole.reports[i] for i in kept],
+        whole.second_told[kept],
+    )
+    found, expected = (values(calm, data, config, TERMS) for data in (whole, part))
     for term in ("image_text", "second_text", "local"):
         assert_close(found[term], expected[term])
     assert not torch.isclose(found["image_image"], expected["image_image"])
@@ -114,7 +125,7 @@ def test_an_image_without_report_is_pulled_by_its_other_view_only(
     data = batch(FATTY, [], DENSE)
     data.first.requires_grad_()
     data.second.requires_grad_()
-    losses(calm, data, config, [term])[term].backward()
+    values(calm, data, config, [term])[term].backward()
     reached = [
         [bool(image.any()) for image in view.grad] if view.grad is not None else None
         for view in (data.first, data.second)
@@ -134,7 +145,7 @@ def test_an_image_without_report_is_pulled_by_its_other_view_only(
 def test_a_batch_without_any_report_gives_zeros_that_train_nothing(
     calm: MaMA, config: LossConfig
 ) -> None:
-    found = losses(calm, batch([], []), config, TERMS)
+    found = values(calm, batch([], []), config, TERMS)
     assert {name for name, value in found.items() if value == 0} == set(TERMS) - {"image_image"}
     torch.stack([found[name] for name in TERMS if name != "image_image"]).sum().backward()
     gradients = [p.grad for p in calm.parameters() if p.grad is not None]
@@ -142,11 +153,31 @@ def test_a_batch_without_any_report_gives_zeros_that_train_nothing(
     assert not any(gradient.any() for gradient in gradients)
 
 
-def test_identical_compares_whole_reports() -> None:
+def test_equal_reports_have_equal_keys(calm: MaMA) -> None:
     reports = [FATTY, DENSE, list(FATTY), FATTY[:1], FATTY[::-1]]
+    keys = encode(calm, batch(*reports), ["image_text"]).report
     expected = torch.eye(5, dtype=torch.bool)
     expected[0, 2] = expected[2, 0] = True
-    assert torch.equal(identical(reports), expected)
+    assert torch.equal(keys[:, None] == keys[None, :], expected)
+
+
+@pytest.mark.parametrize("term", TERMS)
+def test_a_second_view_of_the_other_breast_has_no_text(
+    calm: MaMA, config: LossConfig, term: str
+) -> None:
+    told = [True, False, True]
+    data = batch(FATTY, DENSE, MASS, second_told=told)
+    data.second.requires_grad_()
+    sum(values(calm, data, config, [term]).values()).backward()
+    reached = None if data.second.grad is None else [bool(g.any()) for g in data.second.grad]
+    assert reached == {"second_text": told, "image_image": [True] * 3}.get(term)
+
+
+def test_a_batch_encoded_in_parts_has_the_same_terms(calm: MaMA, config: LossConfig) -> None:
+    data = batch(FATTY, [], DENSE, MASS, FATTY)
+    parts = joined(encode(calm, data[first : first + 2], TERMS) for first in (0, 2, 4))
+    found = losses(parts, calm.logit_scale, calm.local_scale, config, TERMS)
+    assert_close(found, values(calm, data, config, TERMS))
 
 
 @pytest.mark.parametrize("match", [True, False])
@@ -154,6 +185,7 @@ def test_identical_reports_match_each_other_unless_the_paper_is_followed(
     model: MaMA, match: bool
 ) -> None:
     """Seen under dropout only: where equal texts have equal embeddings, both targets are one loss."""
+    torch.manual_seed(1)
     with torch.no_grad():
         for name, parameter in model.text.named_parameters():
             if "lora_B" in name:
@@ -171,5 +203,5 @@ def test_identical_reports_match_each_other_unless_the_paper_is_followed(
     )
     assert not torch.isclose(soft, hard, rtol=1e-4)
     torch.manual_seed(0)
-    found = losses(model, data, LossConfig(identical_texts_match=match), ["image_text"])
+    found = values(model, data, LossConfig(identical_texts_match=match), ["image_text"])
     assert_close(found["image_text"], soft if match else hard)

@@ -6,8 +6,8 @@ import torch
 from torch.testing import assert_close
 
 from mama.config import Experiment
+from mama.data.augment import normalise, on_canvas
 from mama.data.manifest import Dataset, Study
-from mama.data.pairs import normalise, on_canvas
 from mama.evaluation import features
 from mama.evaluation.features import image_features
 from mama.evaluation.predictions import Predictions, Unit
@@ -52,7 +52,7 @@ def test_probabilities_by_hand(model: MaMA, experiment: Experiment, dataset: Dat
     model.eval()
     study = dataset.manifest.studies[3]
     found = answers(model, experiment, dataset, [study])
-    canvases = torch.stack([on_canvas(dataset.pixels(i), (32, 32)) for i in study.images])
+    canvases = [on_canvas(dataset.pixels(i), (32, 32), "native") for i in study.images]
     with torch.no_grad():
         cosines = [
             model.similarity(normalise(canvases), [[prompt]])
