@@ -1,6 +1,5 @@
 """The site file: what a hospital decides for itself. It never leaves the hospital."""
 
-import secrets
 from pathlib import Path
 from typing import Annotated
 
@@ -8,9 +7,8 @@ from pydantic import Field
 
 from mama.config import Section
 from mama.configfile import load
-from mama.errors import ConfigError
+from mama.data.secret import read_secret
 from mama.exchange.protocol import SiteName
-from mama.files import write_bytes
 
 
 class DataConfig(Section):
@@ -49,16 +47,7 @@ class SiteFile(Section):
 
     def read_secret(self) -> bytes:
         """The site's key (32 bytes), made with mode 0600 when there is none yet."""
-        if not self.secret.exists():
-            write_bytes(self.secret, secrets.token_bytes(32), private=True)
-        key = self.secret.read_bytes()
-        if len(key) < 32:
-            raise ConfigError(
-                "holds fewer than 32 bytes",
-                where=str(self.secret),
-                fix="Remove it to make a new one; that deals train and test patients anew",
-            )
-        return key
+        return read_secret(self.secret)
 
 
 def load_site(path: Path) -> SiteFile:

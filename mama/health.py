@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mama.objective import Encoded
 
-COLLAPSED_RANK = 1.5
+COLLAPSED_RANK = 1.2
 CHANCE = 0.98  # of ln B: no better than guessing
 GUESSING_AFTER = 0.5  # of the planned steps
 

@@ -1,10 +1,12 @@
 """The Flower ServerApp: continues the run whose folder its configuration names."""
 
+from contextlib import closing
 from pathlib import Path
 
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from server.curves import Curves
 from server.folder import Event, RunFolder
 from server.rounds import Federation, Listener
 
@@ -23,14 +25,20 @@ def make_app(listener: Listener = _ignore) -> ServerApp:
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         settings = context.run_config
-        federation = Federation(
-            grid,
-            RunFolder(Path(str(settings["out"]))),
-            listener,
-            expected=int(settings["expected-sites"]),
-            at_once=int(settings["sites-at-once"]),
-        )
-        federation.run()
+        out = Path(str(settings["out"]))
+        with closing(Curves(out / "tensorboard")) as curves:
+
+            def tell(event: Event) -> None:
+                curves(event)
+                listener(event)
+
+            Federation(
+                grid,
+                RunFolder(out),
+                tell,
+                expected=int(settings["expected-sites"]),
+                at_once=int(settings["sites-at-once"]),
+            ).run()
 
     return app
 

@@ -56,7 +56,12 @@ class Federation:
         Raises:
             QuorumError: too few sites answered; everything up to the last whole round is kept.
         """
-        self._tell("start", run=self.checkpoint.run, round=self.checkpoint.round)
+        self._tell(
+            "start",
+            run=self.checkpoint.run,
+            round=self.checkpoint.round,
+            rounds=self.experiment.federation.rounds,
+        )
         try:
             self._gather()
             self._train()
@@ -110,6 +115,7 @@ class Federation:
             assert reply.answer.training is not None
             result.updates[site] = update, reply.answer.training
             result.bytes_up[site] = reply.bytes_up
+            self._tell("update", round=number, site=site, bytes_up=reply.bytes_up)
         self._require_quorum(f"round {number}", list(result.updates))
         result.seconds = time.monotonic() - begin
         return result

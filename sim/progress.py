@@ -11,6 +11,7 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
+    TimeRemainingColumn,
 )
 from rich.table import Table
 
@@ -29,10 +30,12 @@ class Display:
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
+            TimeRemainingColumn(),
             console=self.console,
             disable=not self.bars,
         )
         self._tasks: dict[str, TaskID] = {}
+        self._rounds = self._sites = self._answers = 0
 
     def __enter__(self) -> Self:
         self.progress.start()
@@ -74,22 +77,34 @@ class Display:
             if done == total:
                 self._line(f"{name}: {done}/{total}")
             return
+        self._bar(name, done, total)
+
+    def _step(self, site: str, step: int) -> None:
+        if self.bars:
+            self._bar(f"  {site}", step + 1, None)
+
+    def _bar(self, name: str, done: int, total: int | None) -> None:
         if name not in self._tasks:
             self._tasks[name] = self.progress.add_task(name, total=total)
         self.progress.update(self._tasks[name], completed=done, total=total)
 
-    def _step(self, site: str, step: int) -> None:
-        if self.bars:
-            name = f"  {site}"
-            if name not in self._tasks:
-                self._tasks[name] = self.progress.add_task(name, total=None)
-            self.progress.update(self._tasks[name], completed=step + 1)
-
     def _event(self, event: Event) -> None:
         match event["event"]:
+            case "start":
+                self._rounds = event["rounds"]
+                if self.bars:
+                    self._bar("rounds", event["round"], self._rounds)
             case "roster":
+                self._sites = len(event["sites"])
                 self._line(f"sites: {', '.join(event['sites'])}")
+            case "update":
+                self._answers += 1
+                if self.bars:
+                    self._bar("  sites that answered", self._answers, self._sites)
             case "round":
+                self._answers = 0
+                if self.bars:
+                    self._bar("rounds", event["round"], self._rounds)
                 answered, loss = len(event["sites"]), event["terms"].get("loss", float("nan"))
                 self._line(
                     f"round {event['round']:>3}  {answered} sites  {event['seconds']:5.1f} s  loss {loss:.3f}"

@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 from torch import nn
 
-from mama.errors import ProtocolError
+from mama.errors import ModelError, ProtocolError
 
 Arrays = dict[str, np.ndarray]
 
@@ -31,7 +31,18 @@ def decode(data: bytes) -> Arrays:
 
 
 def trained_arrays(model: nn.Module) -> Arrays:
-    """Copies of the trained parameters, float32, by name; frozen weights never travel."""
+    """Copies of the trained parameters, float32, by name; frozen weights never travel.
+
+    Raises:
+        ModelError: the model keeps running statistics, which are no parameters and would differ by site.
+    """
+    running = [name for name, _ in model.named_buffers() if name.endswith("running_mean")]
+    if running:
+        raise ModelError(
+            "keeps running statistics (BatchNorm), which cannot be averaged over sites",
+            where=running[0].removesuffix(".running_mean"),
+            fix="Set heads.norm: layer, or train on one dataset with `mama train`",
+        )
     return {
         name: parameter.detach().to("cpu", torch.float32, copy=True).numpy()
         for name, parameter in model.named_parameters()

@@ -10,8 +10,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
+from torch import nn
 
-from mama.errors import ProtocolError
+from mama.errors import ModelError, ProtocolError
 from mama.exchange.tensors import (
     Arrays,
     check_arrays,
@@ -170,3 +171,10 @@ def test_a_refused_update_leaves_the_model_alone(model: MaMA, fault: str) -> Non
     with pytest.raises(ProtocolError):
         put_trained(model, arrays)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+
+
+def test_running_statistics_are_refused() -> None:
+    model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
+    with pytest.raises(ModelError, match="^1: keeps running statistics") as error:
+        trained_arrays(model)
+    assert "heads.norm: layer" in str(error.value)

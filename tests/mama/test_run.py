@@ -1,0 +1,162 @@
+"""Training without a federation: stopped and continued to the bit, alone and under torchrun, and its folder."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+
+from mama.checkpoint import load_tensors
+from mama.cli import main
+from mama.config import Experiment
+from mama.data.manifest import Dataset
+from mama.errors import ConfigError
+from mama.evaluation.whole import evaluate_whole
+from mama.run import train
+
+CPU = torch.device("cpu")
+
+
+class StoppedError(Exception):
+    """A run that ends in its middle."""
+
+
+@pytest.fixture
+def run(dataset: Dataset, base_models: dict[str, Path], tmp_path: Path) -> Callable[..., Any]:
+    """Train the tiny experiment in a folder of a name; `stop` ends it after so many steps."""
+
+    def go(experiment: Experiment, name: str, stop: int | None = None) -> dict[str, Any]:
+        def tell(step: int, figures: dict[str, float]) -> None:
+            if step == stop:
+                raise StoppedError
+
+        return train(
+            experiment,
+            dataset,
+            tmp_path / name,
+            every=3,
+            models=base_models,
+            device=CPU,
+            progress=tell,
+        )
+
+    return go
+
+
+def final(folder: Path) -> dict[str, torch.Tensor]:
+    return load_tensors(folder / "final" / "model.safetensors")[0]
+
+
+@pytest.mark.parametrize("more", [[], ["compute.chunk=2", "optimiser.accumulate=2"]])
+def test_a_stopped_run_ends_like_one_that_was_not(
+    run: Callable[..., Any],
+    make_experiment: Callable[..., Experiment],
+    tmp_path: Path,
+    more: list[str],
+) -> None:
+    experiment = make_experiment("loss.local.start=0.5", *more)
+    run(experiment, "straight")
+    for stop in (3, 6):
+        with pytest.raises(StoppedError):
+            run(experiment, "stopped", stop)
+    run(experiment, "stopped")
+    straight, stopped = final(tmp_path / "straight"), final(tmp_path / "stopped")
+    assert straight.keys() == stopped.keys()
+    assert all(torch.equal(straight[name], stopped[name]) for name in straight)
+    lines = (tmp_path / "stopped" / "steps.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [3, 6, 9, 10]
+
+
+def test_the_folder_holds_figures_curves_and_a_model(
+    run: Callable[..., Any],
+    make_experiment: Callable[..., Experiment],
+    dataset: Dataset,
+    tmp_path: Path,
+) -> None:
+    metrics = run(make_experiment(), "run")
+    out = tmp_path / "run"
+    assert json.loads((out / "metrics.json").read_text()) == metrics
+    assert metrics == {"steps": 10, "evaluation": evaluate_whole(out / "final", dataset)}
+    line = json.loads((out / "steps.jsonl").read_text().splitlines()[-1])
+    assert {"image_text", "loss", "recall_at_1", "effective_rank", "remarks"} <= line.keys()
+    assert len(list((out / "checkpoints").iterdir())) == 2
+    assert list((out / "tensorboard").glob("events.*"))
+
+
+def test_another_experiment_keeps_out(
+    run: Callable[..., Any], make_experiment: Callable[..., Experiment]
+) -> None:
+    run(make_experiment(), "run")
+    with pytest.raises(ConfigError, match="holds a run of another experiment"):
+        run(make_experiment("seed=9"), "run")
+
+
+def test_the_command_line(
+    command: Callable[..., Any],
+    experiment_file: Path,
+    base_models: dict[str, Path],
+    dataset: Dataset,
+    tmp_path: Path,
+) -> None:
+    values = yaml.safe_load(experiment_file.read_text()) | {"simulation": {"source": "anything"}}
+    (tmp_path / "e.yaml").write_text(yaml.safe_dump(values))
+    place = f"tiny-bert={base_models['tiny-bert']}"
+    arguments = ["train", tmp_path / "e.yaml", "--data", dataset.folder, "--out", tmp_path / "run"]
+    ended = command(main, *arguments, "--model", place, "--every", 5)
+    assert ended.code == 0, ended.err
+    assert "step 5/10" in ended.err
+    assert json.loads(ended.out[: ended.out.rindex("model:")])["steps"] == 10
+    assert (tmp_path / "run" / "final" / "model.safetensors").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--model", "tiny-bert"], "--model tiny-bert: is not of the form NAME=PATH"),
+        (["--set", "image.layuot=square"], "unknown key 'image.layuot'. Did you mean 'layout'?"),
+        (["--data", "nowhere"], "nowhere: no ingested dataset here"),
+    ],
+)
+def test_mistakes_are_one_line(
+    command: Callable[..., Any],
+    experiment_file: Path,
+    dataset: Dataset,
+    tmp_path: Path,
+    arguments: list[str],
+    line: str,
+) -> None:
+    out = ["--data", dataset.folder, "--out", tmp_path / "run"]
+    ended = command(main, "train", experiment_file, *out, *arguments)
+    assert ended.code != 0
+    assert ended.err.count("\n") == 1
+    assert line in ended.err
+
+
+@pytest.mark.slow
+def test_two_processes_train_like_one(
+    run: Callable[..., Any],
+    make_experiment: Callable[..., Experiment],
+    experiment_file: Path,
+    base_models: dict[str, Path],
+    dataset: Dataset,
+    tmp_path: Path,
+) -> None:
+    """torchrun with two gloo processes; LoRA's dropout off, because each process draws its own."""
+    alone = make_experiment("text.lora.dropout=0")
+    run(alone, "alone")
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+        "-m", "mama.cli", "train", str(experiment_file), "--set", "text.lora.dropout=0",
+        "--data", str(dataset.folder), "--out", str(tmp_path / "two"), "--device", "cpu",
+        "--model", f"tiny-bert={base_models['tiny-bert']}",
+    ]  # fmt: skip
+    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=300)
+    one, two = final(tmp_path / "alone"), final(tmp_path / "two")
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-3, atol=1e-5, msg=name)
