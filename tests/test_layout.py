@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("mama", "client", "server", "sim", "configs", "benchmarks", "tests", "docs")
 LONGEST = 400
 SIMULATED = {"quickstart.yaml", "mias.yaml"}
-EXPERIMENTS = {"mama_vitb.yaml"}
+EXPERIMENTS = {"mama_vitb.yaml", "mama_vitb_288.yaml"}
 OTHERS = {"site.example.yaml"}  # tests/client/test_sitefile.py
 
 

@@ -18,6 +18,7 @@ class ImageFeatures(NamedTuple):
 
     pooled: Tensor
     patches: Tensor
+    counts: Tensor
 
 
 class ImageTower(nn.Module):
@@ -39,10 +40,11 @@ class ImageTower(nn.Module):
         super().__init__()
         self.model: Any = _create(config, weights)
         self.size = config.size
+        self.config = config
         self.pooling = config.pooling
         try:
             with torch.no_grad():
-                pooled, patches = self.eval()(torch.zeros(1, 1, *config.size))
+                pooled, patches, _ = self.eval()(torch.zeros(1, 1, *config.size))
         except (AssertionError, RuntimeError):
             raise ModelError(
                 f"cannot read images of {config.size[0]} x {config.size[1]} pixels",
@@ -71,7 +73,11 @@ class ImageTower(nn.Module):
         if self.pooling == "mean_max":
             parts = (pooled, tokens.amax(1))
             pooled = torch.cat([layer_norm(part, part.shape[-1:]) for part in parts], dim=-1)
-        return ImageFeatures(pooled, patches)
+        counts = torch.full((len(images),), patches.shape[1])
+        return ImageFeatures(pooled, patches.flatten(0, 1), counts)
+
+    def set_checkpointing(self, on):
+        pass
 
     def _vision_transformer(self, images: Tensor) -> tuple[Tensor, Tensor]:
         vit = self.model

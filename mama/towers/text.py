@@ -107,7 +107,12 @@ class TextTower(nn.Module):
         weights = tokens.mask.unsqueeze(-1).to(states.dtype)
         pooled = (states * weights).sum(1) / weights.sum(1)
         index = tokens.separators.unsqueeze(-1).expand(-1, -1, states.shape[-1])
-        return TextFeatures(pooled, states.gather(1, index), tokens.sentence_mask)
+        return TextFeatures(
+            pooled, states.gather(1, index)[tokens.sentence_mask], tokens.sentence_mask.sum(1).cpu()
+        )
+
+    def set_checkpointing(self, on):
+        pass
 
     def _row(self, report: Sequence[str]) -> tuple[list[int], list[int]]:
         ids = [self.start_id]

@@ -175,6 +175,6 @@ def test_a_refused_update_leaves_the_model_alone(model: MaMA, fault: str) -> Non
 
 def test_running_statistics_are_refused() -> None:
     model = nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2))
-    with pytest.raises(ModelError, match="^1: keeps running statistics") as error:
+    with pytest.raises(ModelError, match="keeps running statistics") as error:
         trained_arrays(model)
     assert "heads.norm: layer" in str(error.value)
