@@ -8,12 +8,14 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from mama.config import Experiment
 from mama.seeds import derive
 from mama.towers.base import locate
 from mama.towers.image import ImageTower
-from mama.towers.text import TextTower, Tokens
+from mama.towers.text import TextTower
+from mama.towers.tokens import Tokens
 
 
 class EncodedImages(NamedTuple):
@@ -66,8 +68,12 @@ class MaMA(nn.Module):
 
     def encode_texts(self, tokens: Tokens, *, local: bool = True) -> EncodedTexts:
         """Encode a batch of tokenised reports."""
-        pooled, sentences, mask = self.text(tokens)
-        projected = self.sentence_head(sentences) if local else pooled.new_zeros(*mask.shape, 0)
+        pooled, sentences, counts = self.text(tokens)
+        mask = (torch.arange(int(counts.max())) < counts[:, None]).to(pooled.device)
+        projected = pooled.new_zeros(*mask.shape, 0)
+        if local:
+            packed = self.sentence_head(sentences).split(counts.tolist())
+            projected = pad_sequence(packed, batch_first=True)
         return EncodedTexts(self.text_projection(pooled), projected, mask)
 
     def similarity(self, images: Tensor, texts: Sequence[Sequence[str]]) -> Tensor:
