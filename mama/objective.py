@@ -26,7 +26,7 @@ class Encoded(NamedTuple):
     `first`, `second`, `text` (N, E) meet in image-text terms, `first_view` and `second_view` (N, E) in the
     image-image term, `patches` (sum P, E) and `sentences` (sum S, E), end to end with their counts (N,), in the
     local term. `told` and `second_told` (N,) bool: the report speaks of this view's breast. `report` (N,) int64
-    is equal for equal reports.
+    is equal for equal reports. `truncated` (pieces,) int64: how many reports were too long, a piece of the batch.
     """
 
     first: Tensor
@@ -41,6 +41,7 @@ class Encoded(NamedTuple):
     told: Tensor
     second_told: Tensor
     report: Tensor
+    truncated: Tensor
 
 
 # What gradients flow through; the rest says what belongs to what.
@@ -66,7 +67,7 @@ def encode(model: MaMA, batch: Batch, terms: Sequence[str]) -> Encoded:
     second = model.encode_images(batch.second if two_views else batch.second[:0], local=False)
     tokens = model.text.tokenise(batch.reports).to(batch.first.device)
     texts = model.encode_texts(tokens, local=local)
-    told = tokens.sentence_mask.any(1)
+    told = (tokens.counts > 0).to(batch.first.device)
     return Encoded(
         first=first.embedding,
         first_view=first.view,
@@ -79,6 +80,7 @@ def encode(model: MaMA, batch: Batch, terms: Sequence[str]) -> Encoded:
         sentence_counts=texts.counts,
         told=told,
         second_told=told & batch.second_told,
+        truncated=torch.tensor([tokens.truncated], device=told.device),
         report=torch.tensor([_key(report) for report in batch.reports], device=told.device),
     )
 

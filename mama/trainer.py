@@ -155,7 +155,8 @@ class Trainer:
             group["lr"] = learning_rate(step, total, config.lr, config.warmup)
         terms = active_terms(self.experiment.loss, step / total)
         record.blank += sum(int((b.first.amax((1, 2, 3)) <= BACKGROUND).sum()) for b in batches)
-        values, encoded = self._gradient(step, [b.to(self.device) for b in batches], terms)
+        values, encoded, cut = self._gradient(step, [b.to(self.device) for b in batches], terms)
+        record.truncated += cut
         record.chunk = self.chunk if self.chunk != self.experiment.compute.chunk else None
         means = {name: sum(v[name] for v in values) / len(values) for name in values[0]}
         if not math.isfinite(sum(means.values())) or not self._update():
@@ -165,11 +166,11 @@ class Trainer:
 
     def _gradient(
         self, step: int, batches: list[Batch], terms: list[str]
-    ) -> tuple[list[dict[str, float]], Encoded]:
+    ) -> tuple[list[dict[str, float]], Encoded, int]:
         """The whole step's gradient; a chunk that does not fit the GPU's memory is halved and tried again."""
         while True:
             self.optimiser.zero_grad(set_to_none=True)
-            values = []
+            values, cut = [], 0
             try:
                 for place, batch in enumerate(batches):
                     # Seeds LoRA's dropout; the batch seeds its own choices.
@@ -185,7 +186,8 @@ class Trainer:
                         scale=self._scaled,
                     )
                     values.append(numbers)
-                return values, encoded
+                    cut += int(encoded.truncated.sum())
+                return values, encoded, cut
             except torch.OutOfMemoryError:
                 chunk = min(self.chunk or len(batch), len(batch)) // 2
                 if chunk == 0 or world()[1] > 1:

@@ -1,5 +1,7 @@
 """Class probabilities of units (studies or breasts) beside their ground truth, and exact metrics of them."""
 
+import hashlib
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,6 +76,34 @@ def units_of(studies: list[Study], label: Label) -> list[Unit]:
 def mean_over(values: np.ndarray, units: list[Unit]) -> np.ndarray:
     """(units, K) means of per-image (images, K) values."""
     return np.stack([values[list(unit.images)].mean(0) for unit in units])
+
+
+def balanced(predictions: Predictions) -> Predictions:
+    """A subset of the known units with equally many of each class that occurs, in their order.
+
+    It is drawn by a hash of the study's id: the same studies give the same subset in any order, and one that
+    changes little as studies join. The paper scores its test sets so.
+    """
+    known = predictions.known()
+    truth, drawn = known.truths(), _draws(known.units)
+    occurring, sizes = np.unique(truth, return_counts=True)
+    rows = [
+        row
+        for k in occurring
+        for row in sorted(np.flatnonzero(truth == k), key=drawn.__getitem__)[: sizes.min()]
+    ]
+    rows.sort()
+    return Predictions(known.classes, known.probabilities[rows], [known.units[i] for i in rows])
+
+
+def _draws(units: list[Unit]) -> list[bytes]:
+    """A number for each unit by its study and its place in it."""
+    seen: Counter[str] = Counter()
+    draws = []
+    for unit in units:
+        draws.append(hashlib.sha256(f"{unit.study}:{seen[unit.study]}".encode()).digest())
+        seen[unit.study] += 1
+    return draws
 
 
 def auc(classes: tuple[str, ...], probabilities: np.ndarray, truth: np.ndarray) -> float | None:

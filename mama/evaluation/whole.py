@@ -10,7 +10,7 @@ from mama.data.ingest import ingest
 from mama.data.manifest import Dataset
 from mama.errors import DataError
 from mama.evaluation.features import image_features
-from mama.evaluation.predictions import Predictions, metrics
+from mama.evaluation.predictions import Predictions, balanced, metrics
 from mama.evaluation.zero_shot import zero_shot
 from mama.exchange.metrics import Label
 from mama.export import load_final, read_experiment
@@ -52,6 +52,11 @@ def answers(final: Path, dataset: Dataset) -> dict[Label, Predictions]:
 
 
 def evaluate_whole(final: Path, dataset: Dataset) -> dict[str, Any]:
-    """Figures by label: {"zero_shot": {"density": {"auc": ...}}}; null with a reason where labels lack."""
+    """Figures by label: {"zero_shot": {"density": {"auc": ...}}}; null with a reason where labels lack.
+
+    With `evaluation.balanced` they are those of the class-balanced subset.
+    """
     found = answers(final, dataset)
+    if read_experiment(final).evaluation.balanced:
+        found = {label: balanced(predictions) for label, predictions in found.items()}
     return {"zero_shot": {label: metrics(predictions) for label, predictions in found.items()}}

@@ -1,11 +1,14 @@
 """Zero-shot classification: an image takes the class whose prompts lie nearest."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 
 from mama.config import Experiment
-from mama.data.manifest import Study
+from mama.data.manifest import Image, Study
+from mama.errors import ConfigError
 from mama.evaluation.features import Features
 from mama.evaluation.predictions import Predictions, mean_over, units_of
 from mama.exchange.metrics import LABELS, Label
@@ -14,16 +17,40 @@ from mama.model import MaMA
 
 @torch.no_grad()
 def class_embeddings(
-    model: MaMA, prompts: dict[str, list[str]], device: torch.device
+    model: MaMA,
+    prompts: dict[str, list[str]],
+    device: torch.device,
+    before: Sequence[str] = (),
 ) -> torch.Tensor:
-    """(K, E) unit vectors: per class the mean of its prompts' normalised embeddings."""
+    """(K, E) unit vectors: per class the mean of its prompts' normalised embeddings.
+
+    Args:
+        before: sentences that stand before each prompt.
+
+    Raises:
+        ConfigError: behind these sentences a prompt does not fit into the text tower's tokens.
+    """
     model.eval()
     rows = []
     for sentences in prompts.values():
-        tokens = model.text.tokenise([[sentence] for sentence in sentences]).to(device)
-        texts = F.normalize(model.encode_texts(tokens, local=False).embedding, dim=-1)
+        tokens = model.text.tokenise([[*before, sentence] for sentence in sentences])
+        if before and tokens.truncated:
+            raise ConfigError(
+                "an image's metadata and a class prompt exceed text.max_tokens",
+                where="evaluation.metadata",
+                fix="Raise text.max_tokens or shorten the prompts",
+            )
+        texts = model.encode_texts(tokens.to(device), local=False).embedding
+        texts = F.normalize(texts, dim=-1)
         rows.append(F.normalize(texts.mean(0), dim=0))
     return torch.stack(rows).float().cpu()
+
+
+def metadata(image: Image) -> tuple[str, ...]:
+    """What is known of an image's side and view: one sentence such as "Left breast, CC view.", or none."""
+    side = {"L": "Left breast", "R": "Right breast", None: None}[image.laterality]
+    parts = [part for part in (side, image.view and f"{image.view} view") if part]
+    return (f"{', '.join(parts)}.",) if parts else ()
 
 
 def zero_shot(
@@ -35,14 +62,22 @@ def zero_shot(
 ) -> dict[Label, Predictions]:
     """Predictions for every label: class probabilities averaged over the unit's images.
 
-    Each image is answered alone: nothing depends on the order or the number of studies.
+    With `evaluation.metadata` the image's own sentence of `metadata` stands before the class prompts (MaMA, section
+    3: its reports in training hold such a sentence too). Each image is answered alone: nothing depends on the
+    order or the number of studies.
     """
+    images = [image for study in studies for image in study.images]
+    befores = [metadata(image) if experiment.evaluation.metadata else () for image in images]
     scale = float(model.logit_scale.detach().exp())
     answers: dict[Label, Predictions] = {}
     for label in LABELS:
         prompts: dict[str, list[str]] = getattr(experiment.evaluation, label)
         ordered = {name: prompts[name] for name in sorted(prompts)}
-        similar = features.embeddings @ class_embeddings(model, ordered, device).T
+        similar = torch.zeros(len(images), len(ordered))
+        for before in sorted(set(befores)):  # a few: sides times views
+            rows = torch.tensor([other == before for other in befores])
+            classes = class_embeddings(model, ordered, device, before)
+            similar[rows] = features.embeddings[rows] @ classes.T
         per_image = torch.softmax(scale * similar.double(), dim=-1).numpy()
         units = units_of(studies, label)
         means = mean_over(per_image, units) if units else np.zeros((0, len(ordered)))

@@ -1,190 +1,124 @@
-"""The text tower: a frozen language model with LoRA and a trained sentence separator."""
+"""The text tower: a frozen language model with LoRA and trained vectors at its special tokens."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from peft import LoraConfig as PeftLora
-from peft import inject_adapter_in_model
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel, AutoTokenizer
-from transformers import logging as transformers_logging
 
 from mama.config import TextTowerConfig
 from mama.errors import ModelError
-
-
-class Tokens(NamedTuple):
-    """A batch of N reports of at most T tokens and S sentences.
-
-    `ids` (N, T) int64, `mask` (N, T) bool; `separators` (N, S) int64 are the positions at which sentences end,
-    `sentence_mask` (N, S) bool says which of them are real.
-    """
-
-    ids: Tensor
-    mask: Tensor
-    separators: Tensor
-    sentence_mask: Tensor
-
-    def to(self, device: torch.device) -> "Tokens":
-        """The same batch on another device."""
-        return Tokens(*(part.to(device) for part in self))
+from mama.towers.language_model import load_language_model
+from mama.towers.lora import add_lora
+from mama.towers.tokens import ReportTokeniser, Tokens
 
 
 class TextFeatures(NamedTuple):
-    """`pooled` (N, D) is the mean over real tokens, `sentences` (N, S, D) the states at the separators."""
+    """`pooled` (N, D) is the mean over a report's real tokens; `sentences` (S, D) are packed, report 0's first.
+
+    `counts` (N,) int64 on the CPU are the reports' numbers of sentences.
+    """
 
     pooled: Tensor
     sentences: Tensor
-    sentence_mask: Tensor
+    counts: Tensor
 
 
 class TextTower(nn.Module):
-    """A transformers model whose own weights stay frozen.
+    """A transformers encoder or causal model whose own weights stay frozen.
 
     Trained are LoRA adapters and `separator`, a vector added to the embedding of each sentence's separator
-    token: sentence features are read there (MaMA, section 2), so the token must be able to learn.
+    token: sentence features are read there (MaMA, section 2), so the token must be able to learn. A model without
+    such a token gets one whose whole embedding is that vector. A model without a start token, or whose start token is
+    its separator (GPT-2), has a second vector `start` of the same kind. The base model's embeddings keep their shape.
 
     Args:
-        folder: local folder of the base model (config, tokeniser and, for `from_weights`, weights).
+        folder: local folder of the base model (config, tokeniser and, for `from_weights`, weights), or its hub name.
         from_weights: False builds the architecture alone, for a caller that loads a state dict.
 
     Raises:
-        ModelError: the folder holds no loadable model, no separator token, or LoRA's targets match nothing.
+        ModelError: the base model cannot be loaded or used, or LoRA's targets do not fit it.
     """
 
     def __init__(self, config: TextTowerConfig, folder: str | Path, *, from_weights: bool = True):
         super().__init__()
         self.config = config
-        self.tokeniser, backbone = _load(config, folder, from_weights)
-        positions = getattr(backbone.config, "max_position_embeddings", config.max_tokens)
-        if config.max_tokens > positions:
-            raise ModelError(
-                f"has {positions} positions, fewer than max_tokens",
-                where=f"text.tower {config.tower}",
-                fix=f"Set text.max_tokens to {positions} or less",
-            )
+        self.tokeniser, backbone = load_language_model(config, folder, from_weights=from_weights)
+        self._reports = ReportTokeniser(self.tokeniser, config.max_tokens)
+        embeddings = backbone.get_input_embeddings().weight
+        separator_id, start_id = self._reports.separator_id, self._reports.start_id
+        self.separator = _special(separator_id, embeddings)
+        self.start = _special(start_id, embeddings) if start_id in (None, separator_id) else None
         self.width: int = backbone.config.hidden_size
-        self.backbone: Any = _with_lora(backbone, config)
-        self.separator = nn.Parameter(torch.zeros(self.width))
-        self._ids_of: dict[str, list[int]] = {}
-        separator = _first(self.tokeniser.sep_token_id, self.tokeniser.eos_token_id)
-        if separator is None:
-            raise ModelError(
-                "has neither a separator nor an end token", where=f"text.tower {config.tower}"
-            )
-        self.separator_id = separator
-        start = _first(self.tokeniser.cls_token_id, self.tokeniser.bos_token_id)
-        self.start_id = separator if start is None else start
+        add_lora(backbone, config)
+        self.backbone: Any = backbone
 
     def tokenise(self, reports: Sequence[Sequence[str]]) -> Tokens:
-        """Tokens of N reports, each a sequence of sentences; a report over `max_tokens` ends with a sentence."""
-        rows = [self._row(report) for report in reports]
-        length = max(1, max(len(ids) for ids, _ in rows))
-        most = max(1, max(len(ends) for _, ends in rows))
-        ids = torch.zeros(len(rows), length, dtype=torch.int64)
-        mask = torch.zeros(len(rows), length, dtype=torch.bool)
-        separators = torch.zeros(len(rows), most, dtype=torch.int64)
-        sentence_mask = torch.zeros(len(rows), most, dtype=torch.bool)
-        for row, (tokens, ends) in enumerate(rows):
-            ids[row, : len(tokens)] = torch.tensor(tokens)
-            mask[row, : len(tokens)] = True
-            separators[row, : len(ends)] = torch.tensor(ends, dtype=torch.int64)
-            sentence_mask[row, : len(ends)] = True
-        return Tokens(ids, mask, separators, sentence_mask)
+        """Tokens of N >= 1 reports, each a sequence of sentences; see `ReportTokeniser`."""
+        return self._reports(reports)
 
     def forward(self, tokens: Tokens) -> TextFeatures:
-        """Encode a batch of reports."""
-        at_separators = torch.zeros_like(tokens.mask).scatter_(
-            1, tokens.separators, tokens.sentence_mask
-        )
-        embedded = self.backbone.get_input_embeddings()(tokens.ids)
-        embedded = embedded + at_separators.unsqueeze(-1) * self.separator
+        """Encode a batch of reports. Nothing about a report depends on the others or on padding."""
         states = self.backbone(
-            inputs_embeds=embedded, attention_mask=tokens.mask.long()
+            inputs_embeds=self._embedded(tokens), attention_mask=tokens.mask.long()
         ).last_hidden_state
         weights = tokens.mask.unsqueeze(-1).to(states.dtype)
         pooled = (states * weights).sum(1) / weights.sum(1)
-        index = tokens.separators.unsqueeze(-1).expand(-1, -1, states.shape[-1])
-        return TextFeatures(
-            pooled, states.gather(1, index)[tokens.sentence_mask], tokens.sentence_mask.sum(1).cpu()
-        )
-
-    def set_checkpointing(self, on):
-        pass
-
-    def _row(self, report: Sequence[str]) -> tuple[list[int], list[int]]:
-        ids = [self.start_id]
-        ends: list[int] = []
-        for sentence in report:
-            words = self._sentence_ids(sentence)
-            if not words:
-                continue
-            room = self.config.max_tokens - len(ids) - 1
-            if len(words) > room and ends:
-                break
-            ids += [*words[:room], self.separator_id]
-            ends.append(len(ids) - 1)
-        return ids, ends
-
-    def _sentence_ids(self, sentence: str) -> list[int]:
-        if sentence not in self._ids_of:
-            self._ids_of[sentence] = self.tokeniser(sentence, add_special_tokens=False)["input_ids"]
-        return self._ids_of[sentence]
-
-
-# Its progress bar and table of unused weights say nothing to our users; failures raise.
-transformers_logging.disable_progress_bar()
-transformers_logging.set_verbosity_error()
-
-
-def _load(config: TextTowerConfig, folder: str | Path, from_weights: bool) -> tuple[Any, Any]:
-    try:
-        tokeniser = AutoTokenizer.from_pretrained(folder)
-        settings = AutoConfig.from_pretrained(folder)
-        if config.layers is not None:
-            settings.num_hidden_layers = min(config.layers, settings.num_hidden_layers)
-        # A pooler would be a frozen layer without use.
-        extra = {"add_pooling_layer": False} if settings.model_type in ("bert", "roberta") else {}
-        if from_weights:
-            backbone = AutoModel.from_pretrained(
-                folder, config=settings, use_safetensors=True, dtype=torch.float32, **extra
-            )
+        states = states.flatten(0, 1)
+        if self.config.sentences == "separator":
+            sentences = states.index_select(0, tokens.separators)
         else:
-            backbone = AutoModel.from_config(settings, **extra)
-    except Exception as error:
-        raise ModelError(
-            f"cannot be loaded ({type(error).__name__})",
-            where=f"text.tower {config.tower}",
-            fix="Install it, or map its name to a folder with config, tokeniser and safetensors "
-            "under `models` in the site file",
-        ) from None
-    for module in backbone.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = 0.0
-        if isinstance(getattr(module, "dropout_prob", None), float):
-            module.dropout_prob = 0.0
-    return tokeniser, backbone
+            sentences = _means(states, tokens.owners.flatten(), len(tokens.separators))
+        return TextFeatures(pooled, sentences, tokens.counts)
+
+    def set_checkpointing(self, on: bool) -> None:
+        """In training keep only the blocks' inputs and compute the blocks again in the backward pass.
+
+        Raises:
+            ModelError: transformers cannot do it for this architecture.
+        """
+        backbone = self.backbone
+        if not backbone.supports_gradient_checkpointing:
+            raise ModelError(
+                "cannot recompute its blocks",
+                where=f"text.tower {self.config.tower}",
+                fix="Set compute.checkpointing: false",
+            )
+        # Newer transformers call it activation checkpointing and deprecate the older name.
+        kind = "activation" if hasattr(backbone, "activation_checkpointing_enable") else "gradient"
+        if not on:
+            getattr(backbone, f"{kind}_checkpointing_disable")()
+            return
+        getattr(backbone, f"{kind}_checkpointing_enable")({"use_reentrant": False})
+        # Only reentrant checkpoints need the frozen embeddings to ask for a gradient.
+        backbone.disable_input_require_grads()
+
+    def _embedded(self, tokens: Tokens) -> Tensor:
+        """(N, T, D) embeddings with the trained vectors in their places."""
+        ids = tokens.ids
+        embedded = self.backbone.get_input_embeddings()(ids).flatten(0, 1)
+        embedded = _put(embedded, tokens.separators, self.separator, self._reports.separator_id)
+        if self.start is not None:
+            first = torch.arange(len(ids), device=ids.device) * ids.shape[1]
+            embedded = _put(embedded, first, self.start, self._reports.start_id)
+        return embedded.unflatten(0, ids.shape)
 
 
-def _with_lora(backbone: nn.Module, config: TextTowerConfig) -> nn.Module:
-    lora = config.lora
-    settings = PeftLora(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=lora.targets
-    )
-    try:
-        backbone = inject_adapter_in_model(settings, backbone)
-    except ValueError:
-        raise ModelError(
-            f"no layer's name ends in {', '.join(lora.targets)}",
-            where=f"text.lora.targets for {config.tower}",
-            fix="Name the attention projections of this architecture, such as query and value",
-        ) from None
-    for name, parameter in backbone.named_parameters():
-        parameter.requires_grad = "lora_" in name
-    return backbone
+def _special(token: int | None, embeddings: Tensor) -> nn.Parameter:
+    """A vector for a special token: 0 beside the base model's embedding, the vocabulary's mean in its stead."""
+    mean = embeddings.detach().float().mean(0)
+    return nn.Parameter(torch.zeros_like(mean) if token is not None else mean)
 
 
-def _first(*values: int | None) -> int | None:
-    return next((value for value in values if value is not None), None)
+def _put(embedded: Tensor, places: Tensor, vector: Tensor, token: int | None) -> Tensor:
+    """Add the vector at rows of `embedded` where the base model has the token, else replace them by it."""
+    put = torch.index_copy if token is None else torch.index_add
+    return put(embedded, 0, places, vector.expand(len(places), -1))
+
+
+def _means(states: Tensor, owners: Tensor, groups: int) -> Tensor:
+    """(groups, D) means of the rows of `states` (R, D) by owner; rows of the owner `groups` are left out."""
+    sums = states.new_zeros(groups + 1, states.shape[1]).index_add(0, owners, states)
+    sizes = states.new_zeros(groups + 1).index_add(0, owners, states.new_ones(len(owners)))
+    return sums[:groups] / sizes[:groups, None]

@@ -1,6 +1,7 @@
 """The finished model: its folder needs nothing else and answers as the model did."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,16 @@ def test_figures_of_a_whole_dataset(final: Path, dataset: Dataset) -> None:
     assert figures["zero_shot"]["density"]["n"] == 4
     assert figures["zero_shot"]["suspicious"]["n"] == 8
     assert 0 <= figures["zero_shot"]["density"]["auc"] <= 1
+
+
+def test_figures_of_a_balanced_subset(
+    final: Path, dataset: Dataset, make_experiment: Callable[..., Experiment]
+) -> None:
+    balanced = make_experiment("evaluation.balanced=true").model_dump(mode="json")
+    (final / "experiment.json").write_text(json.dumps(balanced))
+    figures = evaluate_whole(final, dataset)["zero_shot"]
+    assert figures["density"]["n"] == 4  # two studies of each class
+    assert figures["suspicious"]["n"] == 4  # both suspicious breasts and two of the six others
 
 
 def test_a_dataset_without_studies(final: Path, tmp_path: Path) -> None:

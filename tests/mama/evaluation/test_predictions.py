@@ -7,7 +7,15 @@ import pytest
 from sklearn.metrics import roc_auc_score
 
 from mama.data.manifest import Image, Labels, Study
-from mama.evaluation.predictions import Predictions, Unit, auc, mean_over, metrics, units_of
+from mama.evaluation.predictions import (
+    Predictions,
+    Unit,
+    auc,
+    balanced,
+    mean_over,
+    metrics,
+    units_of,
+)
 
 
 def study(name: str, sides: str, vendor: str | None = "maker", **labels: object) -> Study:
@@ -121,3 +129,57 @@ def test_within_vendor_figures_leave_out_vendors_of_one_class() -> None:
     assert metrics(predictions(list(truths), scores, "aabb"))["auc_within_vendor"] == 1.0
     assert metrics(predictions(["no", "yes"], [0.1, 0.9], "ab"))["auc_within_vendor"] is None
     assert "auc_within_vendor" not in metrics(predictions(list(truths), scores, "aaaa"))
+
+
+def breasts(studies: list[Study]) -> Predictions:
+    """Answers for every breast, each with a score that tells which it is."""
+    units = units_of(studies, "suspicious")
+    scores = [(int(unit.study) * 2 + n % 2) / 1000 for n, unit in enumerate(units)]
+    return Predictions(("no", "yes"), np.array([[1 - s, s] for s in scores]), units)
+
+
+def screening(number: int) -> list[Study]:
+    return [
+        study(str(n), "LR", suspicious={"L": n % 5 == 0, "R": False} if n % 7 else {})
+        for n in range(number)
+    ]
+
+
+def test_a_balanced_subset_has_equally_many_of_each_class() -> None:
+    everything = breasts(screening(60))
+    found = balanced(everything)
+    positives = [unit for unit in everything.units if unit.truth == "yes"]
+    assert 2 < len(positives) < len(everything.units) / 4
+    assert [unit for unit in found.units if unit.truth == "yes"] == positives
+    assert np.bincount(found.truths()).tolist() == [len(positives)] * 2
+    assert metrics(found)["n"] == 2 * len(positives)
+    rows = [everything.units.index(unit) for unit in found.units]
+    assert rows == sorted(set(rows))
+    assert (found.probabilities == everything.probabilities[rows]).all()
+
+
+def test_a_balanced_subset_is_the_same_in_any_order() -> None:
+    studies = screening(60)
+    order = np.random.default_rng(0).permutation(60)
+    first = balanced(breasts(studies)).probabilities[:, 1].tolist()
+    shuffled = balanced(breasts([studies[n] for n in order])).probabilities[:, 1].tolist()
+    assert first != shuffled
+    assert first == sorted(shuffled)
+
+
+def test_both_breasts_of_a_study_may_be_drawn() -> None:
+    found = balanced(
+        breasts([study(str(n), "LR", suspicious={"L": n > 50, "R": False}) for n in range(100)])
+    )
+    drawn = [unit.study for unit in found.units if unit.truth == "no"]
+    assert len(set(drawn)) < len(drawn)
+
+
+def test_a_balanced_subset_leaves_out_unknown_truths_and_classes_that_do_not_occur() -> None:
+    random = np.random.default_rng(0)
+    truths = ["A", "A", None, "C", "E"]
+    units = [Unit((n,), truth, None, str(n), str(n)) for n, truth in enumerate(truths)]
+    found = balanced(Predictions(tuple("ABC"), random.dirichlet(np.ones(3), 5), units))
+    assert sorted(str(unit.truth) for unit in found.units) == ["A", "C"]
+    assert not balanced(predictions([None], [0.5])).units
+    assert not balanced(predictions([], [])).units

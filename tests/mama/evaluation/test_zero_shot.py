@@ -1,5 +1,7 @@
 """Zero-shot answers: the nearest prompts, for each image alone, whatever its company."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 import torch
@@ -7,11 +9,12 @@ from torch.testing import assert_close
 
 from mama.config import Experiment
 from mama.data.augment import normalise, on_canvas
-from mama.data.manifest import Dataset, Study
+from mama.data.manifest import Dataset, Image, Study
+from mama.errors import ConfigError
 from mama.evaluation import features
 from mama.evaluation.features import image_features
 from mama.evaluation.predictions import Predictions, Unit
-from mama.evaluation.zero_shot import class_embeddings, zero_shot
+from mama.evaluation.zero_shot import class_embeddings, metadata, zero_shot
 from mama.exchange.metrics import Label
 from mama.model import MaMA
 
@@ -33,9 +36,15 @@ def by_unit(predictions: Predictions, studies: list[Study]) -> dict[tuple, np.nd
     }
 
 
+@pytest.mark.parametrize("with_metadata", ["false", "true"])
 def test_answers_do_not_depend_on_order_number_or_batch(
-    model: MaMA, experiment: Experiment, dataset: Dataset, monkeypatch: pytest.MonkeyPatch
+    model: MaMA,
+    make_experiment: Callable[..., Experiment],
+    dataset: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    with_metadata: str,
 ) -> None:
+    experiment = make_experiment(f"evaluation.metadata={with_metadata}")
     studies = list(dataset.manifest.studies)
     order = np.random.default_rng(0).permutation(len(studies))
     whole = answers(model, experiment, dataset, studies)
@@ -97,3 +106,58 @@ def test_no_unit_gives_no_row(model: MaMA, experiment: Experiment, dataset: Data
     found = answers(model, experiment, dataset, [sideless])
     assert found["suspicious"].probabilities.shape == (0, 2)
     assert found["density"].probabilities.shape == (1, 2)
+
+
+def image(**known: str | None) -> Image:
+    values = {"laterality": None, "view": None, "vendor": None} | known
+    return Image.model_validate({"id": "i", "height": 1, "width": 1} | values)
+
+
+@pytest.mark.parametrize(
+    ("known", "sentences"),
+    [
+        ({"laterality": "L", "view": "CC"}, ("Left breast, CC view.",)),
+        ({"laterality": "R"}, ("Right breast.",)),
+        ({"view": "MLO"}, ("MLO view.",)),
+        ({"view": ""}, ()),
+        ({}, ()),
+    ],
+)
+def test_metadata_is_what_is_known_of_side_and_view(
+    known: dict[str, str], sentences: tuple[str, ...]
+) -> None:
+    assert metadata(image(**known)) == sentences
+
+
+def test_an_images_own_metadata_stands_before_the_prompt(
+    model: MaMA, make_experiment: Callable[..., Experiment], dataset: Dataset
+) -> None:
+    model.eval()
+    study = dataset.manifest.studies[3]
+    experiment = make_experiment("evaluation.metadata=true")
+    found = answers(model, experiment, dataset, [study])["suspicious"]
+    scores = []
+    for shown in study.images:
+        canvas = [on_canvas(dataset.pixels(shown), (32, 32), "native")]
+        side = {"L": "Left", "R": "Right"}[shown.laterality]
+        own = f"{side} breast, {shown.view} view."
+        texts = [[own, "no mass"], [own, "a suspicious mass"]]
+        with torch.no_grad():
+            similar = model.similarity(normalise(canvas), texts)[0]
+        scores.append(torch.softmax(model.logit_scale.exp() * similar, dim=0))
+    expected = [torch.stack(scores[rows]).mean(0) for rows in (slice(0, 2), slice(2, 4))]
+    expected = torch.stack(expected).detach().double().numpy()
+    assert_close(found.probabilities, expected, rtol=1e-4, atol=1e-6)
+    plain = answers(model, make_experiment(), dataset, [study])["suspicious"]
+    assert np.abs(found.probabilities - plain.probabilities).max() > 1e-3
+
+
+def test_a_prompt_that_no_longer_fits_is_refused(model: MaMA) -> None:
+    prompts = {"x": ["no mass"]}
+    class_embeddings(model, prompts, CPU, ["dense"])
+    with pytest.raises(ConfigError) as error:
+        class_embeddings(model, prompts, CPU, ["dense " * 21])
+    assert str(error.value) == (
+        "evaluation.metadata: an image's metadata and a class prompt exceed text.max_tokens. "
+        "Raise text.max_tokens or shorten the prompts"
+    )
