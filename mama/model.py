@@ -8,6 +8,7 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from mama.config import Experiment
 from mama.seeds import derive
@@ -17,11 +18,15 @@ from mama.towers.text import TextTower, Tokens
 
 
 class EncodedImages(NamedTuple):
-    """`embedding` (N, E) for texts, `view` (N, E) for other views, `patches` (N, P, E) for sentences."""
+    """`embedding` (N, E) for texts, `view` (N, E) for other views, `patches` (N, P, E) for sentences.
+
+    `patch_mask` (N, P) bool is true where a patch is real.
+    """
 
     embedding: Tensor
     view: Tensor
     patches: Tensor
+    patch_mask: Tensor
 
 
 class EncodedTexts(NamedTuple):
@@ -60,9 +65,16 @@ class MaMA(nn.Module):
 
     def encode_images(self, images: Tensor, *, local: bool = True) -> EncodedImages:
         """Encode (N, 1, H, W) images in [-1, 1]; without `local` patches stay empty (N, 0, E)."""
-        pooled, patches = self.image(images)
-        projected = self.patch_head(patches) if local else pooled.new_zeros(len(pooled), 0, 0)
-        return EncodedImages(self.image_projection(pooled), self.view_head(pooled), projected)
+        pooled, patches, counts = self.image(images)
+        if local:
+            patches = pad_sequence(
+                self.patch_head(patches).split(counts.tolist()), batch_first=True
+            )
+        else:
+            patches = pooled.new_zeros(len(pooled), 0, 0)
+        mask = torch.arange(patches.shape[1]) < counts.unsqueeze(1)
+        embedding, view = self.image_projection(pooled), self.view_head(pooled)
+        return EncodedImages(embedding, view, patches, mask.to(images.device))
 
     def encode_texts(self, tokens: Tokens, *, local: bool = True) -> EncodedTexts:
         """Encode a batch of tokenised reports."""

@@ -62,6 +62,7 @@ def losses(
             texts.sentences,
             texts.sentence_mask,
             model.local_scale,
+            patch_mask=first.patch_mask[rows],
             same=same,
         )
     return result

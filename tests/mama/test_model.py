@@ -42,6 +42,7 @@ def test_shapes_and_parts_left_out(model: MaMA) -> None:
         (2, 16),
         (2, 16),
         (2, 16, 16),  # 4 x 4 patches of 8 pixels
+        (2, 16),
     ]
     assert model.encode_images(images, local=False).patches.numel() == 0
     texts = model.encode_texts(tokens)
