@@ -64,15 +64,15 @@ def encode(model: MaMA, batch: Batch, terms: Sequence[str]) -> Encoded:
     local = "local" in terms
     first = model.encode_images(batch.first, local=local)
     two_views = "second_text" in terms or "image_image" in terms
-    second = model.encode_images(batch.second if two_views else batch.second[:0], local=False)
+    second = model.encode_images(batch.second, local=False) if two_views else None
     tokens = model.text.tokenise(batch.reports).to(batch.first.device)
     texts = model.encode_texts(tokens, local=local)
     told = (tokens.counts > 0).to(batch.first.device)
     return Encoded(
         first=first.embedding,
         first_view=first.view,
-        second=second.embedding,
-        second_view=second.view,
+        second=second.embedding if second else first.embedding[:0],
+        second_view=second.view if second else first.view[:0],
         patches=first.patches,
         text=texts.embedding,
         sentences=texts.sentences,

@@ -22,10 +22,11 @@ from mama.objective import Encoded, active_terms
 from mama.precision import autocast, choose_precision
 from mama.schedule import learning_rate
 from mama.seeds import derive
+from mama.towers.tissue import BACKGROUND
 from mama.workers import share, sum_gradients, world
 
 MAX_SKIPPED = 10
-BACKGROUND = -1.0  # of a normalised image
+
 AHEAD = 2  # batches made while a GPU works; without one they would only compete for the processor
 
 Correction = Callable[[Named], None]

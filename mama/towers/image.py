@@ -1,20 +1,31 @@
 """The image tower: any timm model that has patch tokens or a feature map."""
 
+import operator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import timm
 import torch
+from timm.layers import PatchEmbed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.nn.functional import layer_norm
+from torch.utils.checkpoint import checkpoint
 
 from mama.config import ImageTowerConfig
 from mama.errors import ModelError
+from mama.towers.packed import check_packable, packed_block
+from mama.towers.timm_models import create
+from mama.towers.tissue import Packing, maximum_of, mean_of, pack, tissue_patches
+from mama.towers.trained import restrict
 
 
 class ImageFeatures(NamedTuple):
-    """`pooled` (N, D) is the image's feature, `patches` (N, P, C) those of its patches."""
+    """`pooled` (N, D) are the images' features, `patches` (sum P, C) those of their real patches.
+
+    The patches of image 0 come first, then those of image 1, ...; `counts` (N,) int64, on the CPU, says how many
+    each image has.
+    """
 
     pooled: Tensor
     patches: Tensor
@@ -29,88 +40,121 @@ class ImageTower(nn.Module):
     mean, so that a finding that covers few patches is not averaged away; both are brought to mean 0 and
     variance 1 over their channels, or the larger would drown the other.
 
+    With `tokens: tissue` the tokens are those of the patches that hold any pixel above -1, which is background.
+    A vision transformer does not compute the others (its position embeddings stay those of the whole canvas);
+    a convolutional tower computes all and leaves the others out of its features. An image without tissue keeps
+    all its tokens. An image's features do not depend on the other images of the batch.
+
     Args:
-        weights: a safetensors file to start from when the config says `pretrained`; None asks the hub.
+        weights: a safetensors file or folder to start from when the config says `pretrained`; None asks the hub.
 
     Raises:
-        ModelError: timm has no such model, the options do not fit it, or it keeps running statistics.
+        ModelError: timm has no such model, the options, weights or size do not fit it, or it cannot be trained
+            or packed as asked.
     """
 
     def __init__(self, config: ImageTowerConfig, weights: Path | None = None):
         super().__init__()
-        self.model: Any = _create(config, weights)
-        self.size = config.size
+        self.model = create(config, weights)
         self.config = config
-        self.pooling = config.pooling
-        try:
-            with torch.no_grad():
-                pooled, patches, _ = self.eval()(torch.zeros(1, 1, *config.size))
-        except (AssertionError, RuntimeError):
-            raise ModelError(
-                f"cannot read images of {config.size[0]} x {config.size[1]} pixels",
-                where=f"image.tower {config.tower}",
-                fix="Choose a tower that takes any size",
-            ) from None
-        if (
-            not isinstance(self.model, VisionTransformer)
-            and patches.shape[-1] != self.model.num_features
-        ):
-            raise ModelError(
-                "has neither patch tokens nor a feature map with channels first",
-                where=f"image.tower {config.tower}",
-                fix="Choose a vision transformer or a convolutional tower",
-            )
-        self.pooled_width, self.patch_width = pooled.shape[-1], patches.shape[-1]
-        self.train()
+        self.size, self.pooling = config.size, config.pooling
+        self.tissue_only = config.tokens == "tissue"
+        width: int = self.model.num_features
+        self.patch_width, self.pooled_width = width, width * (1 + (config.pooling == "mean_max"))
+        where = f"image.tower {config.tower}"
+        if isinstance(self.model, VisionTransformer):
+            self.grid: tuple[int, int] = _patch_grid(self.model, config.size, where)
+            if self.tissue_only:
+                check_packable(self.model, where)
+        else:
+            self.grid = _map_grid(self.model, config.size, where)
+        restrict(self.model, config)
+
+    def set_checkpointing(self, enabled: bool) -> None:
+        """Keep only the inputs of the blocks for the backward pass and compute the blocks twice."""
+        self.model.set_grad_checkpointing(enabled)
 
     def forward(self, images: Tensor) -> ImageFeatures:
         """Encode (N, 1, H, W) images."""
         if isinstance(self.model, VisionTransformer):
-            tokens, patches = self._vision_transformer(images)
+            tokens, packing = self._vision_transformer(images)
+            patches = self.model.norm(tokens.index_select(0, packing.patches))
         else:
-            tokens = patches = self.model.forward_features(images).flatten(2).transpose(1, 2)
-        pooled = tokens.mean(1)
+            tokens, packing = self._feature_map(images)
+            patches = tokens
+        pooled = mean_of(tokens, packing)
         if self.pooling == "mean_max":
-            parts = (pooled, tokens.amax(1))
+            parts = (pooled, maximum_of(tokens, packing))
             pooled = torch.cat([layer_norm(part, part.shape[-1:]) for part in parts], dim=-1)
-        counts = torch.full((len(images),), patches.shape[1])
-        return ImageFeatures(pooled, patches.flatten(0, 1), counts)
+        return ImageFeatures(pooled, patches, packing.counts)
 
-    def set_checkpointing(self, on):
-        pass
-
-    def _vision_transformer(self, images: Tensor) -> tuple[Tensor, Tensor]:
+    def _vision_transformer(self, images: Tensor) -> tuple[Tensor, Packing]:
+        """Tokens before the final norm, packed (S, D)."""
         vit = self.model
-        tokens = vit.norm_pre(vit.patch_drop(vit._pos_embed(vit.patch_embed(images))))
-        tokens = vit.blocks(tokens)
-        return tokens, vit.norm(tokens)[:, vit.num_prefix_tokens :]
+        tokens = vit._pos_embed(vit.patch_embed(images))
+        packing = pack(self._kept(images, self.grid), vit.num_prefix_tokens)
+        run: Any = operator.call
+        if self.tissue_only:
+            tokens = tokens.flatten(0, 1).index_select(0, packing.rows)
+            run = partial(packed_block, packing=packing)
+        tokens = vit.norm_pre(tokens)
+        for block in vit.blocks:
+            if vit.grad_checkpointing and torch.is_grad_enabled():
+                tokens = checkpoint(run, block, tokens, use_reentrant=False)
+            else:
+                tokens = run(block, tokens)
+        return tokens.flatten(0, -2), packing
+
+    def _feature_map(self, images: Tensor) -> tuple[Tensor, Packing]:
+        """Cells of the feature map, packed (S, C)."""
+        features = self.model.forward_features(images)
+        packing = pack(self._kept(images, features.shape[2:]), 0)
+        cells = features.flatten(2).transpose(1, 2).flatten(0, 1)
+        return cells.index_select(0, packing.rows), packing
+
+    def _kept(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
+        if not self.tissue_only:
+            return images.new_ones(len(images), grid[0] * grid[1], dtype=torch.bool)
+        tissue = tissue_patches(images, grid)
+        return tissue | ~tissue.any(1, keepdim=True)
 
 
-def _create(config: ImageTowerConfig, weights: Path | None) -> nn.Module:
-    options: dict[str, Any] = dict(config.options)
-    if "vit" in config.tower:
-        options["img_size"] = config.size
-    if weights is not None:
-        options["pretrained_cfg_overlay"] = {"file": str(weights)}
+def _patch_grid(model: VisionTransformer, size: tuple[int, int], where: str) -> tuple[int, int]:
+    """Rows and columns of a transformer's patches, which must cover the canvas."""
+    grid = model.patch_embed.grid_size
+    patch = model.patch_embed.feat_ratio(as_scalar=False)
+    if 0 in grid:
+        raise ModelError(
+            f"images of {size[0]} x {size[1]} pixels are smaller than a patch of {patch[0]} x {patch[1]}",
+            where=where,
+            fix="Choose a larger image.size or a smaller patch_size",
+        )
+    if type(model.patch_embed) is PatchEmbed and (size[0] % patch[0] or size[1] % patch[1]):
+        whole = [grid[0] * patch[0], grid[1] * patch[1]]
+        raise ModelError(
+            f"patches of {patch[0]} x {patch[1]} pixels do not cover {size[0]} x {size[1]}",
+            where=where,
+            fix=f"Set image.size to multiples of the patch, such as {whole}",
+        )
+    return grid
+
+
+@torch.no_grad()
+def _map_grid(model: Any, size: tuple[int, int], where: str) -> tuple[int, int]:
+    """Rows and columns of a convolutional tower's feature map."""
     try:
-        model = timm.create_model(
-            config.tower,
-            pretrained=config.pretrained,
-            in_chans=1,
-            num_classes=0,
-            **options,
-        )
-    except Exception as error:
+        features = model.eval().forward_features(torch.zeros(1, 1, *size))
+    except (AssertionError, RuntimeError):
         raise ModelError(
-            f"timm cannot build it ({type(error).__name__}: {str(error).splitlines()[0][:120]})",
-            where=f"image.tower {config.tower}",
-            fix="Choose a name from timm.list_models() and options that it has; "
-            "offline, map the name to a weights file under `models` in the site file",
+            f"cannot read images of {size[0]} x {size[1]} pixels",
+            where=where,
+            fix="Choose a larger image.size or a tower that takes any size",
         ) from None
-    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+    if features.ndim != 4 or features.shape[1] != model.num_features:
         raise ModelError(
-            "keeps running statistics (BatchNorm), which are neither averaged nor private",
-            where=f"image.tower {config.tower}",
-            fix="Choose a tower with LayerNorm or GroupNorm",
+            "has neither patch tokens nor a feature map with channels first",
+            where=where,
+            fix="Choose a vision transformer or a convolutional tower",
         )
-    return model
+    model.train()
+    return features.shape[2], features.shape[3]

@@ -1,0 +1,95 @@
+"""timm models as towers: built by name, with weights from a file, a folder or the hub."""
+
+from pathlib import Path
+from typing import Any
+
+import timm
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from mama.config import ImageTowerConfig
+from mama.errors import ModelError
+
+WEIGHTS = "model.safetensors"
+# What a classifier does after the features; a tower has no use for it, and weights without use never train.
+CLASSIFIER = ("attn_pool", "fc_norm", "head")
+
+
+def create(config: ImageTowerConfig, weights: Path | None) -> Any:
+    """The timm model of an experiment for one-channel images, without its classifier.
+
+    With `pretrained` it starts from `weights`, a safetensors file or a folder with `model.safetensors`, else
+    from the hub; timm resamples position embeddings of another grid and sums the filters of three channels.
+
+    Raises:
+        ModelError: timm has no such model, the options or weights do not fit it, the weights cannot be had, or
+            it keeps running statistics.
+    """
+    options: dict[str, Any] = dict(config.options)
+    if "vit" in config.tower or "deit" in config.tower:
+        options["img_size"] = config.size
+    if config.pretrained and weights is not None:
+        # Without classes timm loads strictly: a file of another model cannot pass for this one.
+        state = _without_classifier(_read(config.tower, weights), config.tower)
+        options["pretrained_cfg_overlay"] = {"state_dict": state, "num_classes": 0}
+    model = _build(config, options)
+    model.pretrained_cfg.pop("state_dict", None)
+    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
+        raise ModelError(
+            "keeps running statistics (BatchNorm), which are neither averaged nor private",
+            where=f"image.tower {config.tower}",
+            fix="Choose a tower with LayerNorm or GroupNorm",
+        )
+    for part in CLASSIFIER:
+        if isinstance(getattr(model, part, None), nn.Module):
+            setattr(model, part, nn.Identity())
+    return model
+
+
+def _build(config: ImageTowerConfig, options: dict[str, Any]) -> Any:
+    where = f"image.tower {config.tower}"
+    try:
+        return timm.create_model(
+            config.tower, pretrained=config.pretrained, in_chans=1, num_classes=0, **options
+        )
+    except OSError as error:
+        raise ModelError(
+            f"its weights cannot be fetched from the hub ({type(error).__name__})",
+            where=where,
+            fix=f"Without network, map {config.tower} to a safetensors file under `models` in the site file "
+            "(HF_HUB_OFFLINE=1 spares the hub's retries)",
+        ) from None
+    except Exception as error:
+        said = " ".join(str(error).split())[:160]
+        if "state_dict" in said:
+            raise ModelError(
+                f"its weights file is of another model ({said})",
+                where=where,
+                fix=f"Map {config.tower} to its own weights under `models` in the site file",
+            ) from None
+        raise ModelError(
+            f"timm cannot build it ({type(error).__name__}: {said})",
+            where=where,
+            fix="Choose a name from timm.list_models() and options that it has",
+        ) from None
+
+
+def _read(tower: str, path: Path) -> dict[str, Tensor]:
+    where = f"models.{tower} ({path})"
+    file = path / WEIGHTS if path.is_dir() else path
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError):
+        raise ModelError(
+            "is no safetensors file" if file == path else f"holds no {WEIGHTS}",
+            where=where,
+            fix="Map the name to a safetensors file or to a folder that holds one",
+        ) from None
+
+
+def _without_classifier(state: dict[str, Tensor], tower: str) -> dict[str, Tensor]:
+    known = timm.get_pretrained_cfg(tower, allow_unregistered=True)
+    names = known.classifier if known and known.classifier else ()
+    prefixes = tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
+    return {name: value for name, value in state.items() if not name.startswith(prefixes)}

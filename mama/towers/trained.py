@@ -1,0 +1,71 @@
+"""What of the image tower trains: everything, adapters alone, or its last blocks."""
+
+from typing import Any
+
+from peft import LoraConfig as PeftLora
+from peft import inject_adapter_in_model
+from timm.models.vision_transformer import VisionTransformer
+from torch import nn
+
+from mama.config import ImageTowerConfig, LoraConfig
+from mama.errors import ModelError
+
+VISION_TRANSFORMER_TARGETS = ["attn.qkv", "attn.proj"]
+
+
+def restrict(model: nn.Module, config: ImageTowerConfig) -> None:
+    """Freeze what the experiment does not train; adapters are put in place.
+
+    Raises:
+        ModelError: adapters match no layer, or there are fewer blocks than should train.
+    """
+    if config.lora is not None:
+        _adapt(model, config.lora, f"image.lora.targets for {config.tower}")
+    elif config.trained_blocks is not None:
+        _last_blocks(model, config.trained_blocks, f"image.trained_blocks for {config.tower}")
+
+
+def _adapt(model: nn.Module, lora: LoraConfig, where: str) -> None:
+    targets = lora.targets
+    if targets is None and isinstance(model, VisionTransformer):
+        targets = VISION_TRANSFORMER_TARGETS
+    if targets is None:
+        raise ModelError(
+            "are needed for a tower that is no vision transformer",
+            where=where,
+            fix="Name its linear layers, such as mlp.fc1 and mlp.fc2",
+        )
+    endings = tuple(f".{target}" for target in targets)
+    linears = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Linear) and f".{name}".endswith(endings)
+    ]
+    if not linears:
+        raise ModelError(
+            f"no linear layer's name ends in {', '.join(targets)}",
+            where=where,
+            fix="Name linear layers of this architecture, such as attn.qkv and attn.proj",
+        )
+    settings = PeftLora(
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=linears
+    )
+    inject_adapter_in_model(settings, model)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad = "lora_" in name
+
+
+def _last_blocks(model: Any, count: int, where: str) -> None:
+    """Train the last `count` blocks of a transformer, or stages of a convolutional tower, and the final norm."""
+    blocks = getattr(model, "blocks", None) or getattr(model, "stages", None) or ()
+    if count > len(blocks):
+        raise ModelError(
+            f"it has {len(blocks)} blocks", where=where, fix=f"Set it to {len(blocks)} or less"
+        )
+    model.requires_grad_(False)
+    if count == 0:
+        return
+    for block in blocks[-count:]:
+        block.requires_grad_(True)
+    if isinstance(model, VisionTransformer):
+        model.norm.requires_grad_(True)
