@@ -42,9 +42,9 @@ def make_tower(language_model) -> MakeTower:
 
 @pytest.fixture(scope="module")
 def stirred(make_tower: MakeTower) -> dict[tuple[str, str], TextTower]:
-    """Towers of both kinds and both sentence features, with nothing trained left at its start."""
+    """Towers of both kinds and both sentence features, in float64, with nothing trained left at its start."""
     return {
-        (kind, sentences): stir(make_tower(kind, sentences=sentences))
+        (kind, sentences): stir(make_tower(kind, sentences=sentences)).double()
         for kind in ("bert", "gpt2")
         for sentences in ("separator", "mean")
     }
@@ -122,8 +122,8 @@ def test_a_report_has_the_features_it_has_alone(
     assert len(together.sentences) == together.counts.sum()
     for row, packed in enumerate(together.sentences.split(together.counts.tolist())):
         alone = encode(tower, [reports[row]])
-        assert_close(together.pooled[row], alone.pooled[0], rtol=1e-4, atol=1e-5)
-        assert_close(packed, alone.sentences, rtol=1e-4, atol=1e-5)
+        assert_close(together.pooled[row], alone.pooled[0], rtol=1e-9, atol=1e-10)
+        assert_close(packed, alone.sentences, rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize("sentences", ["separator", "mean"])
