@@ -61,8 +61,10 @@ def augment(canvas: np.ndarray, config: AugmentConfig, random: np.random.Generat
     )
     view = _photometry(config, random, moved.histogram())[np.asarray(moved)]
     if random.random() < config.blur_probability:
-        soft = gaussian_filter(view, random.uniform(*BLUR_SIGMA), radius=BLUR_REACH)
-        view = np.where(view > 0, np.maximum(soft, 1), 0).astype(np.uint8)
+        sigma = random.uniform(*BLUR_SIGMA)
+        # In floats, since SciPy cuts off what uint8 cannot hold, which darkens.
+        soft = gaussian_filter(view, sigma, output=np.float32, radius=BLUR_REACH)
+        view = np.where(view > 0, np.maximum(soft.round(), 1), 0).astype(np.uint8)
     return view
 
 
