@@ -148,12 +148,14 @@ class StudyPairs:
         others = [
             image
             for image in study.images
-            if image != first and (anything or image.laterality == first.laterality)
+            if image != first and (anything or _same_breast(image, first))
         ]
         second = first
         if others and random.random() < config.second_view_probability:
             second = others[random.integers(len(others))]
-        told = second.laterality == first.laterality or self.experiment.loss.other_breast_text
+        # Of an image whose side is unknown the whole report speaks.
+        told = first.laterality in (None, second.laterality)
+        told = told or self.experiment.loss.other_breast_text
         return first, second, self._sentences(study, first, random), told
 
     def _sentences(self, study: Study, image: Image, random: np.random.Generator) -> list[str]:
@@ -168,3 +170,8 @@ class StudyPairs:
         config = self.experiment
         canvas = on_canvas(self.dataset.pixels(image), config.image.size, config.image.layout)
         return augment(canvas, config.augment, random)
+
+
+def _same_breast(first: Image, second: Image) -> bool:
+    """Whether two images of a study are known to show one breast."""
+    return first.laterality is not None and first.laterality == second.laterality

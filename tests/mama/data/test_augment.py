@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mama.config import AugmentConfig
@@ -74,6 +74,7 @@ def extent(view: np.ndarray) -> tuple[int, int, int, int]:
 # Canvas
 
 
+@settings(deadline=None, max_examples=60)
 @given(
     height=st.integers(1, 90), width=st.integers(1, 90), size=st.tuples(*[st.integers(1, 60)] * 2)
 )
@@ -92,6 +93,7 @@ def test_native_keeps_the_aspect_ratio_with_the_chest_wall_left(
     assert bottom - top == size[0] or right == size[1]
 
 
+@settings(deadline=None, max_examples=60)
 @given(
     height=st.integers(1, 90), width=st.integers(1, 90), size=st.tuples(*[st.integers(1, 60)] * 2)
 )
@@ -153,6 +155,7 @@ def test_tiny_images_give_views(shape: tuple[int, int], layout: Any) -> None:
 # Geometry
 
 
+@settings(deadline=None, max_examples=60)
 @given(seed=st.integers(0, 99), size=st.tuples(*[st.integers(1, 50)] * 2))
 def test_settings_that_change_nothing_give_the_canvas_back(
     seed: int, size: tuple[int, int]
@@ -161,6 +164,7 @@ def test_settings_that_change_nothing_give_the_canvas_back(
     assert np.array_equal(augment(canvas, still(), rng(seed)), canvas)
 
 
+@settings(deadline=None, max_examples=60)
 @given(
     degrees=st.floats(0, 180),
     shift=st.floats(0, 0.15),
@@ -186,6 +190,7 @@ def test_rotation_scale_and_shift_move_a_point_where_geometry_says(
     assert spot(view) == pytest.approx(expected, abs=0.2)
 
 
+@settings(deadline=None, max_examples=60)
 @given(place=st.floats(0, 1), crop=st.floats(0.3, 1))
 def test_a_crop_is_enlarged_to_the_canvas(place: float, crop: float) -> None:
     height, width = 100, 70
@@ -241,6 +246,7 @@ def rng_area(seed: int) -> float:
     return rows * columns
 
 
+@settings(deadline=None, max_examples=60)
 @given(seed=st.integers(0, 2**32 - 1), crop=st.floats(0.1, 1))
 def test_no_crop_misses_a_breast(seed: int, crop: float) -> None:
     assert (augment(breast(), still(crop=crop), rng(seed)) > 0).mean() > 0.1
@@ -336,6 +342,7 @@ settings_of_views = st.builds(
 )
 
 
+@settings(deadline=None, max_examples=60)
 @given(config=settings_of_views, seed=st.integers(0, 2**32 - 1), darkest=st.booleans())
 def test_only_geometry_says_what_is_background(
     config: AugmentConfig, seed: int, darkest: bool
@@ -351,6 +358,7 @@ def test_only_geometry_says_what_is_background(
     assert torch.equal(batch[0, 0] <= -1, torch.from_numpy(view == 0))
 
 
+@settings(deadline=None, max_examples=60)
 @given(config=settings_of_views, seed=st.integers(0, 2**32 - 1))
 def test_no_hole_opens_in_dark_tissue(config: AugmentConfig, seed: int) -> None:
     canvas = np.ones((40, 30), np.uint8)
