@@ -122,7 +122,7 @@ def _through_the_towers(
             output, gradient = getattr(encoded, name), getattr(cached, name).grad
             rows = slice(taken[name], taken[name] + len(output))
             taken[name] = rows.stop
-            if gradient is not None and output.requires_grad and len(output):
+            if gradient is not None and output.requires_grad:
                 outputs.append(output)
                 gradients.append(gradient[rows])
         torch.autograd.backward(outputs, gradients)

@@ -19,7 +19,8 @@ from mama.towers.text import TextTower, Tokens
 class EncodedImages(NamedTuple):
     """`embedding` (N, E) for texts, `view` (N, E) for other views, `patches` (sum P, E) for sentences.
 
-    The patches of all images stand end to end; `counts` (N,) int64 says how many each has.
+    The patches of all images stand end to end; `counts` (N,) int64, on the CPU, says how many each has, also where
+    they are left out.
     """
 
     embedding: Tensor
@@ -29,7 +30,7 @@ class EncodedImages(NamedTuple):
 
 
 class EncodedTexts(NamedTuple):
-    """`embedding` (N, E), and `sentences` (sum S, E) end to end with `counts` (N,) int64 a report."""
+    """`embedding` (N, E), and `sentences` (sum S, E) end to end; `counts` (N,) int64, on the CPU, as of images."""
 
     embedding: Tensor
     sentences: Tensor
@@ -66,18 +67,16 @@ class MaMA(nn.Module):
     def encode_images(self, images: Tensor, *, local: bool = True) -> EncodedImages:
         """Encode (N, 1, H, W) images in [-1, 1], background -1; without `local` there are no patches (0, E)."""
         pooled, patches, counts = self.image(images)
-        if not local:
-            patches, counts = patches[:0], torch.zeros_like(counts)
+        projected = self.patch_head(patches if local else patches[:0])
         return EncodedImages(
-            self.image_projection(pooled), self.view_head(pooled), self.patch_head(patches), counts
+            self.image_projection(pooled), self.view_head(pooled), projected, counts
         )
 
     def encode_texts(self, tokens: Tokens, *, local: bool = True) -> EncodedTexts:
         """Encode a batch of tokenised reports; without `local` there are no sentences (0, E)."""
         pooled, sentences, counts = self.text(tokens)
-        if not local:
-            sentences, counts = sentences[:0], torch.zeros_like(counts)
-        return EncodedTexts(self.text_projection(pooled), self.sentence_head(sentences), counts)
+        projected = self.sentence_head(sentences if local else sentences[:0])
+        return EncodedTexts(self.text_projection(pooled), projected, counts)
 
     def prepare(self, compute: ComputeConfig) -> None:
         """Make the towers compute as configured; what they compute stays the same."""

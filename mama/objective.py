@@ -14,7 +14,7 @@ from torch import Tensor
 from mama.config import LossConfig
 from mama.data.pairs import Batch
 from mama.losses import clip_loss, local_alignment_loss, nt_xent_loss
-from mama.model import MaMA
+from mama.model import EncodedImages, MaMA
 from mama.ragged import padded
 
 TERMS = ("image_text", "second_text", "image_image", "local")
@@ -63,16 +63,18 @@ def encode(model: MaMA, batch: Batch, terms: Sequence[str]) -> Encoded:
     """Encode what the named terms need; what they do not need has no row."""
     local = "local" in terms
     first = model.encode_images(batch.first, local=local)
-    two_views = "second_text" in terms or "image_image" in terms
-    second = model.encode_images(batch.second, local=False) if two_views else None
+    if "second_text" in terms or "image_image" in terms:
+        second = model.encode_images(batch.second, local=False)
+    else:
+        second = EncodedImages(*(part[:0] for part in first))
     tokens = model.text.tokenise(batch.reports).to(batch.first.device)
     texts = model.encode_texts(tokens, local=local)
-    told = (tokens.counts > 0).to(batch.first.device)
+    told = (texts.counts > 0).to(batch.first.device)
     return Encoded(
         first=first.embedding,
         first_view=first.view,
-        second=second.embedding if second else first.embedding[:0],
-        second_view=second.view if second else first.view[:0],
+        second=second.embedding,
+        second_view=second.view,
         patches=first.patches,
         text=texts.embedding,
         sentences=texts.sentences,

@@ -19,8 +19,3 @@ def padded(packed: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
     mask = torch.arange(longest, device=packed.device) < counts[:, None]
     whole = packed.new_zeros(len(counts), longest, packed.shape[-1])
     return whole.masked_scatter(mask.unsqueeze(-1), packed), mask
-
-
-def starts(counts: Tensor) -> Tensor:
-    """(N + 1,) int64: where each packed sequence begins, and where the last ends."""
-    return torch.cat([counts.new_zeros(1), counts.cumsum(0)])
