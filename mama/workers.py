@@ -70,6 +70,9 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx, tensor: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
         rank, count = world()
+        home = tensor.device
+        if dist.get_backend() == "nccl":
+            tensor = tensor.cuda()  # counts stay on the CPU, where nccl cannot see them
         lengths = [torch.zeros(1, dtype=torch.int64, device=tensor.device) for _ in range(count)]
         dist.all_gather(lengths, torch.tensor([len(tensor)], device=tensor.device))
         rows = [int(length) for length in lengths]
@@ -79,7 +82,7 @@ class _Gather(torch.autograd.Function):
         parts = [torch.empty_like(own) for _ in range(count)]
         dist.all_gather(parts, own)
         ctx.mine = slice(sum(rows[:rank]), sum(rows[: rank + 1]))
-        return torch.cat([part[:n] for part, n in zip(parts, rows, strict=True)])
+        return torch.cat([part[:n] for part, n in zip(parts, rows, strict=True)]).to(home)
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
