@@ -9,6 +9,7 @@ from mama.config import LossConfig
 from mama.data.pairs import Batch
 from mama.losses import clip_loss, local_alignment_loss, nt_xent_loss
 from mama.model import MaMA
+from mama.precision import autocast_dtype
 
 TERMS = ("image_text", "second_text", "image_image", "local")
 
@@ -28,7 +29,8 @@ def losses(
     """The named terms on one batch, unweighted scalars.
 
     An image without a report takes part in the image-image term only; a batch without any report gives 0 for
-    the others. Identical texts are each other's positives unless the config follows the paper.
+    the others. Identical texts are each other's positives unless the config follows the paper. Under autocast
+    the local term's cosines, its one large matrix product, are in autocast's dtype; all else of the losses is fp32.
     """
     device = batch.first.device
     local = "local" in terms
@@ -63,6 +65,7 @@ def losses(
             texts.sentence_mask,
             model.local_scale,
             same=same,
+            scores=autocast_dtype(device),
         )
     return result
 
