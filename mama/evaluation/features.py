@@ -26,13 +26,13 @@ def image_features(
     model: MaMA, dataset: Dataset, studies: list[Study], device: torch.device
 ) -> Features:
     """Encode every image of `studies`, without augmentation."""
-    dataset.require(model.image.size)
+    dataset.require(model.image.config.size)
     model.eval()
     images = [image for study in studies for image in study.images]
     embeddings, pooled = [], []
     for first in range(0, len(images), CHUNK):
         canvases = [
-            on_canvas(dataset.pixels(image), model.image.size)
+            on_canvas(dataset.pixels(image), model.image.config.size)
             for image in images[first : first + CHUNK]
         ]
         features = model.image(normalise(torch.stack(canvases)).to(device)).pooled

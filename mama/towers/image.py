@@ -56,7 +56,7 @@ class ImageTower(nn.Module):
     def __init__(self, config: ImageTowerConfig, weights: Path | None = None):
         super().__init__()
         self.model = create(config, weights)
-        self.size, self.pooling = config.size, config.pooling
+        self.config = config
         self.tissue_only = config.tokens == "tissue"
         width: int = self.model.num_features
         self.patch_width, self.pooled_width = width, width * (1 + (config.pooling == "mean_max"))
@@ -82,7 +82,7 @@ class ImageTower(nn.Module):
             tokens, packing = self._feature_map(images)
             patches = tokens
         pooled = mean_of(tokens, packing)
-        if self.pooling == "mean_max":
+        if self.config.pooling == "mean_max":
             parts = (pooled, maximum_of(tokens, packing))
             pooled = torch.cat([layer_norm(part, part.shape[-1:]) for part in parts], dim=-1)
         return ImageFeatures(pooled, patches, packing.counts)
