@@ -71,7 +71,9 @@ def train(
         trainer.load(earlier[-1])
     progress = (lambda step: on_step(site.site, step)) if on_step else None
     record = trainer.train((number - 1) * steps, steps, progress)
-    for line in record.remarks(number / experiment.federation.rounds):
+    for line in record.remarks():
+        logger.info("site %s, round %d: %s", site.site, number, line)
+    for line in record.warnings(number / experiment.federation.rounds):
         logger.warning("site %s, round %d: %s", site.site, number, line)
     if record.steps == 0:
         raise TrainingError(

@@ -75,7 +75,13 @@ def train(
         figures = record.means() | (record.health.figures() if record.health else {})
         if writer:
             _save(out, done, model, trainer)
-            _tell(out, writer, done, figures, record.remarks(done / experiment.total_steps))
+            _tell(
+                out,
+                writer,
+                done,
+                figures,
+                record.remarks() + record.warnings(done / experiment.total_steps),
+            )
         progress(done, figures)
         _wait()
     metrics: dict[str, Any] = {}

@@ -55,17 +55,22 @@ class TrainingRecord:
         """Mean of each term over the steps in which it took part."""
         return {name: sum(values) / len(values) for name, values in self.sums.items()}
 
-    def remarks(self, progress: float) -> list[str]:
-        """What a person should look at, given the fraction of the planned steps done; for the site alone."""
+    def remarks(self) -> list[str]:
+        """What the data brought along, for the site's log."""
         counts = {
-            "steps were skipped because the loss or its gradient was not finite": self.skipped,
             "reports were cut at text.max_tokens": self.truncated,
             "images without tissue were encoded whole": self.blank,
         }
-        found = [f"{count} {what}" for what, count in counts.items() if count]
+        return [f"{count} {what}" for what, count in counts.items() if count]
+
+    def warnings(self, progress: float) -> list[str]:
+        """What a person should look at, given the fraction of the planned steps done; for the site alone."""
+        found = self.health.warnings(progress) if self.health else []
+        if self.skipped:
+            found.append(f"{self.skipped} steps were skipped because the loss was not finite")
         if self.chunk is not None:
             found.append(f"memory was short: compute.chunk is {self.chunk} now")
-        return found + (self.health.warnings(progress) if self.health else [])
+        return found
 
 
 class Trainer:
