@@ -17,7 +17,7 @@ def restrict(model: nn.Module, config: ImageTowerConfig) -> None:
     """Freeze what the experiment does not train; adapters are put in place.
 
     Raises:
-        ModelError: adapters match no layer, or there are fewer blocks than should train.
+        ModelError: a target of the adapters matches no layer, or there are fewer blocks than should train.
     """
     if config.lora is not None:
         _adapt(model, config.lora, f"image.lora.targets for {config.tower}")
@@ -35,20 +35,19 @@ def _adapt(model: nn.Module, lora: LoraConfig, where: str) -> None:
             where=where,
             fix="Name its linear layers, such as mlp.fc1 and mlp.fc2",
         )
-    endings = tuple(f".{target}" for target in targets)
-    linears = [
-        name
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and f".{name}".endswith(endings)
-    ]
-    if not linears:
-        raise ModelError(
-            f"no linear layer's name ends in {', '.join(targets)}",
-            where=where,
-            fix="Name linear layers of this architecture, such as attn.qkv and attn.proj",
-        )
+    linears = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    chosen = set()
+    for target in targets:
+        matched = {name for name in linears if f".{name}".endswith(f".{target}")}
+        if not matched:
+            raise ModelError(
+                f"no linear layer's name ends in {target}",
+                where=where,
+                fix=f"Choose among: {', '.join(sorted({n.split('.')[-1] for n in linears}))}",
+            )
+        chosen |= matched
     settings = PeftLora(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=linears
+        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=sorted(chosen)
     )
     inject_adapter_in_model(settings, model)
     for name, parameter in model.named_parameters():

@@ -73,6 +73,7 @@ def test_a_convolutional_tower_can_have_adapters() -> None:
     [
         ("vit_tiny_patch16_224", ["query"], "no linear layer's name ends in query"),
         ("vit_tiny_patch16_224", ["kv"], "no linear layer's name ends in kv"),  # no part of a name
+        ("vit_tiny_patch16_224", ["qkv", "query"], "no linear layer's name ends in query"),
         ("test_convnext", None, "are needed for a tower that is no vision transformer"),
     ],
 )
