@@ -15,6 +15,7 @@ from mama.config import LossConfig
 from mama.data.pairs import Batch
 from mama.losses import clip_loss, local_alignment_loss, nt_xent_loss
 from mama.model import EncodedImages, MaMA
+from mama.precision import autocast_dtype
 from mama.ragged import padded
 
 TERMS = ("image_text", "second_text", "image_image", "local")
@@ -103,7 +104,8 @@ def losses(
 
     An image without a report takes part in the image-image term only, and so does a second view of which the report
     does not speak; without any report the other terms are 0. Identical texts are each other's positives
-    unless the config follows the paper.
+    unless the config follows the paper. Under autocast the local term's cosines, its one large matrix product, are
+    in autocast's dtype; all else of the losses is fp32.
 
     Args:
         logit_scale, local_scale: scalars; natural logarithms.
@@ -131,6 +133,7 @@ def losses(
             local_scale,
             patch_mask=patch_mask,
             same=_same(encoded.report) if config.identical_texts_match else None,
+            scores=autocast_dtype(encoded.patches.device),
         )
     return result
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from mama.losses.best_matches import mean_best_cosines
 from mama.losses.matching import (
     check_mask,
     check_same,
@@ -11,8 +12,6 @@ from mama.losses.matching import (
     unit,
     widen,
 )
-
-BELOW_ANY_COSINE = -2.0
 
 
 def local_alignment_loss(
@@ -23,6 +22,7 @@ def local_alignment_loss(
     *,
     patch_mask: Tensor | None = None,
     same: Tensor | None = None,
+    scores: torch.dtype | None = None,
 ) -> Tensor:
     """Contrastive loss of image patches and report sentences; term 4 of MaMA.
 
@@ -34,8 +34,9 @@ def local_alignment_loss(
     Means and maxima run over real (true) entries only; whatever stands in the padding has no
     effect and gets zero gradient. A pair whose report has no sentence, or whose image has no patch,
     has nothing to align: it is removed as row and as column, so the loss is that of the remaining
-    sub-batch. Computed in fp32, also under autocast, or in fp64 for fp64 inputs. Memory is
-    dominated by the (N, S, N, P) cosines.
+    sub-batch. Computed in fp32, also under autocast, or in fp64 for fp64 inputs; `scores` may
+    lower that for the cosines. Differentiable once. Time is dominated by the cosines of all
+    patches with all sentences; they are computed one image at a time and not kept.
 
     Args:
         patches: (N, P, C) float patch embeddings, not normalised; image n belongs to report n.
@@ -46,6 +47,9 @@ def local_alignment_loss(
         same: (N, N) bool, symmetric; pairs whose reports count as each other's match (identical
             reports, or one study). Each target is even over its matches; a pair always matches
             itself. None is the paper: nothing else does.
+        scores: dtype of the cosines and their maxima, such as bfloat16. Maxima are then known to
+            its precision and nearly equal ones may be exchanged; means, cross entropies and
+            gradients stay in fp32. None, and any dtype for fp64 inputs: no lower than the rest.
 
     Returns:
         Scalar: the sum of four cross entropies (rows and columns of t2i and of i2t), each a mean
@@ -62,46 +66,42 @@ def local_alignment_loss(
         patch_mask = patches.new_ones(patches.shape[:2], dtype=torch.bool)
     _check_shapes(patches, sentences, sentence_mask, patch_mask, same)
 
-    kept = (sentence_mask.any(1) & patch_mask.any(1)).nonzero().squeeze(1)
-    sentence_mask, patch_mask = sentence_mask[kept], patch_mask[kept]
-    same = None if same is None else same[kept][:, kept]
+    aligned = sentence_mask.any(1) & patch_mask.any(1)
+    sentence_mask, patch_mask = sentence_mask & aligned[:, None], patch_mask & aligned[:, None]
+    same = None if same is None else same[aligned][:, aligned]
     with full_precision(patches):
-        # Padding is blanked before anything is computed from it: no stray value can spread.
-        patches = unit(_blank(patches.index_select(0, kept), patch_mask))
-        sentences = unit(_blank(sentences.index_select(0, kept), sentence_mask))
+        # Only real entries are ever read, so whatever stands in the padding cannot spread.
+        real = unit(sentences[sentence_mask])
         scale = widen(log_scale).exp()
-        if len(kept) == 0:
-            return patches.sum() + sentences.sum() + 0 * scale
-        t2i, i2t = _similarities(patches, sentences, sentence_mask, patch_mask)
+        if len(real) == 0:
+            return widen(patches[:0]).sum() + real.sum() + 0 * scale
+        real = real.to(torch.promote_types(real.dtype, patches.dtype))
+        repeated, weights = _repeat_to_longest(real, sentence_mask.sum(1)[aligned])
+        t2i, i2t = mean_best_cosines(
+            patches.flatten(0, 1),
+            patch_mask.flatten().nonzero().squeeze(1),
+            patch_mask.sum(1)[aligned].tolist(),
+            repeated,
+            weights,
+            real.dtype if scores is None or real.dtype == torch.float64 else scores,
+        )
         return matching_loss(scale * t2i, same) + matching_loss(scale * i2t, same)
 
 
-def _similarities(
-    patches: Tensor, sentences: Tensor, sentence_mask: Tensor, patch_mask: Tensor
-) -> tuple[Tensor, Tensor]:
-    """t2i and i2t without their scale, each (N, N): rows are reports, columns are images."""
-    cosines = torch.einsum("isc,npc->isnp", sentences, patches)
-    # Padding wins a maximum only over padding alone, and that maximum weighs 0 below. So filling it
-    # needs no backward pass (which copies all cosines), but a finite value: 0 * inf is NaN.
-    with torch.no_grad():
-        cosines.masked_fill_(~sentence_mask[:, :, None, None], BELOW_ANY_COSINE)
-        cosines.masked_fill_(~patch_mask, BELOW_ANY_COSINE)
-    # max(dim), not amax: it keeps indices for the backward pass instead of all the cosines.
-    best_patch = cosines.max(dim=3).values
-    best_sentence = cosines.max(dim=1).values
-    t2i = torch.einsum("isn,is->in", best_patch, _mean_weights(sentence_mask, cosines.dtype))
-    i2t = torch.einsum("inp,np->in", best_sentence, _mean_weights(patch_mask, cosines.dtype))
-    return t2i, i2t
+def _repeat_to_longest(real: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+    """Reports of one length S: each starts over at its end until it is as long as the longest.
 
+    Args:
+        real: (sum of counts, C) the sentences, report after report.
+        counts: (R,) int64, at least 1.
 
-def _mean_weights(mask: Tensor, dtype: torch.dtype) -> Tensor:
-    """1 / number of true entries in the row at true entries, 0 elsewhere."""
-    weights = mask.to(dtype)
-    return weights / weights.sum(1, keepdim=True)
-
-
-def _blank(vectors: Tensor, mask: Tensor) -> Tensor:
-    return vectors.masked_fill(~mask[:, :, None], 0)
+    Returns:
+        (R, S, C), and the weights (R, S) of their mean: 1 / count, and 0 at repetitions.
+    """
+    slots, counts = torch.arange(int(counts.max()), device=real.device), counts[:, None]
+    rows = counts.cumsum(0) - counts + slots % counts
+    repeated = real.index_select(0, rows.flatten()).view(*rows.shape, real.shape[1])
+    return repeated, (slots < counts).to(real.dtype) / counts
 
 
 def _check_shapes(

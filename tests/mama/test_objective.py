@@ -10,9 +10,10 @@ from torch.testing import assert_close
 from mama.config import Experiment, LossConfig
 from mama.data.pairs import Batch
 from mama.errors import ConfigError
-from mama.losses import clip_loss, nt_xent_loss
+from mama.losses import clip_loss, local_alignment_loss, nt_xent_loss
 from mama.model import MaMA
 from mama.objective import TERMS, active_terms, encode, joined, losses
+from mama.ragged import padded
 
 FATTY, DENSE, MASS = ["the breast is fatty .", "no mass ."], ["dense ."], ["a suspicious mass ."]
 
@@ -205,3 +206,28 @@ def test_identical_reports_match_each_other_unless_the_paper_is_followed(
     torch.manual_seed(0)
     found = values(model, data, LossConfig(identical_texts_match=match), ["image_text"])
     assert_close(found["image_text"], soft if match else hard)
+
+
+def test_under_autocast_the_local_term_is_scored_in_its_dtype(
+    calm: MaMA, config: LossConfig
+) -> None:
+    data = batch(FATTY, DENSE, MASS)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        encoded = encode(calm, data, ["local"])
+        found = losses(encoded, calm.logit_scale, calm.local_scale, config, ["local"])["local"]
+    patches, patch_mask = padded(encoded.patches, encoded.patch_counts)
+    sentences, sentence_mask = padded(encoded.sentences, encoded.sentence_counts)
+    low, full = (
+        local_alignment_loss(
+            patches,
+            sentences,
+            sentence_mask,
+            calm.local_scale,
+            patch_mask=patch_mask,
+            scores=scores,
+        )
+        for scores in (torch.bfloat16, None)
+    )
+    assert found.dtype == torch.float32
+    assert torch.equal(found, low)
+    assert not torch.equal(found, full)

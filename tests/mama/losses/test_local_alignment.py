@@ -181,6 +181,13 @@ def test_no_sentence_at_all_gives_zero_with_zero_gradients(width: int, masked: b
         assert not gradient.any()
 
 
+def test_no_patch_at_all_gives_zero_with_zero_gradients() -> None:
+    batch = make_batch(n=3, masked=False)
+    batch.patches = batch.patches.detach()[:, :0].requires_grad_()
+    assert batch.loss().item() == 0
+    assert not any(gradient.any() for gradient in batch.gradients())
+
+
 @pytest.mark.parametrize("filling", [0.0, 1e6, math.inf, math.nan])
 def test_padding_has_no_effect_and_no_gradient(filling: float) -> None:
     batch = make_batch(n=5, empty=(3,))
@@ -277,6 +284,19 @@ def test_autocast_does_not_coarsen_the_logits() -> None:
     assert_close(value.double(), full.loss(), rtol=1e-5, atol=0)
 
 
+def test_autocast_does_not_coarsen_the_backward_pass() -> None:
+    batch = make_batch(n=5, empty=(1,))
+    low = replace(
+        batch,
+        patches=batch.patches.detach().float().requires_grad_(),
+        sentences=batch.sentences.detach().float().requires_grad_(),
+    )
+    outside = low.gradients()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = low.gradients()
+    assert_close(inside, outside, rtol=0, atol=0)
+
+
 def test_bfloat16_inputs_get_bfloat16_gradients_near_the_full_ones() -> None:
     batch = make_batch(n=5)
     low = batch.patches.detach().bfloat16().requires_grad_()
@@ -288,6 +308,34 @@ def test_bfloat16_inputs_get_bfloat16_gradients_near_the_full_ones() -> None:
     assert gradient.dtype == torch.bfloat16
     expected = batch.gradients()[0]
     assert_close(gradient.double(), expected, rtol=0, atol=0.02 * float(expected.abs().max()))
+
+
+def test_bfloat16_scores_change_value_and_gradients_little() -> None:
+    generator = torch.Generator().manual_seed(0)
+    leaves = [torch.randn(6, size, 64, generator=generator).requires_grad_() for size in (90, 7)]
+    mask = torch.rand(6, 7, generator=generator) < 0.7
+    values = [
+        local_alignment_loss(*leaves, mask, torch.tensor(math.log(50.0)), scores=scores)
+        for scores in (torch.bfloat16, None)
+    ]
+    assert values[0].dtype == torch.float32
+    assert values[0] != values[1]
+    assert_close(*values, rtol=0.01, atol=0)
+    for leaf in leaves:
+        low, full = (torch.autograd.grad(v, leaf, retain_graph=True)[0].flatten() for v in values)
+        assert torch.nn.functional.cosine_similarity(low, full, dim=0) > 0.99
+
+
+def test_float64_is_always_scored_in_float64() -> None:
+    batch = make_batch(n=4, masked=False)
+    value = local_alignment_loss(
+        batch.patches,
+        batch.sentences,
+        batch.sentence_mask,
+        batch.log_scale,
+        scores=torch.bfloat16,
+    )
+    assert torch.equal(value, batch.loss())
 
 
 def test_gradcheck() -> None:
