@@ -166,12 +166,14 @@ def summarise(results: list[Found]) -> None:
     last_line(summary)
 
 
-def difference(results: list[Found], label: Label, others: list[str]) -> tuple[float, float, float]:
-    """Interval and mean of federated minus the mean of `others`, all seeds and vendors together."""
+def difference(
+    results: list[Found], label: Label, others: list[str], of: str = "federated"
+) -> tuple[float, float, float]:
+    """Interval and mean of `of` minus the mean of `others`, all seeds and vendors together."""
     blocks = [
-        (found[label]["federated"][v], [found[label][other][v] for other in others], f"{s}/{v}")
+        (found[label][of][v], [found[label][other][v] for other in others], f"{s}/{v}")
         for s, found in enumerate(results)
-        for v in range(len(found[label]["federated"]))
+        for v in range(len(found[label][of]))
     ]
     groups = [f"{key}/{unit.patient}" for one, _, key in blocks for unit in one.units]
     starts = np.cumsum([0, *(len(one.units) for one, _, _ in blocks)])

@@ -17,7 +17,7 @@ class Proximal:
 
     def __init__(self, parameters: Named, mu: float):
         self.mu = mu
-        self.anchors = {name: p.detach().clone() for name, p in parameters}
+        self.anchors = {name: p.detach().clone() for name, p in parameters if p.requires_grad}
 
     @torch.no_grad()
     def __call__(self, parameters: Named) -> None:

@@ -131,4 +131,15 @@ def _local_head(heads: HeadsConfig, width: int) -> nn.Sequential:
 
 
 def _norm(heads: HeadsConfig, width: int) -> nn.Module:
-    return nn.LayerNorm(width) if heads.norm == "layer" else nn.BatchNorm1d(width)
+    return nn.LayerNorm(width) if heads.norm == "layer" else _BatchNorm(width)
+
+
+class _BatchNorm(nn.BatchNorm1d):
+    """Batch statistics of (rows, C); a single row has none, so it meets the running ones."""
+
+    def forward(self, rows: Tensor) -> Tensor:
+        if len(rows) > 1:
+            return super().forward(rows)
+        return F.batch_norm(
+            rows, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps
+        )

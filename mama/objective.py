@@ -133,7 +133,7 @@ def losses(
             local_scale,
             patch_mask=patch_mask,
             same=_same(encoded.report) if config.identical_texts_match else None,
-            scores=autocast_dtype(encoded.patches.device),
+            scores=autocast_dtype(patches.device),
         )
     return result
 

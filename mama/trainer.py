@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ from mama.checkpoint import load_optimiser, save_optimiser
 from mama.config import Experiment
 from mama.corrections import Named
 from mama.data.pairs import Batch, StudyPairs
-from mama.errors import TrainingError
+from mama.errors import ConfigError, TrainingError
 from mama.gradient import add_gradient
 from mama.health import Health, health
 from mama.model import MaMA
@@ -57,7 +58,7 @@ class TrainingRecord:
     def remarks(self, progress: float) -> list[str]:
         """What a person should look at, given the fraction of the planned steps done; for the site alone."""
         counts = {
-            "steps were skipped because the loss was not finite": self.skipped,
+            "steps were skipped because the loss or its gradient was not finite": self.skipped,
             "reports were cut at text.max_tokens": self.truncated,
             "images without tissue were encoded whole": self.blank,
         }
@@ -75,6 +76,9 @@ class Trainer:
 
     Args:
         corrections: called with the named parameters once a step's gradient is whole, before it is clipped.
+
+    Raises:
+        ConfigError: a batch cannot be divided as asked.
     """
 
     def __init__(
@@ -85,6 +89,7 @@ class Trainer:
         device: torch.device,
         corrections: Sequence[Correction] = (),
     ):
+        _check(experiment, pairs.batch_size)
         self.model, self.pairs, self.experiment, self.device = model, pairs, experiment, device
         self.corrections = corrections
         self.parameters = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
@@ -106,35 +111,36 @@ class Trainer:
         """Take the global steps `first_step` .. `first_step + steps - 1`.
 
         Raises:
-            TrainingError: more than MAX_SKIPPED steps in a row gave a loss that is not finite.
+            TrainingError: more than MAX_SKIPPED steps in a row gave a loss or gradient that is not finite, or a step
+                of one study does not fit the device's memory.
         """
         record, in_a_row = TrainingRecord(), 0
         begin = time.perf_counter()
         self.model.train()
         accumulate = self.experiment.optimiser.accumulate
-        batches = self.pairs.batches(
+        made = self.pairs.batches(
             range(first_step * accumulate, (first_step + steps) * accumulate),
             share=share,
             ahead=AHEAD if self.device.type == "cuda" else 0,
         )
-        for step in range(first_step, first_step + steps):
-            terms = self._step(step, [next(batches) for _ in range(accumulate)], record)
-            if terms is None:
-                record.skipped += 1
-                in_a_row += 1
-                if in_a_row > MAX_SKIPPED:
-                    raise TrainingError(
-                        "the loss is not finite step after step",
-                        where=f"step {step}",
-                        fix="Lower optimiser.lr or use compute.precision fp32",
-                    )
-            else:
-                record.steps, in_a_row = record.steps + 1, 0
-                for name, value in terms.items():
-                    record.sums.setdefault(name, []).append(value)
-            if progress:
-                progress(step)
-        batches.close()
+        with closing(made) as batches:
+            for step in range(first_step, first_step + steps):
+                terms = self._step(step, [next(batches) for _ in range(accumulate)], record)
+                if terms is None:
+                    record.skipped += 1
+                    in_a_row += 1
+                    if in_a_row > MAX_SKIPPED:
+                        raise TrainingError(
+                            "the loss or its gradient is not finite step after step",
+                            where=f"step {step}",
+                            fix="Lower optimiser.lr or use compute.precision fp32",
+                        )
+                else:
+                    record.steps, in_a_row = record.steps + 1, 0
+                    for name, value in terms.items():
+                        record.sums.setdefault(name, []).append(value)
+                if progress:
+                    progress(step)
         record.seconds = time.perf_counter() - begin
         return record
 
@@ -155,14 +161,16 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(step, total, config.lr, config.warmup)
         terms = active_terms(self.experiment.loss, step / total)
-        record.blank += sum(int((b.first.amax((1, 2, 3)) <= BACKGROUND).sum()) for b in batches)
-        values, encoded, cut = self._gradient(step, [b.to(self.device) for b in batches], terms)
+        record.blank += sum(_blank(b.first) + _blank(b.second) for b in batches)
+        values, encoded, cut = self._gradient(step, batches, terms)
         record.truncated += cut
         record.chunk = self.chunk if self.chunk != self.experiment.compute.chunk else None
         means = {name: sum(v[name] for v in values) / len(values) for name in values[0]}
         if not math.isfinite(sum(means.values())) or not self._update():
             return None
-        record.health = health(encoded, self.model.logit_scale, means.get("image_text", math.nan))
+        # Of the last batch, as its embeddings are.
+        loss = values[-1].get("image_text", math.nan)
+        record.health = health(encoded, self.model.logit_scale, loss)
         return means
 
     def _gradient(
@@ -179,7 +187,7 @@ class Trainer:
                     torch.manual_seed(derive(self.experiment.seed, *names))
                     numbers, encoded = add_gradient(
                         self.model,
-                        batch,
+                        batch.to(self.device),
                         self.experiment.loss,
                         terms,
                         chunk=self.chunk,
@@ -191,7 +199,8 @@ class Trainer:
                 return values, encoded, cut
             except torch.OutOfMemoryError:
                 chunk = min(self.chunk or len(batch), len(batch)) // 2
-                if chunk == 0 or world()[1] > 1:
+                whole = world()[1] > 1 or self.experiment.heads.norm == "batch"
+                if chunk == 0 or whole:
                     raise TrainingError(
                         "the device has too little memory for this step",
                         where="compute.chunk",
@@ -214,18 +223,38 @@ class Trainer:
             [parameter for _, parameter in self.parameters],
             self.experiment.optimiser.clip_norm,
         )
-        if not self.scaler.is_enabled() and not torch.isfinite(norm):
-            return False
-        self.scaler.step(self.optimiser)
+        finite = bool(torch.isfinite(norm))
+        if finite:
+            self.scaler.step(self.optimiser)
+            self._limit_scales()
         self.scaler.update()
-        self._limit_scales()
-        return True
+        return finite
 
     def _limit_scales(self) -> None:
         limit = math.log(self.experiment.loss.max_scale)
         with torch.no_grad():
             self.model.logit_scale.clamp_(max=limit)
             self.model.local_scale.clamp_(max=limit)
+
+
+def _blank(views: Tensor) -> int:
+    return int((views.amax((1, 2, 3)) <= BACKGROUND).sum())
+
+
+def _check(experiment: Experiment, studies: int) -> None:
+    processes = world()[1]
+    if studies < processes:
+        raise ConfigError(
+            f"a batch of {studies} does not go round {processes} processes",
+            where="optimiser.batch_size",
+            fix="Start fewer processes",
+        )
+    if experiment.heads.norm == "batch" and (experiment.compute.chunk or processes > 1):
+        raise ConfigError(
+            "batch statistics need the whole batch in one piece",
+            where="heads.norm",
+            fix="Set it to layer, or take one process and no compute.chunk",
+        )
 
 
 def _decay_groups(parameters: Named, weight_decay: float, everything: bool) -> list[dict]:

@@ -57,7 +57,6 @@ class ImageTower(nn.Module):
         super().__init__()
         self.model = create(config, weights)
         self.config = config
-        self.size, self.pooling = config.size, config.pooling
         self.tissue_only = config.tokens == "tissue"
         width: int = self.model.num_features
         self.patch_width, self.pooled_width = width, width * (1 + (config.pooling == "mean_max"))
@@ -83,7 +82,7 @@ class ImageTower(nn.Module):
             tokens, packing = self._feature_map(images)
             patches = tokens
         pooled = mean_of(tokens, packing)
-        if self.pooling == "mean_max":
+        if self.config.pooling == "mean_max":
             parts = (pooled, maximum_of(tokens, packing))
             pooled = torch.cat([layer_norm(part, part.shape[-1:]) for part in parts], dim=-1)
         return ImageFeatures(pooled, patches, packing.counts)

@@ -45,12 +45,21 @@ def _attention(attention: Any, tokens: Tensor, lengths: list[int]) -> Tensor:
     query, key, value = heads.unbind(1)
     query, key = attention.q_norm(query), attention.k_norm(key)
     dropout = attention.attn_drop.p if attention.training else 0.0
+    attended = _within_images(query, key, value, lengths, dropout)
+    return attention.proj_drop(attention.proj(attention.norm(attended)))
+
+
+# torch.compile would reason about every image's length, for minutes; around this it compiles the rest.
+@torch.compiler.disable
+def _within_images(
+    query: Tensor, key: Tensor, value: Tensor, lengths: list[int], dropout: float
+) -> Tensor:
+    """Each image's tokens attend to one another: three of (S, heads, C) to (S, heads * C)."""
     attended = [
         scaled_dot_product_attention(_one(q), _one(k), _one(v), dropout_p=dropout)
         for q, k, v in zip(*(part.split(lengths) for part in (query, key, value)), strict=True)
     ]
-    joined = torch.cat([part.squeeze(0).transpose(0, 1).flatten(1) for part in attended])
-    return attention.proj_drop(attention.proj(attention.norm(joined)))
+    return torch.cat([part.squeeze(0).transpose(0, 1).flatten(1) for part in attended])
 
 
 def _one(tokens: Tensor) -> Tensor:

@@ -41,6 +41,7 @@ def tissue_patches(images: Tensor, grid: tuple[int, int]) -> Tensor:
     return adaptive_max_pool2d(images, grid).flatten(1) > BACKGROUND
 
 
+@torch.compiler.disable  # what it returns depends on pixels
 def pack(kept: Tensor, prefix: int) -> Packing:
     """The packing of the kept patches (N, P) bool and `prefix` further tokens an image, which all stay."""
     device, kept = kept.device, kept.cpu()

@@ -3,7 +3,9 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
+from torch import Tensor, nn
 
 from mama.config import Experiment
 from mama.model import MaMA, build_model
@@ -44,11 +46,15 @@ def test_shapes_and_parts_left_out(model: MaMA) -> None:
         (2 * 16, 16),  # 4 x 4 patches of 8 pixels
         (2,),
     ]
-    assert model.encode_images(images, local=False).patches.numel() == 0
+    without = model.encode_images(images, local=False)
+    assert without.patches.shape == (0, 16)
+    assert without.counts.tolist() == [16, 16]
     texts = model.encode_texts(tokens)
     assert (texts.embedding.shape, texts.sentences.shape) == ((2, 16), (3, 16))
     assert texts.counts.tolist() == [2, 1]
-    assert model.encode_texts(tokens, local=False).sentences.numel() == 0
+    without = model.encode_texts(tokens, local=False)
+    assert without.sentences.shape == (0, 16)
+    assert without.counts.tolist() == [2, 1]
 
 
 def test_similarity_is_the_cosine_of_the_embeddings(model: MaMA) -> None:
@@ -62,3 +68,65 @@ def test_similarity_is_the_cosine_of_the_embeddings(model: MaMA) -> None:
     found = model.similarity(images, reports)
     torch.testing.assert_close(found, expected)
     assert found.abs().max() <= 1 + 1e-6
+
+
+REPORTS = [["a mass .", "dense .", "no mass ."], [], ["fatty ."]]
+
+
+@pytest.fixture
+def paper_heads(make_experiment: Callable[..., Experiment], base_models: dict[str, Path]) -> MaMA:
+    return build_model(make_experiment("heads.norm=batch", "text.lora.dropout=0"), base_models)
+
+
+def norms(model: MaMA) -> list[nn.BatchNorm1d]:
+    return [module for module in model.modules() if isinstance(module, nn.BatchNorm1d)]
+
+
+def test_batch_norm_has_the_statistics_of_all_real_sentences(paper_heads: MaMA) -> None:
+    tokens = paper_heads.text.tokenise(REPORTS)
+    rows = paper_heads.text(tokens).sentences
+    linear, norm, relu, last = paper_heads.sentence_head
+    hidden = linear(rows)
+    assert len(hidden) == 4
+    expected = (hidden - hidden.mean(0)) / (hidden.var(0, unbiased=False) + norm.eps).sqrt()
+    found = paper_heads.encode_texts(tokens).sentences
+    torch.testing.assert_close(found, last(relu(expected)))
+    torch.testing.assert_close(norm.running_mean, 0.1 * hidden.mean(0))
+
+
+def test_batch_norm_has_the_statistics_of_all_real_patches(paper_heads: MaMA) -> None:
+    images = torch.rand(3, 1, 32, 32) * 2 - 1
+    images[0, :, 8:] = images[1, :, :, 16:] = -1
+    rows = paper_heads.image(images).patches
+    linear, norm, relu, last = paper_heads.patch_head
+    hidden = linear(rows)
+    expected = (hidden - hidden.mean(0)) / (hidden.var(0, unbiased=False) + norm.eps).sqrt()
+    found = paper_heads.encode_images(images).patches
+    torch.testing.assert_close(found, last(relu(expected)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("reports", [[["dense ."]], [[]]])
+def test_batch_norm_of_one_row_or_none_uses_the_running_statistics(
+    paper_heads: MaMA, reports: list[list[str]]
+) -> None:
+    image = torch.rand(1, 1, 32, 32)
+    for _ in range(2):  # give them some
+        paper_heads.encode_images(torch.rand(4, 1, 32, 32))
+        paper_heads.encode_texts(paper_heads.text.tokenise(REPORTS))
+    before = [norm.running_mean.clone() for norm in norms(paper_heads)]
+    tokens = paper_heads.text.tokenise(reports)
+
+    def outputs() -> tuple[Tensor, ...]:
+        view = paper_heads.encode_images(image, local=False).view
+        return view, paper_heads.encode_texts(tokens).sentences
+
+    found = outputs()
+    paper_heads.eval()
+    torch.testing.assert_close(found, outputs())
+    after = [norm.running_mean for norm in norms(paper_heads)]
+    assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
+
+
+def test_layer_norm_keeps_no_statistics(model: MaMA) -> None:
+    assert not norms(model)
+    assert not any("running" in name for name, _ in model.named_buffers())

@@ -213,10 +213,11 @@ def test_under_autocast_the_local_term_is_scored_in_its_dtype(
 ) -> None:
     data = batch(FATTY, DENSE, MASS)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        encoded = encode(calm, data, ["local"])
-        found = losses(encoded, calm.logit_scale, calm.local_scale, config, ["local"])["local"]
-    patches, patch_mask = padded(encoded.patches, encoded.patch_counts)
-    sentences, sentence_mask = padded(encoded.sentences, encoded.sentence_counts)
+        found = values(calm, data, config, ["local"])["local"]
+        images = calm.encode_images(data.first)
+        texts = calm.encode_texts(calm.text.tokenise(data.reports))
+    patches, patch_mask = padded(images.patches, images.counts)
+    sentences, sentence_mask = padded(texts.sentences, texts.counts)
     low, full = (
         local_alignment_loss(
             patches,

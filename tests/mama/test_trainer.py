@@ -177,7 +177,7 @@ def test_steps_whose_loss_is_not_finite_are_skipped_and_counted(trainer: Make) -
 def test_too_many_of_them_end_the_training(trainer: Make) -> None:
     one = poisoned(trainer)
     assert one.train(0, MAX_SKIPPED).skipped == MAX_SKIPPED
-    with pytest.raises(TrainingError, match=f"step {MAX_SKIPPED}: the loss is not finite"):
+    with pytest.raises(TrainingError, match=f"step {MAX_SKIPPED}: the loss or its"):
         one.train(0, MAX_SKIPPED + 1)
 
 
