@@ -17,11 +17,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from common import last_line
-from mama.data.augment import augment, normalise, on_canvas
 from PIL import Image
 
 from mama.config import AugmentConfig
 from mama.data import tissue
+from mama.data.augment import augment, normalise, on_canvas
 from mama.seeds import numpy_generator
 from mama.towers.tissue import tissue_patches
 
