@@ -1,0 +1,127 @@
+"""What the step benchmarks train on: drawn breasts, made-up reports, a small GPT-2. None of it is a patient's."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image as Picture
+from scipy.ndimage import gaussian_filter
+from tokenizers import Tokenizer, pre_tokenizers
+from tokenizers import models as token_models
+from transformers import GPT2Config, GPT2Model, PreTrainedTokenizerFast
+
+from mama.config import Experiment
+from mama.data.manifest import Dataset, Image, Labels, Manifest, Study, write_manifest
+
+TEXT = "small-gpt2"
+WORDS = [f"{first}{second}" for first in "bdfgklmnprst" for second in ("al", "en", "is", "or")]
+SENTENCES = (8, 11)  # least and most a report (MaMA's captions)
+LENGTH = 11  # words a sentence; with full stop and separator 11 sentences make 144 tokens
+DEPTH = (
+    0.37,
+    0.51,
+)  # of a breast, least and most, over its height: 0.36 of a 37 x 37 grid holds tissue
+VIT_SMALL = "vit_small_patch14_reg4_dinov2"
+
+QUICKSTART = {
+    "rotate_degrees": 10,
+    "shift": 0.05,
+    "min_scale": 0.9,
+    "max_scale": 1.1,
+    "brightness": 0.2,
+    "contrast": 0.2,
+}
+STILL = {**QUICKSTART, "rotate_degrees": 0, "shift": 0, "min_scale": 1, "max_scale": 1}
+PAPER = {
+    **STILL,
+    "crop": 0.1,
+    "flip": 0.5,
+    "brightness": 0.8,
+    "contrast": 0.8,
+    "blur_probability": 0.4,
+}
+
+
+def make_dataset(folder: Path, patients: int, long_side: int) -> Dataset:
+    """An ingested dataset of one breast a patient in two views, and each image as `jpeg/<id>.jpg` beside it."""
+    for name in ("images", "jpeg"):
+        (folder / name).mkdir()
+    studies = []
+    for patient in range(patients):
+        random = np.random.default_rng(patient)
+        images = []
+        for view in ("CC", "MLO"):
+            pixels = _breast(long_side, random)
+            image = Image(
+                id=f"{patient}{view}",
+                laterality="L",
+                view=view,
+                vendor=None,
+                height=pixels.shape[0],
+                width=pixels.shape[1],
+            )
+            np.save(folder / "images" / f"{image.id}.npy", pixels)
+            Picture.fromarray(pixels).save(folder / "jpeg" / f"{image.id}.jpg", quality=95)
+            images.append(image)
+        study = Study(
+            id=f"s{patient}",
+            patient=f"p{patient}",
+            split="train",
+            images=tuple(images),
+            sentences=tuple(_report(random)),
+            labels=Labels(),
+        )
+        studies.append(study)
+    write_manifest(folder, Manifest(adapter="drawn", long_side=long_side, studies=tuple(studies)))
+    return Dataset(folder)
+
+
+def make_text_model(folder: Path) -> None:
+    """A GPT-2 of 4 layers of width 256 at random that knows WORDS, as `folder/small-gpt2`."""
+    vocabulary = {word: n for n, word in enumerate(["<|endoftext|>", ".", *WORDS])}
+    tokeniser = Tokenizer(token_models.WordLevel(vocabulary, unk_token="."))
+    tokeniser.pre_tokenizer = pre_tokenizers.Whitespace()
+    PreTrainedTokenizerFast(
+        tokenizer_object=tokeniser, unk_token=".", eos_token="<|endoftext|>"
+    ).save_pretrained(folder / TEXT)
+    torch.manual_seed(0)
+    settings = GPT2Config(
+        vocab_size=len(vocabulary), n_layer=4, n_embd=256, n_head=4, n_positions=256
+    )
+    GPT2Model(settings).save_pretrained(folder / TEXT)
+
+
+def table(folder: Path) -> dict[str, Path]:
+    """The machine's table of base models."""
+    return {TEXT: folder / TEXT}
+
+
+def experiment(image: dict[str, Any], batch: int, **sections: dict[str, Any]) -> Experiment:
+    """An experiment of `batch` studies a step, with all four terms from the start and the paper's heads."""
+    values = {
+        "name": "benchmark",
+        "image": image,
+        "text": {"tower": TEXT, "max_tokens": 144, "lora": {"dropout": 0, "targets": ["c_attn"]}},
+        "loss": {"local": {"start": 0}},
+        "optimiser": {"batch_size": batch},
+        "evaluation": {
+            "density": {"A": ["fatty"], "D": ["dense"]},
+            "suspicious": {"no": ["benign"], "yes": ["suspicious"]},
+        },
+    }
+    return Experiment.model_validate(values | sections)
+
+
+def _breast(height: int, random: np.random.Generator) -> np.ndarray:
+    """uint8 (height, width): half an ellipse of cloudy tissue on its chest wall at the left, 0 around it."""
+    width = round(height * random.uniform(*DEPTH))
+    y, x = np.mgrid[-1 : 1 : height * 1j, 0 : 1 : width * 1j]
+    clouds = gaussian_filter(random.standard_normal((height, width)), height / 40)
+    levels = 120 + 40 * clouds / clouds.std() + 10 * random.standard_normal((height, width))
+    return np.where(x**2 + y**2 <= 1, levels.clip(1, 255), 0).astype(np.uint8)
+
+
+def _report(random: np.random.Generator) -> list[str]:
+    count = random.integers(SENTENCES[0], SENTENCES[1] + 1)
+    return [" ".join([*random.choice(WORDS, LENGTH), "."]) for _ in range(count)]
