@@ -12,9 +12,9 @@ from mama.exchange.codecs.base import DamagedError, take
 ROW = 256
 LEVELS = 127
 CHUNK = 512 * ROW  # values that stay in the processor's cache
-# Below it a scale's inverse is no longer a float32, above it 128 times a scale.
+# Below it a scale's inverse is no longer a float32, above it 127 times a scale.
 SMALLEST = np.finfo(np.float32).tiny
-LARGEST = np.float32(np.finfo(np.float32).max / 128)
+LARGEST = np.nextafter(np.finfo(np.float32).max / np.float32(LEVELS), np.float32(0))
 
 
 class Int8:
@@ -58,10 +58,10 @@ def dequantise(levels: np.ndarray, scales: np.ndarray) -> np.ndarray:
     """float32 values (n,) of what `quantise` made.
 
     Raises:
-        DamagedError: a scale is negative, not finite, or so large that a value would not be finite.
+        DamagedError: a level or a scale is outside of what `quantise` makes, all of which is finite.
     """
-    if not ((scales >= 0) & (scales <= LARGEST)).all():
-        raise DamagedError("tensor is not finite")
+    if not ((scales >= 0) & (scales <= LARGEST)).all() or levels.min(initial=0) < -LEVELS:
+        raise DamagedError("tensor has values that its codec does not make")
     values = np.empty(levels.size, np.float32)
     whole = levels.size // ROW * ROW
     np.multiply(
@@ -78,6 +78,7 @@ def _quantise(rows: np.ndarray, levels: np.ndarray, scales: np.ndarray) -> None:
     """Fill `levels` (R, n) and `scales` (R,) from `rows` (R, n)."""
     np.divide(np.abs(rows).max(axis=1), np.float32(LEVELS), out=scales)
     scales[scales < SMALLEST] = 0
+    np.minimum(scales, LARGEST, out=scales)
     inverse = np.divide(1, scales, out=np.zeros_like(scales), where=scales > 0)
     scaled = rows * inverse[:, None]
     np.rint(scaled, out=scaled)
