@@ -78,7 +78,7 @@ def pack(
     base: str | None = None,
     target: str | None = None,
 ) -> bytes:
-    """A block of these tensors; equal input gives equal bytes.
+    """A block of these tensors; equal tensors give equal bytes, in whatever order they come.
 
     Args:
         parts: by tensor and by part, arrays (n,) of a type in DTYPES.
@@ -90,7 +90,7 @@ def pack(
     ]
     # The widest first, so that each lies at a multiple of its own width.
     pieces.sort(key=lambda piece: (-piece[1].itemsize, piece[0]))
-    metadata = {"codec": codec, "shapes": json.dumps({n: list(s) for n, s in shapes.items()})}
+    metadata = {"codec": codec, "shapes": json.dumps(dict(sorted(shapes.items())))}
     metadata |= {key: value for key, value in (("base", base), ("target", target)) if value}
     entries, start = {}, 0
     for key, array in pieces:

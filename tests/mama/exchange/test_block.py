@@ -47,6 +47,8 @@ def test_any_safetensors_reader_opens_it() -> None:
 
 def test_equal_tensors_give_equal_bytes_and_others_another_name() -> None:
     again = pack("int8", SHAPES, PARTS, base="0" * 64, target="f" * 64)
+    turned = [dict(reversed(d.items())) for d in (SHAPES, PARTS)]
+    assert pack("int8", turned[0], turned[1], base="0" * 64, target="f" * 64) == BLOCK
     other = pack("int8", SHAPES, PARTS)
     assert again == BLOCK
     assert digest_of(BLOCK) == digest_of(BLOCK[:4096]) == digest_of(again)
