@@ -9,6 +9,7 @@ import torch
 from pydantic import ValidationError
 
 from client import work
+from client.link import Link
 from client.sitefile import SiteFile
 from mama.checkpoint import load_tensors, save_tensors
 from mama.errors import (
@@ -22,7 +23,6 @@ from mama.errors import (
 )
 from mama.exchange.codes import ErrorCode
 from mama.exchange.protocol import PROTOCOL, Answer, Task
-from mama.exchange.tensors import decode, encode
 
 logger = logging.getLogger("fedmama.client")
 
@@ -85,13 +85,16 @@ def _work(
     if task.protocol != PROTOCOL:
         raise work.RefusedError(ErrorCode.PROTOCOL)
     experiment = task.read_experiment()
+    link = Link(site, task.run, experiment.federation.exchange)
     if task.kind == "describe":
-        return {"description": work.describe(site, experiment)}, b""
-    arrays = decode(payload)
+        description = work.describe(site, experiment)
+        return {"description": description, "holds": link.holds()}, b""
+    arrays = link.receive(payload, work.shapes(site, experiment))
     if task.kind == "evaluate":
-        return {"evaluation": work.evaluate(site, experiment, arrays, probes=task.probes)}, b""
+        counts = work.evaluate(site, experiment, arrays, probes=task.probes)
+        return {"evaluation": counts, "holds": link.holds()}, b""
     metrics, update = work.train(site, experiment, task.run, task.round, arrays, on_step)
-    return {"training": metrics}, encode(update)
+    return {"training": metrics, "holds": link.holds()}, link.send(update, task.round)
 
 
 def _answered(path: Path, task: str) -> tuple[Answer, bytes] | None:

@@ -33,7 +33,8 @@ class SiteFile(Section):
     """One hospital's settings. Relative paths count from the file's folder.
 
     `models` maps names of base models in experiments to local folders or files; `secret` is a file with the key
-    of the pseudonyms, made on first use; `state` keeps the optimiser between rounds.
+    of the pseudonyms, made on first use; `state` keeps optimiser, coding errors and last model
+    between rounds.
     """
 
     site: SiteName

@@ -3,11 +3,11 @@
 import logging
 from collections.abc import Callable
 from functools import lru_cache
-from pathlib import Path
 
 import torch
 
 from client.sitefile import SiteFile
+from client.states import RoundStates
 from mama.config import Experiment
 from mama.corrections import Proximal
 from mama.data.manifest import Dataset
@@ -22,7 +22,7 @@ from mama.exchange.codes import ErrorCode
 from mama.exchange.fingerprint import fingerprint, parameter_counts
 from mama.exchange.metrics import EvaluationCounts, Label, LabelCounts, Method, TrainingMetrics
 from mama.exchange.protocol import Description
-from mama.exchange.tensors import Arrays, difference, put_trained, trained_arrays
+from mama.exchange.tensors import Arrays, difference, put_trained, trained_arrays, trained_shapes
 from mama.model import MaMA, build_model
 from mama.trainer import Correction, Trainer
 
@@ -47,6 +47,11 @@ def describe(site: SiteFile, experiment: Experiment) -> Description:
     )
 
 
+def shapes(site: SiteFile, experiment: Experiment) -> dict[str, tuple[int, ...]]:
+    """The trained tensors' shapes: what a model sent to this site must have."""
+    return trained_shapes(_model(site, experiment))
+
+
 def train(
     site: SiteFile,
     experiment: Experiment,
@@ -65,10 +70,10 @@ def train(
     if experiment.federation.prox > 0:
         pull.append(Proximal(list(model.named_parameters()), experiment.federation.prox))
     trainer = Trainer(model, pairs, experiment, device_of(site), pull)
-    states = site.state / run / "optimiser"
-    earlier = [path for path in sorted(states.glob("*.safetensors")) if path < _of(states, number)]
+    states = RoundStates(site.state / run / "optimiser")
+    earlier = states.before(number)
     if experiment.optimiser.keep_state and earlier:
-        trainer.load(earlier[-1])
+        trainer.load(earlier)
     progress = (lambda step: on_step(site.site, step)) if on_step else None
     record = trainer.train((number - 1) * steps, steps, progress)
     for line in record.remarks():
@@ -80,10 +85,8 @@ def train(
             "no step had a finite loss", where=f"round {number}", fix="Lower optimiser.lr"
         )
     if experiment.optimiser.keep_state:
-        # By round, and the one before is kept: a round that is asked for again starts where it started.
-        trainer.save(_of(states, number))
-        for old in earlier[:-1]:
-            old.unlink()
+        trainer.save(states.of(number))
+        states.prune(number)
     metrics = TrainingMetrics(
         studies=pairs.studies,
         steps=record.steps,
@@ -114,10 +117,6 @@ def evaluate(
     return EvaluationCounts(
         counts={method: _counts(site, answers) for method, answers in methods.items()}
     )
-
-
-def _of(states: Path, number: int) -> Path:
-    return states / f"round-{number:06d}.safetensors"
 
 
 def device_of(site: SiteFile) -> torch.device:

@@ -216,6 +216,18 @@ class ServerOptimiserConfig(Section):
     momentum: float = Field(0.0, ge=0, lt=1)
 
 
+class ExchangeConfig(Section):
+    """How weights travel. All but `fp32` lose something of an update, which the site adds to its next one.
+
+    `up`, the updates: `int8` is a quarter of float32, `topk` the share `keep` of each tensor's values that changed
+    most. `down`, the global model: `full`, or as an exact `delta` to a site that still holds the one before.
+    """
+
+    up: Literal["fp32", "bf16", "int8", "topk"] = "fp32"
+    keep: float = Field(0.01, gt=0, le=1)
+    down: Literal["full", "delta"] = "full"
+
+
 class FederationConfig(Section):
     """Rounds. `deadline_s` is how long the server waits for a round's answers, in seconds."""
 
@@ -232,6 +244,7 @@ class FederationConfig(Section):
         0.0, description="FedProx's mu: pull towards the round's global model (Li et al. 2020)"
     )
     server_optimiser: ServerOptimiserConfig = ServerOptimiserConfig()
+    exchange: ExchangeConfig = ExchangeConfig()
 
 
 Prompt = Annotated[str, Field(min_length=1, max_length=300)]

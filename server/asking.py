@@ -25,28 +25,32 @@ class Reply:
     answer: Answer | None
     payload: bytes
     bytes_up: int
+    bytes_down: int
     problem: str = ""
 
 
-def ask(grid: Grid, tasks: dict[int, Task], payload: bytes, deadline_s: float) -> Iterator[Reply]:
+def ask(
+    grid: Grid, tasks: dict[int, Task], payloads: dict[int, bytes], deadline_s: float
+) -> Iterator[Reply]:
     """Push one task a node and yield replies as they arrive; silent nodes are simply absent.
 
     Args:
         tasks: by node id.
-        payload: the tensors that go with every task.
+        payloads: the tensors that go with each task, by node id.
         deadline_s: seconds to wait for all of them.
     """
     end = time.monotonic() + deadline_s
     waiting: dict[str, int] = {}
     for node, task in tasks.items():
-        pushed = list(grid.push_messages([_message(node, task, payload, deadline_s)]))
+        pushed = list(grid.push_messages([_message(node, task, payloads[node], deadline_s)]))
         if pushed:
             waiting[pushed[0]] = node
     while waiting:
         arrived = list(grid.pull_messages(list(waiting)))
         for message in arrived:
             if message.metadata.reply_to_message_id in waiting:
-                yield _reply(waiting.pop(message.metadata.reply_to_message_id), message)
+                node = waiting.pop(message.metadata.reply_to_message_id)
+                yield _reply(node, message, len(payloads[node]) + len(tasks[node].encode()))
         if time.monotonic() > end:
             return
         if not arrived:
@@ -66,14 +70,14 @@ def _message(node: int, task: Task, payload: bytes, deadline_s: float) -> Messag
     )
 
 
-def _reply(node: int, message: Message) -> Reply:
+def _reply(node: int, message: Message, bytes_down: int) -> Reply:
     if message.has_error():
-        return Reply(node, None, b"", 0, f"Flower error {message.error.code}")
+        return Reply(node, None, b"", 0, bytes_down, f"Flower error {message.error.code}")
     try:
         header = message.content.config_records.get("header", ConfigRecord()).get("json")
         block = message.content.array_records.get("payload", ArrayRecord()).get("tensors")
         payload = block.data if block is not None else b""
         answer = Answer.decode(header)
     except ProtocolError as error:
-        return Reply(node, None, b"", 0, str(error))
-    return Reply(node, answer, payload, len(payload) + len(str(header)))
+        return Reply(node, None, b"", 0, bytes_down, str(error))
+    return Reply(node, answer, payload, len(payload) + len(str(header)), bytes_down)

@@ -1,7 +1,7 @@
 """The round loop: ask the roster, check and fold what comes back, step, checkpoint, evaluate."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,10 +11,11 @@ from mama.errors import ProtocolError, QuorumError
 from mama.evaluation.pooling import summary
 from mama.exchange.metrics import EvaluationCounts, TrainingMetrics
 from mama.exchange.protocol import Kind, Task
-from mama.exchange.tensors import Arrays, encode
+from mama.exchange.tensors import Arrays
 from server.aggregate import ServerOptimiser, WeightedMean
 from server.asking import Reply, ask
 from server.checks import check_answer, check_update
+from server.downlink import Downlink
 from server.folder import Checkpoint, Event, RunFolder
 
 Listener = Callable[[Event], None]
@@ -28,6 +29,7 @@ class Round:
 
     updates: dict[str, tuple[Arrays, TrainingMetrics]] = field(default_factory=dict)
     bytes_up: dict[str, int] = field(default_factory=dict)
+    bytes_down: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
 
 
@@ -46,6 +48,7 @@ class Federation:
         self.experiment = folder.experiment()
         self.expected, self.at_once = expected, at_once
         self.checkpoint = folder.latest()
+        self.downlink = Downlink(self.experiment.federation.exchange, self.checkpoint.arrays)
         self.roster: dict[str, int] = {}
         self._canonical = self.experiment.canonical_json()
         self._hash = self.experiment.hash()
@@ -93,6 +96,7 @@ class Federation:
                 self.checkpoint.base,
                 self.checkpoint.folder,
             )
+            self.downlink.publish(self.checkpoint.arrays)
             # Told before it is saved: a crash between the two repeats the round, and its last telling counts.
             self._tell("round", round=number, **_figures(result, self.at_once))
             self.folder.save(self.checkpoint, optimiser.save)
@@ -104,8 +108,7 @@ class Federation:
 
     def _round(self, number: int) -> Round:
         begin, result = time.monotonic(), Round()
-        payload = encode(self.checkpoint.arrays)
-        for site, reply in self._ask("train", number, self.roster, payload):
+        for site, reply in self._ask("train", number, self.roster):
             try:
                 update = check_update(reply.payload, self.checkpoint.arrays)
             except ProtocolError as error:
@@ -115,15 +118,15 @@ class Federation:
             assert reply.answer.training is not None
             result.updates[site] = update, reply.answer.training
             result.bytes_up[site] = reply.bytes_up
+            result.bytes_down[site] = reply.bytes_down
             self._tell("update", round=number, site=site, bytes_up=reply.bytes_up)
         self._require_quorum(f"round {number}", list(result.updates))
         result.seconds = time.monotonic() - begin
         return result
 
     def _evaluate(self, number: int, *, probes: bool) -> dict[str, Any]:
-        payload = encode(self.checkpoint.arrays)
         counts: dict[str, EvaluationCounts] = {}
-        for site, reply in self._ask("evaluate", number, self.roster, payload, probes=probes):
+        for site, reply in self._ask("evaluate", number, self.roster, probes=probes):
             assert reply.answer is not None
             assert reply.answer.evaluation is not None
             counts[site] = reply.answer.evaluation
@@ -139,7 +142,7 @@ class Federation:
             time.sleep(0.2)
             nodes = list(self.grid.get_node_ids())
         unnamed = {f"node {node}": node for node in nodes}
-        for _, reply in self._ask("describe", self.checkpoint.round, unnamed, b"", named=False):
+        for _, reply in self._ask("describe", self.checkpoint.round, unnamed, named=False):
             assert reply.answer is not None
             assert reply.answer.description is not None
             site = reply.answer.site
@@ -158,7 +161,6 @@ class Federation:
         kind: Kind,
         number: int,
         nodes: dict[str, int],
-        payload: bytes,
         *,
         probes: bool = False,
         named: bool = True,
@@ -177,7 +179,12 @@ class Federation:
             for site, node in nodes.items()
         }
         names = {node: site for site, node in nodes.items()}
-        for reply in ask(self.grid, tasks, payload, self.experiment.federation.deadline_s):
+        payloads = {
+            node: self.downlink.block_for(site) if kind != "describe" else b""
+            for site, node in nodes.items()
+        }
+        self.downlink.forget(nodes)
+        for reply in ask(self.grid, tasks, payloads, self.experiment.federation.deadline_s):
             site = names.pop(reply.node)
             if reply.answer is None:
                 self._problem(number, site, reply.problem)
@@ -191,6 +198,7 @@ class Federation:
             except ProtocolError as error:
                 self._problem(number, site, str(error))
                 continue
+            self.downlink.learn(name, reply.answer.holds)
             yield name, reply
         for site in names.values():
             self._problem(number, site, "no answer before the deadline")
@@ -216,7 +224,6 @@ class Federation:
     def _write_metrics(self, status: str, evaluation: dict[str, Any]) -> None:
         events = self.folder.events()
         rounds = {e["round"]: e for e in events if e["event"] == "round"}.values()
-        sent = [size for event in rounds for size in event["bytes_up"].values()]
         base = self.checkpoint.base
         self.folder.write_metrics(
             {
@@ -233,7 +240,8 @@ class Federation:
                 ],
                 "evaluation": {"federated": evaluation},
                 "exchange": {
-                    "bytes_up_per_site_round": round(sum(sent) / len(sent)) if sent else 0,
+                    "bytes_up_per_site_round": _mean_size(rounds, "bytes_up"),
+                    "bytes_down_per_site_round": _mean_size(rounds, "bytes_down"),
                     "trained_parameters": base.trained_parameters,
                     "frozen_parameters": base.frozen_parameters,
                 },
@@ -243,6 +251,11 @@ class Federation:
                 },
             }
         )
+
+
+def _mean_size(rounds: Collection[Event], way: str) -> int:
+    sizes = [size for event in rounds for size in event[way].values()]
+    return round(sum(sizes) / len(sizes)) if sizes else 0
 
 
 def _figures(result: Round, at_once: int) -> dict[str, Any]:
@@ -259,6 +272,7 @@ def _figures(result: Round, at_once: int) -> dict[str, Any]:
         "seconds": result.seconds,
         "train_s": min(result.seconds, max(max(seconds), sum(seconds) / at_once)),
         "bytes_up": {site: result.bytes_up[site] for site in metrics},
+        "bytes_down": {site: result.bytes_down[site] for site in metrics},
         "sites": {site: m.model_dump() for site, m in metrics.items()},
         "terms": terms,
     }

@@ -13,6 +13,7 @@ class ErrorCode(StrEnum):
     NO_STUDIES = "no_studies"
     EMPTY_REPORTS = "empty_reports"
     BASE_MODEL = "base_model"
+    NO_MODEL = "no_model"
     POLICY = "policy"
     TRAINING = "training"
     INTERNAL = "internal"
@@ -31,6 +32,7 @@ SENTENCES = {
     ErrorCode.NO_STUDIES: "The site has no study to train on.",
     ErrorCode.EMPTY_REPORTS: "All reports of the site are empty.",
     ErrorCode.BASE_MODEL: "A base model is missing at the site or cannot be built.",
+    ErrorCode.NO_MODEL: "The site does not hold the model that the change it was sent is to.",
     ErrorCode.POLICY: "The experiment asks for more than the site's policy allows.",
     ErrorCode.TRAINING: "Training failed: the loss was not finite.",
     ErrorCode.INTERNAL: "An unexpected error happened at the site; its own log has the details.",

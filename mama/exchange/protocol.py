@@ -85,10 +85,14 @@ class Description(Section):
 
 
 class Answer(Header):
-    """What a site answers. `status` is ok or an error code; at most one payload is set."""
+    """What a site answers. `status` is ok or an error code; at most one payload is set.
+
+    `holds` is the checksum of the global model that the site keeps, to which a change may be sent.
+    """
 
     site: SiteName
     status: Literal["ok"] | ErrorCode
     description: Description | None = None
     training: TrainingMetrics | None = None
     evaluation: EvaluationCounts | None = None
+    holds: Sha256 | None = None

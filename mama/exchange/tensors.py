@@ -4,30 +4,11 @@ from collections.abc import Mapping
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.numpy import load, save
 from torch import nn
 
 from mama.errors import ModelError, ProtocolError
 
 Arrays = dict[str, np.ndarray]
-
-
-def encode(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """One self-describing block of bytes (safetensors)."""
-    return save({name: np.asarray(array, order="C") for name, array in arrays.items()})
-
-
-def decode(data: bytes) -> Arrays:
-    """The arrays of a block from the other side; names, shapes and values are still unchecked.
-
-    Raises:
-        ProtocolError: not a whole safetensors block.
-    """
-    try:
-        return load(data)
-    except (SafetensorError, ValueError, KeyError, TypeError):
-        raise ProtocolError("tensors are damaged or of another format") from None
 
 
 def trained_arrays(model: nn.Module) -> Arrays:
@@ -50,6 +31,11 @@ def trained_arrays(model: nn.Module) -> Arrays:
     }
 
 
+def trained_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """The shapes of the trained parameters by name."""
+    return {n: tuple(p.shape) for n, p in model.named_parameters() if p.requires_grad}
+
+
 def put_trained(model: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
     """Set the trained parameters.
 
@@ -57,7 +43,7 @@ def put_trained(model: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
         ProtocolError: the arrays are not exactly the trained parameters, or not finite.
     """
     trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    check_arrays(arrays, {name: tuple(p.shape) for name, p in trained.items()})
+    check_arrays(arrays, trained_shapes(model))
     with torch.no_grad():
         for name, parameter in trained.items():
             parameter.copy_(torch.from_numpy(np.array(arrays[name])))
@@ -68,22 +54,33 @@ def difference(after: Mapping[str, np.ndarray], before: Mapping[str, np.ndarray]
     return {name: after[name] - before[name] for name in after}
 
 
+def check_shapes(
+    found: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]]
+) -> None:
+    """Refuse anything but exactly these names and shapes.
+
+    Raises:
+        ProtocolError: names the first of our tensors that differs, never a name from the other side.
+    """
+    missing, extra = sorted(set(shapes) - set(found)), sorted(set(found) - set(shapes))
+    if missing:
+        raise ProtocolError("tensor is missing", where=missing[0])
+    if extra:
+        raise ProtocolError(f"{len(extra)} unexpected tensors")
+    for name, shape in shapes.items():
+        if found[name] != shape:
+            raise ProtocolError("tensor has another shape", where=name)
+
+
 def check_arrays(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
     """Refuse anything but finite float32 arrays of exactly these names and shapes.
 
     Raises:
         ProtocolError: names the first of our tensors that differs, never a name from the other side.
     """
-    missing, extra = sorted(set(shapes) - set(arrays)), sorted(set(arrays) - set(shapes))
-    if missing:
-        raise ProtocolError("tensor is missing", where=missing[0])
-    if extra:
-        raise ProtocolError(f"{len(extra)} unexpected tensors")
-    for name, shape in shapes.items():
-        array = arrays[name]
+    check_shapes({name: array.shape for name, array in arrays.items()}, shapes)
+    for name, array in arrays.items():
         if array.dtype != np.float32:
             raise ProtocolError("tensor is not float32", where=name)
-        if array.shape != shape:
-            raise ProtocolError("tensor has another shape", where=name)
         if not np.isfinite(array).all():
             raise ProtocolError("tensor is not finite", where=name)

@@ -9,8 +9,9 @@ import torch
 import yaml
 
 from mama.config import Experiment
+from mama.exchange.coding import encode
 from mama.exchange.protocol import Kind, Task
-from mama.exchange.tensors import encode, trained_arrays
+from mama.exchange.tensors import trained_arrays
 from mama.model import build_model
 
 

@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mama.errors import ProtocolError
+from mama.exchange.block import pack
+from mama.exchange.coding import CODECS, decode, encode
 from mama.exchange.metrics import EvaluationCounts, TrainingMetrics
 from mama.exchange.protocol import Answer, Description, Kind, Task
-from mama.exchange.tensors import Arrays, decode, encode
+from mama.exchange.tensors import Arrays
 from server.checks import check_answer, check_update
 
 TRAINED = TrainingMetrics(studies=8, steps=2, skipped=0, seconds=1.0, terms={"loss": 1.0})
@@ -108,8 +110,6 @@ def with_value(value: float) -> Arrays:
         (with_value(-np.inf), "head.weight: tensor is not finite"),
         (UPDATE | {"head.weight": np.zeros((3, 2), np.float32)}, "head.weight: .*another shape"),
         (UPDATE | {"logit_scale": np.zeros(1, np.float32)}, "logit_scale: .*another shape"),
-        (UPDATE | {"head.weight": np.zeros((2, 3), np.float64)}, "head.weight: .*not float32"),
-        (UPDATE | {"head.weight": np.zeros((2, 3), np.int32)}, "head.weight: .*not float32"),
         ({"head.weight": UPDATE["head.weight"]}, "logit_scale: tensor is missing"),
         (UPDATE | {"extra": np.zeros(1, np.float32)}, "unexpected tensor"),
         ({}, "head.weight: tensor is missing"),
@@ -127,17 +127,11 @@ def test_a_truncated_update_is_refused(length: int) -> None:
 
 
 @given(st.integers(0, len(encode(UPDATE)) * 8 - 1))
-def test_a_flipped_bit_is_refused_or_changes_one_finite_number(bit: int) -> None:
+def test_a_flipped_bit_is_refused(bit: int) -> None:
     data = bytearray(encode(UPDATE))
     data[bit // 8] ^= 1 << (bit % 8)
-    try:
-        update = check_update(bytes(data), GLOBAL)
-    except ProtocolError:
-        return
-    assert {name: array.shape for name, array in update.items()} == {
-        name: array.shape for name, array in GLOBAL.items()
-    }
-    assert all(np.isfinite(array).all() for array in update.values())
+    with pytest.raises(ProtocolError):
+        check_update(bytes(data), GLOBAL)
 
 
 @given(st.binary(max_size=200))
@@ -146,10 +140,19 @@ def test_noise_is_refused(data: bytes) -> None:
         check_update(data, GLOBAL)
 
 
-def test_a_hostile_site_cannot_make_the_mean_overflow() -> None:
+@pytest.mark.parametrize("codec", sorted(CODECS))
+@pytest.mark.parametrize("value", [1e38, -1e38, 2e6])
+def test_a_hostile_site_cannot_make_the_mean_overflow(codec: str, value: float) -> None:
     """Each value is finite, but eight studies' weight would carry it past float32."""
     with pytest.raises(ProtocolError, match=r"head\.weight: tensor changes beyond reason"):
-        check_update(encode(with_value(1e38)), GLOBAL)
+        check_update(encode(with_value(value), CODECS[codec]), GLOBAL)
+
+
+@pytest.mark.parametrize("codec", sorted(CODECS))
+def test_an_update_of_every_codec_comes_through(codec: str) -> None:
+    update = check_update(encode(UPDATE, CODECS[codec]), GLOBAL)
+    assert {name: a.shape for name, a in update.items()} == {n: a.shape for n, a in GLOBAL.items()}
+    assert update["head.weight"].max() == pytest.approx(5, rel=0.01)
 
 
 def _poisoned(data: bytes, value: float) -> bytes:
@@ -164,7 +167,15 @@ def _reshaped(data: bytes) -> bytes:
 
 
 def _half(data: bytes) -> bytes:
-    return encode({name: array.astype(np.float16) for name, array in decode(data).items()})
+    arrays = decode(data)
+    parts = {n: {"values": a.astype(np.float16).view(np.uint16)} for n, a in arrays.items()}
+    return pack("fp32", {name: array.shape for name, array in arrays.items()}, parts)
+
+
+def _bomb(data: bytes) -> bytes:
+    shapes = {name: (2**20, 2**20) for name in decode(data)}
+    empty = {"gaps": np.zeros(0, "u2"), "levels": np.zeros(0, "i1"), "scales": np.zeros(0, "f4")}
+    return pack("topk", shapes, dict.fromkeys(shapes, empty))
 
 
 def _flipped(data: bytes) -> bytes:
@@ -186,6 +197,7 @@ MISCHIEF = [
     lambda header, data: (header, _poisoned(data, 3e38)),
     lambda header, data: (header, _reshaped(data)),
     lambda header, data: (header, _half(data)),
+    lambda header, data: (header, _bomb(data)),
     lambda header, data: (header, _without_one(data)),
     lambda header, data: (header, _with_another(data)),
     lambda header, data: (header, data[:-100]),

@@ -8,7 +8,7 @@ import pytest
 
 from mama.config import ServerOptimiserConfig
 from mama.data.manifest import Dataset, write_manifest
-from mama.exchange.tensors import decode
+from mama.exchange.coding import decode
 from server.folder import RunFolder
 from server.rounds import Federation
 from sim.inprocess import InProcessGrid

@@ -1,0 +1,27 @@
+"""What a site keeps from round to round, one file a round, so that a round asked for again starts where it did."""
+
+from pathlib import Path
+
+
+class RoundStates:
+    """Files of one kind by round, counted from 1. That of the newest earlier round stays until it is not needed."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+
+    def of(self, number: int) -> Path:
+        """Where the state after a round belongs."""
+        return self.folder / f"round-{number:06d}.safetensors"
+
+    def before(self, number: int) -> Path | None:
+        """The state that a round starts from: the newest of an earlier one, None where there is none."""
+        earlier = self._earlier(number)
+        return earlier[-1] if earlier else None
+
+    def prune(self, number: int) -> None:
+        """Remove what no repetition of this round or of a later one starts from."""
+        for old in self._earlier(number)[:-1]:
+            old.unlink()
+
+    def _earlier(self, number: int) -> list[Path]:
+        return [p for p in sorted(self.folder.glob("*.safetensors")) if p < self.of(number)]

@@ -1,0 +1,155 @@
+"""Blocks: the form in which tensors travel. A block is a safetensors file that says what it is and is checksummed.
+
+    8 bytes   length of the header
+    header    JSON. It opens with format and version, then the SHA-256 of every byte that follows the checksum;
+              after it the codec, the tensors' names and shapes, and where each part lies.
+    data      the parts end to end
+
+Each tensor has one or more parts: one-dimensional arrays that its codec makes and understands. A block that holds
+the change to a model also names the model it leads from and the one it leads to.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Annotated, Literal, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError
+
+from mama.config import Section
+from mama.errors import ProtocolError
+from mama.exchange.protocol import Sha256
+
+OPENING = b'{"__metadata__":{"format":"fedmama-1","sha256":"'
+MAX_HEADER = 4 * 2**20
+DTYPES: dict[str, np.dtype] = {
+    "F32": np.dtype("<f4"),
+    "U16": np.dtype("<u2"),
+    "I8": np.dtype("i1"),
+    "U8": np.dtype("u1"),
+}
+_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+_DIGEST = slice(8 + len(OPENING), 8 + len(OPENING) + 64)
+_CHECKED = _DIGEST.stop
+
+Shape = tuple[int, ...]
+Parts = Mapping[str, np.ndarray]
+_Size = Annotated[int, Field(ge=0, le=2**48)]
+
+
+class Block(NamedTuple):
+    """An opened block: `parts` by tensor and by part, read-only views (n,) of its bytes."""
+
+    codec: str
+    shapes: dict[str, Shape]
+    parts: dict[str, dict[str, np.ndarray]]
+    base: str | None
+    target: str | None
+
+
+class _Metadata(Section):
+    format: str
+    sha256: Sha256
+    codec: Annotated[str, Field(pattern=r"^[a-z0-9]{1,16}$")]
+    shapes: Json[dict[str, Annotated[tuple[_Size, ...], Field(max_length=8)]]]
+    base: Sha256 | None = None
+    target: Sha256 | None = None
+
+
+class _Entry(Section):
+    dtype: Literal["F32", "U16", "I8", "U8"]
+    shape: tuple[_Size]
+    data_offsets: tuple[_Size, _Size]
+
+
+class _Header(BaseModel):
+    model_config = ConfigDict(extra="allow", strict=True)
+    __pydantic_extra__: dict[str, _Entry]
+
+    metadata: _Metadata = Field(alias="__metadata__")
+
+
+def pack(
+    codec: str,
+    shapes: Mapping[str, Shape],
+    parts: Mapping[str, Parts],
+    *,
+    base: str | None = None,
+    target: str | None = None,
+) -> bytes:
+    """A block of these tensors; equal tensors give equal bytes, in whatever order they come.
+
+    Args:
+        parts: by tensor and by part, arrays (n,) of a type in DTYPES.
+    """
+    pieces = [
+        (f"{part}:{name}", np.ascontiguousarray(array))
+        for name, of_tensor in parts.items()
+        for part, array in of_tensor.items()
+    ]
+    # The widest first, so that each lies at a multiple of its own width.
+    pieces.sort(key=lambda piece: (-piece[1].itemsize, piece[0]))
+    metadata = {"codec": codec, "shapes": json.dumps(dict(sorted(shapes.items())))}
+    metadata |= {key: value for key, value in (("base", base), ("target", target)) if value}
+    entries, start = {}, 0
+    for key, array in pieces:
+        stop = start + array.nbytes
+        entries[key] = {
+            "dtype": _NAMES[array.dtype],
+            "shape": [array.size],
+            "data_offsets": [start, stop],
+        }
+        start = stop
+    rest = b'",' + json.dumps(metadata)[1:].encode() + b"," + json.dumps(entries)[1:].encode()
+    if not entries:
+        rest = rest[:-2] + b"}"
+    rest += b" " * (-(_CHECKED + len(rest)) % 8)
+    digest = hashlib.sha256(rest)
+    for _, array in pieces:
+        digest.update(array.data)
+    length = _CHECKED - 8 + len(rest)
+    opening = length.to_bytes(8, "little") + OPENING + digest.hexdigest().encode()
+    return b"".join([opening, rest, *(array.data for _, array in pieces)])
+
+
+def digest_of(data: bytes) -> str:
+    """The checksum that a block claims, which names it: equal blocks have equal ones. Its start is enough."""
+    return data[_DIGEST].decode("ascii", "replace")
+
+
+def unpack(data: bytes) -> Block:
+    """Open a block from the other side; its parts are not decoded, no memory is taken for what it claims.
+
+    Raises:
+        ProtocolError: not a whole block of this version. Nothing of it is repeated.
+    """
+    length = int.from_bytes(data[:8], "little")
+    whole = _CHECKED <= 8 + length <= min(len(data), 8 + MAX_HEADER)
+    if not whole or data[8 : _DIGEST.start] != OPENING:
+        raise _damaged()
+    if hashlib.sha256(memoryview(data)[_CHECKED:]).hexdigest() != digest_of(data):
+        raise _damaged()
+    try:
+        header = _Header.model_validate_json(data[8 : 8 + length])
+    except ValidationError:
+        raise _damaged() from None
+    metadata = header.metadata
+    parts: dict[str, dict[str, np.ndarray]] = {name: {} for name in metadata.shapes}
+    end = 0
+    for key, entry in (header.__pydantic_extra__ or {}).items():
+        part, _, name = key.partition(":")
+        dtype, (size,), (start, stop) = DTYPES[entry.dtype], entry.shape, entry.data_offsets
+        aligned = start == end and start % dtype.itemsize == 0
+        fits = stop == start + size * dtype.itemsize <= len(data) - 8 - length
+        if not aligned or not fits or name not in parts:
+            raise _damaged()
+        parts[name][part] = np.frombuffer(data, dtype, size, 8 + length + start)
+        end = stop
+    if 8 + length + end != len(data):
+        raise _damaged()
+    return Block(metadata.codec, metadata.shapes, parts, metadata.base, metadata.target)
+
+
+def _damaged() -> ProtocolError:
+    return ProtocolError("tensors are damaged or of another format")
