@@ -123,6 +123,8 @@ CHOICES: dict[tuple, Any] = {
     ("augment", "crop"): 0.5,
     ("augment", "second_view"): "any_in_study",
     ("compute", "precision"): "bf16",
+    ("federation", "exchange", "up"): "int8",
+    ("federation", "exchange", "down"): "delta",
 }
 
 
