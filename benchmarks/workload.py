@@ -10,6 +10,7 @@ from scipy.ndimage import gaussian_filter
 from tokenizers import Tokenizer, pre_tokenizers
 from tokenizers import models as token_models
 from transformers import GPT2Config, GPT2Model, PreTrainedTokenizerFast
+from transformers import logging as transformers_logging
 
 from mama.config import Experiment
 from mama.data.manifest import Dataset, Image, Labels, Manifest, Study, write_manifest
@@ -87,8 +88,15 @@ def make_text_model(folder: Path) -> None:
     ).save_pretrained(folder / TEXT)
     torch.manual_seed(0)
     settings = GPT2Config(
-        vocab_size=len(vocabulary), n_layer=4, n_embd=256, n_head=4, n_positions=256
+        vocab_size=len(vocabulary),
+        n_layer=4,
+        n_embd=256,
+        n_head=4,
+        n_positions=256,
+        bos_token_id=0,
+        eos_token_id=0,
     )
+    transformers_logging.disable_progress_bar()
     GPT2Model(settings).save_pretrained(folder / TEXT)
 
 
