@@ -61,7 +61,7 @@ def train(
     Raises:
         MamaError: the folder holds another run, or data, model or training fail.
     """
-    join()
+    join(device)
     main = world()[0] == 0
     _claim(out, experiment, write=main)
     model = build_model(experiment, models).to(device)

@@ -19,10 +19,13 @@ def world() -> tuple[int, int]:
     return (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
 
 
-def join() -> None:
-    """Meet the other processes that torchrun started; does nothing in a process of its own."""
+def join(device: torch.device) -> None:
+    """Meet the other processes that torchrun started, to compute on `device`; alone it does nothing."""
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and not dist.is_initialized():
-        dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
+        # Counts and the like stay on the CPU, which NCCL cannot send.
+        dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "cpu:gloo")
 
 
 def share(rows: int) -> slice:
@@ -70,9 +73,6 @@ class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx, tensor: Tensor) -> Tensor:  # type: ignore[no-untyped-def]
         rank, count = world()
-        home = tensor.device
-        if dist.get_backend() == "nccl":
-            tensor = tensor.cuda()  # counts stay on the CPU, where nccl cannot see them
         lengths = [torch.zeros(1, dtype=torch.int64, device=tensor.device) for _ in range(count)]
         dist.all_gather(lengths, torch.tensor([len(tensor)], device=tensor.device))
         rows = [int(length) for length in lengths]
@@ -82,7 +82,7 @@ class _Gather(torch.autograd.Function):
         parts = [torch.empty_like(own) for _ in range(count)]
         dist.all_gather(parts, own)
         ctx.mine = slice(sum(rows[:rank]), sum(rows[: rank + 1]))
-        return torch.cat([part[:n] for part, n in zip(parts, rows, strict=True)]).to(home)
+        return torch.cat([part[:n] for part, n in zip(parts, rows, strict=True)])
 
     @staticmethod
     def backward(ctx, gradient: Tensor) -> Tensor:  # type: ignore[no-untyped-def]

@@ -173,8 +173,8 @@ def refusals(setting: Setting) -> list[str]:
 def main(given: str, out: str) -> None:
     torch.set_num_threads(1)
     assert world() == (0, 1)
-    join()
-    join()  # a second time does nothing
+    join(CPU)
+    join(CPU)  # a second time does nothing
     rank, count = world()
     assert (rank, count) == (int(os.environ["RANK"]), 2)
     setting = Setting(**json.loads(Path(given).read_text()))
@@ -281,7 +281,7 @@ def test_what_processes_cannot_divide_is_refused_in_one_line(together: Path) -> 
 
 def test_a_process_of_its_own_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    join()
+    join(CPU)
     assert world() == (0, 1)
     assert share(5) == slice(0, 5)
     rows = torch.rand(3)
