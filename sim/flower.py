@@ -72,6 +72,9 @@ def run_flower(
     """
     os.environ.update(SWITCHES)
     here = Path.cwd()
+    client_app = PlacedClientApp(
+        site_files
+    )  # before the folder changes: it makes the paths absolute
     with tempfile.TemporaryDirectory(prefix="fedmama-") as empty, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         os.chdir(empty)
@@ -81,7 +84,7 @@ def run_flower(
             logging.getLogger("flwr").setLevel(logging.ERROR)
             run_simulation(
                 ConfiguredServerApp(server_app, run_config),
-                PlacedClientApp(site_files),
+                client_app,
                 num_supernodes=len(site_files),
                 backend_config={
                     "client_resources": {"num_cpus": 1, "num_gpus": 0.0},

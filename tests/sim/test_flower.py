@@ -70,7 +70,14 @@ def run_flower_engine(experiment: Any, files: list[Path], out: Path, home: Path)
     with open(home.with_suffix(".log"), "w+") as log:
         run = subprocess.Popen(
             # -P: the script's folder, which holds the decoy, is not on its path, as for a console script.
-            [sys.executable, "-P", "run.py", "experiment.yaml", out, *files],
+            # Relative paths, as a person gives them: the engine works in another folder.
+            [
+                sys.executable,
+                "-P",
+                "run.py",
+                "experiment.yaml",
+                *(os.path.relpath(path, home) for path in (out, *files)),
+            ],
             cwd=home,
             env=os.environ
             | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "FEDMAMA_MARK": mark},
