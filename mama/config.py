@@ -18,6 +18,7 @@ from mama.config_aggregation import (
     SgdConfig,
     SimpleAggregatorConfig,
 )
+from mama.config_rounds import RoundsConfig
 from mama.section import Fraction, Section, Weight
 
 # Options that change a tower's shape. Others of timm's (checkpoint_path, pretrained_cfg) could read files.
@@ -222,8 +223,8 @@ class ExchangeConfig(Section):
     down: Literal["full", "delta"] = "full"
 
 
-class FederationConfig(Section):
-    """Rounds. `deadline_s` is how long the server waits for a round's answers, in seconds.
+class FederationConfig(RoundsConfig):
+    """Rounds, and how their updates become the next global model.
 
     `weights` is what an update counts by, as its site says. `fairness` is the q of q-FFL (Li et al. 2020): the
     weight is multiplied by the site's loss to the power q, so that sites that are served badly count more.
@@ -232,15 +233,6 @@ class FederationConfig(Section):
     2021), a head for FedPer (Arivazhagan et al. 2019). In the coordinator's model they keep their initial values.
     """
 
-    rounds: int = Field(20, ge=1, le=100_000)
-    local_steps: int = Field(20, ge=1, le=1_000_000)
-    quorum: int = Field(
-        1, ge=1, le=10_000, description="sites that must answer for a round to count"
-    )
-    deadline_s: float = Field(3600, gt=0, le=30 * 86400)
-    evaluate_every: int = Field(
-        0, ge=0, description="rounds between evaluations; 0 = only the last"
-    )
     prox: Weight = Field(
         0.0, description="FedProx's mu: pull towards the round's global model (Li et al. 2020)"
     )
