@@ -199,6 +199,8 @@ CHOICES: dict[tuple, Any] = {
     ("augment", "crop"): 0.5,
     ("augment", "second_view"): "any_in_study",
     ("compute", "precision"): "bf16",
+    ("federation", "sites_per_round"): 0.5,
+    ("federation", "late"): "next_round",
     ("federation", "exchange", "up"): "int8",
     ("federation", "exchange", "down"): "delta",
 }
