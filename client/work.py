@@ -89,6 +89,7 @@ def train(
         states.prune(number)
     metrics = TrainingMetrics(
         studies=pairs.studies,
+        patients=len(pairs.patients),
         steps=record.steps,
         skipped=record.skipped,
         seconds=record.seconds,

@@ -1,6 +1,6 @@
 """What federated optimisation adds to a local gradient, as hooks that the training loop calls and knows nothing of."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -38,10 +38,40 @@ class ControlVariate:
 
     def __init__(self, shift: Mapping[str, Tensor]):
         self.shift = shift
+        self._sums: dict[str, Tensor] = {}
+        self._steps = 0
 
     @torch.no_grad()
     def __call__(self, parameters: Named) -> None:
-        """Correct the gradients in place."""
+        """Correct the gradients in place, and remember what they were."""
+        gradients = {n: p.grad for n, p in parameters if p.grad is not None}
+        # A step with a gradient that is not finite will be skipped.
+        if torch.isfinite(torch.nn.utils.get_total_norm(list(gradients.values()))):
+            self._steps += 1
+            for name, gradient in gradients.items():
+                self._sums.setdefault(name, torch.zeros_like(gradient)).add_(gradient)
+        for name, gradient in gradients.items():
+            if name in self.shift:
+                gradient.add_(self.shift[name].to(gradient))
+
+    def site_variate(self) -> dict[str, Tensor]:
+        """The site's new c_site: the mean over the steps so far of the gradients before their correction.
+
+        That is the paper's option II, c_site - c + (x - y) / (K lr), wherever the option holds: K steps of SGD take the
+        weights from x to y = x - lr (K c - K c_site + sum of gradients). AdamW's steps are no multiples of its
+        gradients; there the option would give a variate of another size than the gradients that it corrects.
+        """
+        return {name: total / self._steps for name, total in self._sums.items()}
+
+
+class Frozen:
+    """Leave the named parameters as they are: without a gradient, AdamW neither moves nor decays them."""
+
+    def __init__(self, names: Collection[str]):
+        self.names = names
+
+    def __call__(self, parameters: Named) -> None:
+        """Drop their gradients."""
         for name, parameter in parameters:
-            if parameter.grad is not None and name in self.shift:
-                parameter.grad.add_(self.shift[name].to(parameter.grad))
+            if name in self.names:
+                parameter.grad = None

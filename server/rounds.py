@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Collection, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,9 @@ from mama.evaluation.pooling import summary
 from mama.exchange.metrics import EvaluationCounts, TrainingMetrics
 from mama.exchange.protocol import Kind, Task
 from mama.exchange.tensors import Arrays
-from server.aggregate import ServerOptimiser, WeightedMean
+from server.aggregation.combine import Combination
+from server.aggregation.optimiser import ServerOptimiser
+from server.aggregation.weights import weight_of
 from server.asking import Reply, ask
 from server.checks import check_answer, check_update
 from server.downlink import Downlink
@@ -84,15 +87,16 @@ class Federation:
             optimiser.load(kept)
         for number in range(self.checkpoint.round + 1, config.rounds + 1):
             result = self._round(number)
-            mean = WeightedMean()
-            # In the sites' order, not in that of arrival, so that the sum is the same each time.
-            for site in sorted(result.updates):
-                update, metrics = result.updates[site]
-                mean.fold(update, metrics.studies)
+            shapes = {name: array.shape for name, array in self.checkpoint.arrays.items()}
+            with closing(Combination(config, shapes, self.folder.path / "scratch")) as combination:
+                # In the sites' order, not in that of arrival, so that the sum is the same each time.
+                for site in sorted(result.updates):
+                    combination.fold(site, *result.updates[site])
+                arrays = optimiser.step(combination.result())
             self.checkpoint = Checkpoint(
                 self.checkpoint.run,
                 number,
-                optimiser.step(mean.result()),
+                arrays,
                 self.checkpoint.base,
                 self.checkpoint.folder,
             )
@@ -110,12 +114,13 @@ class Federation:
         begin, result = time.monotonic(), Round()
         for site, reply in self._ask("train", number, self.roster):
             try:
+                assert reply.answer is not None
+                assert reply.answer.training is not None
                 update = check_update(reply.payload, self.checkpoint.arrays)
+                weight_of(site, reply.answer.training, self.experiment.federation)
             except ProtocolError as error:
                 self._problem(number, site, f"update refused: {error}")
                 continue
-            assert reply.answer is not None
-            assert reply.answer.training is not None
             result.updates[site] = update, reply.answer.training
             result.bytes_up[site] = reply.bytes_up
             result.bytes_down[site] = reply.bytes_down

@@ -16,7 +16,9 @@ from mama.exchange.protocol import Answer, Description, Kind, Task
 from mama.exchange.tensors import Arrays
 from server.checks import check_answer, check_update
 
-TRAINED = TrainingMetrics(studies=8, steps=2, skipped=0, seconds=1.0, terms={"loss": 1.0})
+TRAINED = TrainingMetrics(
+    studies=8, patients=8, steps=2, skipped=0, seconds=1.0, terms={"loss": 1.0}
+)
 DESCRIBED = Description(fingerprint="0" * 64, trained_parameters=1, frozen_parameters=1)
 GLOBAL: Arrays = {
     "head.weight": np.zeros((2, 3), np.float32),
