@@ -12,7 +12,7 @@ class Proximal:
     """FedProx: pull the weights towards the round's global model, adding mu (w - w_global) to the gradient.
 
     Li et al., "Federated Optimization in Heterogeneous Networks", MLSys 2020, section 3.2. Made when the model holds
-    the global weights.
+    the global weights of these parameters; others are left alone.
     """
 
     def __init__(self, parameters: Named, mu: float):
@@ -23,14 +23,14 @@ class Proximal:
     def __call__(self, parameters: Named) -> None:
         """Correct the gradients in place."""
         for name, parameter in parameters:
-            if parameter.grad is not None:
+            if parameter.grad is not None and name in self.anchors:
                 parameter.grad.add_(parameter - self.anchors[name], alpha=self.mu)
 
 
 class ControlVariate:
     """SCAFFOLD: replace this site's drift by the federation's, adding c - c_site to the gradient.
 
-    Karimireddy et al., "SCAFFOLD", ICML 2020, algorithm 1, line 10.
+    Karimireddy et al., "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning", ICML 2020, algorithm 1.
 
     Args:
         shift: c - c_site by parameter name; a parameter without one is left alone.
@@ -57,9 +57,9 @@ class ControlVariate:
     def site_variate(self) -> dict[str, Tensor]:
         """The site's new c_site: the mean over the steps so far of the gradients before their correction.
 
-        That is the paper's option II, c_site - c + (x - y) / (K lr), wherever the option holds: K steps of SGD take the
+        It is the paper's option II, c_site - c + (x - y) / (K lr), wherever that one holds: K steps of SGD take the
         weights from x to y = x - lr (K c - K c_site + sum of gradients). AdamW's steps are no multiples of its
-        gradients; there the option would give a variate of another size than the gradients that it corrects.
+        gradients; there the option's formula would give a variate of another size than the gradients it corrects.
         """
         return {name: total / self._steps for name, total in self._sums.items()}
 

@@ -10,6 +10,7 @@ from flwr.serverapp import Grid
 
 from mama.errors import ProtocolError, QuorumError
 from mama.evaluation.pooling import summary
+from mama.exchange.method import of_round
 from mama.exchange.metrics import EvaluationCounts, TrainingMetrics
 from mama.exchange.protocol import Kind, Task
 from mama.exchange.tensors import Arrays
@@ -87,8 +88,10 @@ class Federation:
             optimiser.load(kept)
         for number in range(self.checkpoint.round + 1, config.rounds + 1):
             result = self._round(number)
-            shapes = {name: array.shape for name, array in self.checkpoint.arrays.items()}
-            with closing(Combination(config, shapes, self.folder.path / "scratch")) as combination:
+            sent = of_round(self.checkpoint.arrays, config, number)
+            shapes = {name: array.shape for name, array in sent.items()}
+            scratch, sites = self.folder.path / "scratch", len(self.roster)
+            with closing(Combination(config, shapes, scratch, sites)) as combination:
                 # In the sites' order, not in that of arrival, so that the sum is the same each time.
                 for site in sorted(result.updates):
                     combination.fold(site, *result.updates[site])
@@ -116,7 +119,8 @@ class Federation:
             try:
                 assert reply.answer is not None
                 assert reply.answer.training is not None
-                update = check_update(reply.payload, self.checkpoint.arrays)
+                sent = of_round(self.checkpoint.arrays, self.experiment.federation, number)
+                update = check_update(reply.payload, sent)
                 weight_of(site, reply.answer.training, self.experiment.federation)
             except ProtocolError as error:
                 self._problem(number, site, f"update refused: {error}")

@@ -15,7 +15,7 @@ Said = tuple[list[float], dict]
 
 def combined(tmp_path: Path, config: dict, *sites: Said) -> list[float]:
     federation = FederationConfig.model_validate({"local_steps": 20} | config)
-    combination = Combination(federation, {"w": (2,)}, tmp_path / "scratch")
+    combination = Combination(federation, {"w": (2,)}, tmp_path / "scratch", len(sites))
     try:
         for number, (values, said) in enumerate(sites):
             metrics = {"studies": 10, "patients": 5, "steps": 20, "skipped": 0, "seconds": 1}
@@ -51,7 +51,8 @@ def test_robust_rules_do_not_magnify_who_claims_little_work(tmp_path: Path) -> N
 
 
 def test_a_refused_site_does_not_count(tmp_path: Path) -> None:
-    combination = Combination(FederationConfig(local_steps=4), {"w": (1,)}, tmp_path / "scratch")
+    config = FederationConfig(local_steps=4)
+    combination = Combination(config, {"w": (1,)}, tmp_path / "scratch", 2)
     said = {"studies": 1, "patients": 1, "skipped": 0, "seconds": 1, "terms": {}}
     with pytest.raises(ProtocolError):
         combination.fold(
@@ -63,3 +64,19 @@ def test_a_refused_site_does_not_count(tmp_path: Path) -> None:
         "b", {"w": np.float32([3])}, TrainingMetrics.model_validate(said | {"steps": 4})
     )
     assert combination.result()["w"].tolist() == [3]
+
+
+def test_variates_are_folded_by_weight_and_share_of_the_sites_not_by_work(tmp_path: Path) -> None:
+    config = FederationConfig(local_steps=20, scaffold=True)
+    shapes: dict[str, tuple[int, ...]] = {"w": (1,), "variate/w": (1,)}
+    combination = Combination(config, shapes, tmp_path / "scratch", 4)
+    said = {"patients": 1, "skipped": 0, "seconds": 1, "terms": {}}
+    for site, w, variate, studies, steps in (("a", 4, 8, 10, 20), ("b", 3, -4, 30, 5)):
+        update = {"w": np.float32([w]), "variate/w": np.float32([variate])}
+        metrics = TrainingMetrics.model_validate(said | {"studies": studies, "steps": steps})
+        combination.fold(site, update, metrics)
+    result = combination.result()
+    assert result["w"].tolist() == pytest.approx([4.375])
+    # (10·8 - 30·4) / 40 = -1, by 2 of 4 sites
+    assert result["variate/w"].tolist() == [-0.5]
+    combination.close()

@@ -126,3 +126,14 @@ def test_a_kept_optimiser_continues_the_same(tmp_path: Path, kind: dict) -> None
 
     assert stepped(resumed, 3, 0.125) == stepped(whole, 3, 0.125)
     assert stepped(resumed, 1, 1) == stepped(whole, 1, 1)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_variates_are_added_and_leave_the_model_alone(kind: dict) -> None:
+    model = {"w": np.float32([1, 2]), "variate/w": np.float32([3, 4])}
+    optimiser = ServerOptimiser(model, config(**kind))
+    alone = ServerOptimiser({"w": np.float32([1, 2])}, config(**kind))
+    for values in ([8.0, -8.0], [1.0, 1.0]):
+        after = optimiser.step({"w": torch.tensor(values), "variate/w": torch.tensor(values)})
+        np.testing.assert_array_equal(after["w"], alone.step({"w": torch.tensor(values)})["w"])
+    assert after["variate/w"].tolist() == [12, -3]
