@@ -112,8 +112,8 @@ class TextTowerConfig(Section):
 class HeadsConfig(Section):
     """Widths of the projections after the towers (paper: 512, 768, 2048).
 
-    `norm`: `layer`, or the paper's `batch`, whose running statistics can be neither averaged nor private: it is
-    refused in a federation.
+    `norm`: `layer`, or the paper's `batch`, whose running statistics can be neither averaged nor private: in a
+    federation they must be among `federation.local`.
     """
 
     norm: Literal["layer", "batch"] = "layer"
@@ -231,10 +231,15 @@ class FederationConfig(RoundsConfig):
 
     `local` are patterns (fnmatch) of tensors that stay at each site, which keeps its own: "*norm*" for FedBN (Li et al.
     2021), a head for FedPer (Arivazhagan et al. 2019). In the coordinator's model they keep their initial values.
+    `freeze` holds tensors back for the first rounds; a pattern that names no trained tensor is refused.
     """
 
     prox: Weight = Field(
         0.0, description="FedProx's mu: pull towards the round's global model (Li et al. 2020)"
+    )
+    scaffold: bool = Field(
+        False,
+        description="control variates against drift (Karimireddy et al. 2020), which double what travels",
     )
     weights: Literal["studies", "patients", "steps", "uniform"] = "studies"
     fairness: float = Field(0.0, ge=0, le=5)
@@ -255,6 +260,10 @@ class FederationConfig(RoundsConfig):
             raise ValueError(
                 f"aggregator {kind} takes no weights, which a bad site would choose; "
                 "set federation.weights to uniform and federation.fairness to 0"
+            )
+        if self.scaffold and kind != "mean":
+            raise ValueError(
+                "federation.scaffold goes with aggregator mean: a bad site could send any control variate"
             )
         return self
 

@@ -7,6 +7,7 @@ from torch import Tensor
 from mama.config import FederationConfig
 from mama.errors import ProtocolError
 from mama.exchange.block import Shape
+from mama.exchange.method import of_round
 from mama.exchange.metrics import TrainingMetrics
 from server.aggregation.combine import Combination
 from server.asking import Arrival
@@ -22,8 +23,9 @@ class Folding:
     """What came of a round so far. Memory is one model and one update, however many sites there are.
 
     Args:
-        shapes: of the tensors that sites send in this round.
+        shapes: of the tensors that travel; the round's own are chosen here.
         memory: what the run knows of its sites, as it was before the round.
+        sites: how many there are in the run.
         scratch: folder for rules that keep updates on disk.
     """
 
@@ -33,10 +35,12 @@ class Folding:
         number: int,
         shapes: dict[str, Shape],
         memory: Memory,
+        sites: int,
         scratch: Path,
     ):
-        self._config, self._number, self._shapes, self._memory = config, number, shapes, memory
-        self._combination = Combination(config, shapes, scratch)
+        self._config, self._number, self._memory = config, number, memory
+        self._shapes = of_round(shapes, config, number)
+        self._combination = Combination(config, self._shapes, scratch, sites)
         self.metrics: dict[str, TrainingMetrics] = {}
         self.norms: dict[str, float] = {}
         self.bytes_up: dict[str, int] = {}

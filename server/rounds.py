@@ -130,11 +130,10 @@ class Federation:
             self._collect(number, asked, meant, folding)
             if not self.quorum.holds(folding.metrics, meant):
                 self._stop(f"round {number}", folding.metrics, meant)
-            arrays = self.checkpoint.arrays
-            optimiser = ServerOptimiser(arrays, self.config.server_optimiser)
+            optimiser = ServerOptimiser(self.checkpoint.arrays, self.config.server_optimiser)
             if (kept := self.checkpoint.folder / OPTIMISER).exists():
                 optimiser.load(kept)
-            optimiser.step(folding.result())
+            arrays = optimiser.step(folding.result())
         folding.remember()
         missing = [site for site in meant if site not in folding.metrics]
         in_vain = [site for site in asked if site not in folding.metrics]
@@ -176,10 +175,14 @@ class Federation:
             self.config,
             self.experiment.seed,
             number,
-            set(self.memory.failures) | enrolled(self.config),
+            self._known(),
             self.memory.resting(number, every),
             self.attendance.seats,
         )
+
+    def _known(self) -> set[str]:
+        """All sites of the run: those that were ever there, and those that the experiment names."""
+        return set(self.memory.failures) | enrolled(self.config)
 
     def _collect(self, number: int, asked: list[str], meant: list[str], folding: Folding) -> None:
         """Fold what sites answer until the round may close."""

@@ -5,11 +5,13 @@ from pathlib import Path
 from torch import Tensor
 
 from mama.config import FederationConfig
+from mama.exchange.method import VARIATE, split
 from mama.exchange.metrics import TrainingMetrics
 from mama.exchange.tensors import Arrays
 from server.aggregation.base import Shapes
 from server.aggregation.make import make_aggregator
 from server.aggregation.partial import PartialWork
+from server.aggregation.scaffold import VariateChange
 from server.aggregation.weights import weight_of
 
 
@@ -19,13 +21,16 @@ class Combination:
     The robust rules take updates as they are: a site must not gain by claiming that it did little.
 
     Args:
-        shapes: of the tensors that sites send in this round.
+        shapes: of the tensors that sites send in this round, SCAFFOLD's variates among them.
         scratch: folder for updates on disk, of this object alone.
+        sites: how many there are in the federation, whether they take part in this round or not.
     """
 
-    def __init__(self, config: FederationConfig, shapes: Shapes, scratch: Path):
+    def __init__(self, config: FederationConfig, shapes: Shapes, scratch: Path, sites: int):
         self._config = config
-        self._rule = make_aggregator(config.aggregator, shapes, scratch)
+        model, variates = split(shapes)
+        self._variates = VariateChange(variates, sites) if variates else None
+        self._rule = make_aggregator(config.aggregator, model, scratch)
         self._partial = PartialWork() if config.aggregator.kind == "mean" else None
 
     def fold(
@@ -37,9 +42,12 @@ class Combination:
             ProtocolError: what the site says of its work gives no usable weight; the update does not count.
         """
         weight = discount * weight_of(site, metrics, self._config)
+        model, variates = split(update)
+        if self._variates:
+            self._variates.fold(site, variates, weight)
         if self._partial:
             weight = self._partial.weight(weight, metrics.steps / self._config.local_steps)
-        self._rule.fold(site, update, weight)
+        self._rule.fold(site, model, weight)
 
     def result(self) -> dict[str, Tensor]:
         """The combined update, float32; once, after the last `fold`.
@@ -52,8 +60,13 @@ class Combination:
         if factor != 1:
             for tensor in combined.values():
                 tensor.mul_(factor)
+        if self._variates:
+            changes = self._variates.result()
+            combined |= {VARIATE + name: change for name, change in changes.items()}
         return combined
 
     def close(self) -> None:
         """Free memory and disk."""
         self._rule.close()
+        if self._variates:
+            self._variates.close()

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mama.checkpoint import load_optimiser, save_optimiser
 from mama.config_aggregation import AdagradConfig, AdamConfig, ServerOptimiserConfig, SgdConfig
+from mama.exchange.method import split
 from mama.exchange.tensors import Arrays
 from server.aggregation.yogi import Yogi
 
@@ -20,28 +21,32 @@ class ServerOptimiser:
     Reddi et al., "Adaptive Federated Optimization", ICLR 2021, algorithms 1 and 2.
 
     Args:
-        arrays: the global model (float32). They are taken over: each step changes them in place, so that beside the
-            update and the optimiser's own state there is one model in memory.
+        arrays: the global model (float32) and SCAFFOLD's variates, if there are any. They are taken over: each step
+            changes them in place, so that beside the update and the optimiser's own state there is one model in memory.
     """
 
     def __init__(self, arrays: Arrays, config: ServerOptimiserConfig):
         # Sorted, because the optimiser's state is kept by number and a file's order is not the model's.
-        self._parameters = {
+        self._tensors = {
             name: torch.from_numpy(np.require(array, requirements=["C", "W"]))
             for name, array in sorted(arrays.items())
         }
+        self._parameters, self._variates = split(self._tensors)
         self._optimiser = make_optimiser(list(self._parameters.values()), config)
 
     def step(self, update: dict[str, Tensor]) -> Arrays:
         """Take a step along an update, which is used up; returns the new global model, in the same memory as the old.
 
-        A tensor without an update stays as it is, and so does its momentum.
+        A tensor without an update stays as it is, and so does its momentum. Changes of variates are added as they are.
         """
-        for name, change in update.items():
+        model, variates = split(update)
+        for name, change in model.items():
             self._parameters[name].grad = change.neg_()
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
-        return {name: parameter.numpy() for name, parameter in self._parameters.items()}
+        for name, change in variates.items():
+            self._variates[name].add_(change)
+        return {name: tensor.numpy() for name, tensor in self._tensors.items()}
 
     def save(self, path: Path) -> None:
         """Keep the optimiser's state for a resumed run."""

@@ -106,6 +106,10 @@ def test_impossible_values_are_named(
         ("{aggregator: {kind: trimmed_mean}, quorum: 4}", "needs at least 5 updates"),
         ("{aggregator: {kind: median}, quorum: 3}", "median takes no weights"),
         (
+            "{aggregator: {kind: geometric_median}, quorum: 3, scaffold: true}",
+            "scaffold goes with aggregator mean",
+        ),
+        (
             "{aggregator: {kind: multi_krum}, quorum: 5, weights: uniform, fairness: 1}",
             "multi_krum takes no weights",
         ),
