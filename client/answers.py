@@ -91,7 +91,7 @@ def _work(
         return {"description": description, "holds": link.holds()}, b""
     arrays = link.receive(payload, work.shapes(site, experiment))
     if task.kind == "evaluate":
-        counts = work.evaluate(site, experiment, arrays, probes=task.probes)
+        counts = work.evaluate(site, experiment, task.run, task.round, arrays, probes=task.probes)
         return {"evaluation": counts, "holds": link.holds()}, b""
     metrics, update = work.train(site, experiment, task.run, task.round, arrays, on_step)
     return {"training": metrics, "holds": link.holds()}, link.send(update, task.round)

@@ -22,8 +22,8 @@ class DataConfig(Section):
 
 
 class PolicyConfig(Section):
-    """`minimum_cell`: counts of studies or breasts below it do not leave the site; the number of training
-    studies, an update's weight, does."""
+    """`minimum_cell`: counts of studies or breasts below it do not leave the site; the numbers of training
+    studies and their patients, an update's weight, do."""
 
     minimum_cell: int = Field(5, ge=1, le=1000)
     max_local_steps: int = Field(10_000, ge=1)

@@ -3,13 +3,15 @@
 import logging
 from collections.abc import Callable
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
+from client.method import LocalMethod
 from client.sitefile import SiteFile
 from client.states import RoundStates
 from mama.config import Experiment
-from mama.corrections import Proximal
 from mama.data.manifest import Dataset
 from mama.data.pairs import StudyPairs
 from mama.errors import TrainingError
@@ -20,11 +22,12 @@ from mama.evaluation.probe import linear_probe
 from mama.evaluation.zero_shot import zero_shot
 from mama.exchange.codes import ErrorCode
 from mama.exchange.fingerprint import fingerprint, parameter_counts
+from mama.exchange.method import travelling_shapes
 from mama.exchange.metrics import EvaluationCounts, Label, LabelCounts, Method, TrainingMetrics
 from mama.exchange.protocol import Description
-from mama.exchange.tensors import Arrays, difference, put_trained, trained_arrays, trained_shapes
+from mama.exchange.tensors import Arrays, local_tensors
 from mama.model import MaMA, build_model
-from mama.trainer import Correction, Trainer
+from mama.trainer import Trainer
 
 logger = logging.getLogger("fedmama.client")
 
@@ -40,7 +43,7 @@ class RefusedError(Exception):
 def describe(site: SiteFile, experiment: Experiment) -> Description:
     """The base model's fingerprint and the parameter counts, after checking that there are studies."""
     _pairs(site, experiment)
-    model = _model(site, experiment)
+    model = _model(site, experiment).model
     trained, frozen = parameter_counts(model)
     return Description(
         fingerprint=fingerprint(model), trained_parameters=trained, frozen_parameters=frozen
@@ -48,8 +51,8 @@ def describe(site: SiteFile, experiment: Experiment) -> Description:
 
 
 def shapes(site: SiteFile, experiment: Experiment) -> dict[str, tuple[int, ...]]:
-    """The trained tensors' shapes: what a model sent to this site must have."""
-    return trained_shapes(_model(site, experiment))
+    """The shapes of what the server sends to this site."""
+    return travelling_shapes(_model(site, experiment).model, experiment.federation)
 
 
 def train(
@@ -64,12 +67,11 @@ def train(
     steps = experiment.federation.local_steps
     if steps > site.policy.max_local_steps:
         raise RefusedError(ErrorCode.POLICY)
-    model, pairs = _model(site, experiment), _pairs(site, experiment)
-    put_trained(model, arrays)
-    pull: list[Correction] = []
-    if experiment.federation.prox > 0:
-        pull.append(Proximal(list(model.named_parameters()), experiment.federation.prox))
-    trainer = Trainer(model, pairs, experiment, device_of(site), pull)
+    (model, initial), pairs = _model(site, experiment), _pairs(site, experiment)
+    method = LocalMethod(site, experiment.federation, run, number)
+    method.put(model, arrays, initial, after=False)
+    corrections = method.begin(model, arrays)
+    trainer = Trainer(model, pairs, experiment, device_of(site), corrections)
     states = RoundStates(site.state / run / "optimiser")
     earlier = states.before(number)
     if experiment.optimiser.keep_state and earlier:
@@ -89,20 +91,22 @@ def train(
         states.prune(number)
     metrics = TrainingMetrics(
         studies=pairs.studies,
+        patients=len(pairs.patients),
         steps=record.steps,
         skipped=record.skipped,
         seconds=record.seconds,
         terms=record.means(),
     )
-    return metrics, difference(trained_arrays(model), arrays)
+    return metrics, method.finish(model)
 
 
 def evaluate(
-    site: SiteFile, experiment: Experiment, arrays: Arrays, *, probes: bool
+    site: SiteFile, experiment: Experiment, run: str, number: int, arrays: Arrays, *, probes: bool
 ) -> EvaluationCounts:
-    """Counts of the model's answers on this site's test studies; with `probes` also of linear probes."""
-    model, dataset, device = _model(site, experiment), Dataset(site.data.dataset), device_of(site)
-    put_trained(model, arrays)
+    """Counts of the answers of the model after a round on this site's test studies; with `probes` of linear probes too."""
+    (model, initial), dataset = _model(site, experiment), Dataset(site.data.dataset)
+    device = device_of(site)
+    LocalMethod(site, experiment.federation, run, number).put(model, arrays, initial, after=True)
     test = dataset.studies("test")
     features = image_features(model, dataset, test, device) if test else None
     methods: dict[Method, dict[Label, Predictions]] = {}
@@ -138,14 +142,23 @@ def _pairs(site: SiteFile, experiment: Experiment) -> StudyPairs:
     return StudyPairs(Dataset(site.data.dataset), experiment, stream=site.site)
 
 
-def _model(site: SiteFile, experiment: Experiment) -> MaMA:
+class _Built(NamedTuple):
+    model: MaMA
+    initial: dict[str, Tensor]  # of what stays at the site
+
+
+def _model(site: SiteFile, experiment: Experiment) -> _Built:
     """This process's model for an experiment, built once; every task sets its trained tensors."""
     if site.threads is not None:
         torch.set_num_threads(site.threads)
     models = tuple(sorted(site.models.items()))
-    return _built(experiment.canonical_json(), models).to(device_of(site))
+    built = _built(experiment.canonical_json(), models)
+    built.model.to(device_of(site))
+    return built
 
 
 @lru_cache(maxsize=1)
-def _built(experiment: str, models: tuple) -> MaMA:
-    return build_model(Experiment.model_validate_json(experiment), dict(models))
+def _built(experiment: str, models: tuple) -> _Built:
+    read = Experiment.model_validate_json(experiment)
+    model = build_model(read, dict(models))
+    return _Built(model, local_tensors(model, read.federation.local))

@@ -8,10 +8,18 @@ import hashlib
 import json
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Weight = Annotated[float, Field(ge=0.0, le=1000.0)]
+from mama.config_aggregation import (
+    AggregatorConfig,
+    FreezeConfig,
+    NamePattern,
+    ServerOptimiserConfig,
+    SgdConfig,
+    SimpleAggregatorConfig,
+)
+from mama.config_rounds import RoundsConfig
+from mama.section import Fraction, Section, Weight
 
 # Options that change a tower's shape. Others of timm's (checkpoint_path, pretrained_cfg) could read files.
 TOWER_OPTIONS = (
@@ -47,12 +55,6 @@ LayerNames = Annotated[
     list[Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9_.]+$")]],
     Field(min_length=1, max_length=16),
 ]
-
-
-class Section(BaseModel):
-    """Base of all configuration: unknown keys are refused, values do not change after validation."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class LoraConfig(Section):
@@ -110,8 +112,8 @@ class TextTowerConfig(Section):
 class HeadsConfig(Section):
     """Widths of the projections after the towers (paper: 512, 768, 2048).
 
-    `norm`: `layer`, or the paper's `batch`, whose running statistics can be neither averaged nor private: it is
-    refused in a federation.
+    `norm`: `layer`, or the paper's `batch`, whose running statistics can be neither averaged nor private: in a
+    federation they must be among `federation.local`.
     """
 
     norm: Literal["layer", "batch"] = "layer"
@@ -209,13 +211,6 @@ class ComputeConfig(Section):
     compile: bool = False
 
 
-class ServerOptimiserConfig(Section):
-    """torch.optim.SGD on the averaged update; lr 1 without momentum is FedAvg (McMahan et al. 2017)."""
-
-    lr: float = Field(1.0, gt=0, le=10)
-    momentum: float = Field(0.0, ge=0, lt=1)
-
-
 class ExchangeConfig(Section):
     """How weights travel. All but `fp32` lose something of an update, which the site adds to its next one.
 
@@ -228,23 +223,58 @@ class ExchangeConfig(Section):
     down: Literal["full", "delta"] = "full"
 
 
-class FederationConfig(Section):
-    """Rounds. `deadline_s` is how long the server waits for a round's answers, in seconds."""
+class FederationConfig(RoundsConfig):
+    """Rounds, and how their updates become the next global model.
 
-    rounds: int = Field(20, ge=1, le=100_000)
-    local_steps: int = Field(20, ge=1, le=1_000_000)
-    quorum: int = Field(
-        1, ge=1, le=10_000, description="sites that must answer for a round to count"
-    )
-    deadline_s: float = Field(3600, gt=0, le=30 * 86400)
-    evaluate_every: int = Field(
-        0, ge=0, description="rounds between evaluations; 0 = only the last"
-    )
+    `weights` is what an update counts by, as its site says. `fairness` is the q of q-FFL (Li et al. 2020): the
+    weight is multiplied by the site's loss to the power q, so that sites that are served badly count more.
+
+    `local` are patterns (fnmatch) of tensors that stay at each site, which keeps its own: "*norm*" for FedBN (Li et al.
+    2021), a head for FedPer (Arivazhagan et al. 2019). In the coordinator's model they keep their initial values.
+    `freeze` holds tensors back for the first rounds; a pattern that names no trained tensor is refused.
+    """
+
     prox: Weight = Field(
         0.0, description="FedProx's mu: pull towards the round's global model (Li et al. 2020)"
     )
-    server_optimiser: ServerOptimiserConfig = ServerOptimiserConfig()
+    scaffold: bool = Field(
+        False,
+        description="control variates against drift (Karimireddy et al. 2020), which double what travels",
+    )
+    weights: Literal["studies", "patients", "steps", "uniform"] = "studies"
+    fairness: float = Field(0.0, ge=0, le=5)
+    aggregator: AggregatorConfig = SimpleAggregatorConfig(kind="mean")
+    server_optimiser: ServerOptimiserConfig = SgdConfig(kind="sgd")
+    local: list[NamePattern] = Field([], max_length=64)
+    freeze: list[FreezeConfig] = Field([], max_length=64)
     exchange: ExchangeConfig = ExchangeConfig()
+
+    @model_validator(mode="after")
+    def _aggregator_can_do_its_work(self) -> "FederationConfig":
+        kind, minimum = self.aggregator.kind, self.aggregator.minimum_sites
+        if self.quorum < minimum:
+            raise ValueError(
+                f"aggregator {kind} needs at least {minimum} updates; set federation.quorum to {minimum} or more"
+            )
+        if not self.aggregator.weighted and (self.weights != "uniform" or self.fairness):
+            raise ValueError(
+                f"aggregator {kind} takes no weights, which a bad site would choose; "
+                "set federation.weights to uniform and federation.fairness to 0"
+            )
+        if self.scaffold and kind != "mean":
+            raise ValueError(
+                "federation.scaffold goes with aggregator mean: a bad site could send any control variate"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _everything_thaws(self) -> "FederationConfig":
+        for frozen in self.freeze:
+            if frozen.until_round > self.rounds:
+                raise ValueError(
+                    f"freeze {frozen.pattern!r} ends after the last round; let it end, or freeze the tower's blocks"
+                )
+        return self
 
 
 Prompt = Annotated[str, Field(min_length=1, max_length=300)]

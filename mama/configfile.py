@@ -94,11 +94,27 @@ def _explain(kind: type[BaseModel], error: ValidationError, where: str) -> Confi
 
 
 def _keys_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The keys a section of `kind` knows, following `location` through nested models."""
+    """The keys a section of `kind` knows, following `location` through nested models, lists and unions' tags."""
+    place: Any = kind
     for part in location:
-        field = kind.model_fields.get(str(part))
-        nested = field.annotation if field else None
-        if not (isinstance(nested, type) and issubclass(nested, BaseModel)):
+        if isinstance(part, int):
+            place = typing.get_args(place)[0]
+        elif typing.get_args(place):
+            place = next((k for k in typing.get_args(place) if _has_tag(k, part)), None)
+        else:
+            field = place.model_fields.get(str(part))
+            place = field.annotation if field else None
+        if not (typing.get_args(place) or _is_section(place)):
             return []
-        kind = nested
-    return sorted(kind.model_fields)
+    return sorted(place.model_fields)
+
+
+def _has_tag(kind: Any, tag: int | str) -> bool:
+    """Whether `tag` is a value of one of the literals of `kind`, a union's part."""
+    return _is_section(kind) and any(
+        tag in typing.get_args(field.annotation) for field in kind.model_fields.values()
+    )
+
+
+def _is_section(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, BaseModel)

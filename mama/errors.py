@@ -64,3 +64,9 @@ class QuorumError(MamaError):
     """Too few sites answered for a round to count."""
 
     exit_code = 6
+
+
+class StorageError(MamaError):
+    """There is no room to write; what was written before is whole."""
+
+    exit_code = 9

@@ -1,5 +1,6 @@
 """Files appear whole or not at all: write beside, fsync, rename."""
 
+import errno
 import json
 import os
 import tempfile
@@ -8,9 +9,30 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from mama.errors import StorageError
+
 # What the user's umask leaves of a new file's rights; it can only be read by setting it.
 _MASK = os.umask(0o022)
 os.umask(_MASK)
+
+
+@contextmanager
+def full_disk_named(path: Path) -> Iterator[None]:
+    """Make a full disk, quota or size limit below `path` an error of one line.
+
+    Raises:
+        StorageError: there is no room.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise
+        raise StorageError(
+            "there is no room to write",
+            where=str(path),
+            fix="Free space or raise the quota, and start again: what was written before is whole",
+        ) from None
 
 
 @contextmanager
@@ -19,6 +41,11 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
 
     Only its owner can read a `private` file; others have the rights that the umask leaves.
     """
+    with full_disk_named(path):
+        yield from _replacing(path, private)
+
+
+def _replacing(path: Path, private: bool) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     if not private:
@@ -30,7 +57,7 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
         with open(temporary, "rb") as handle:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -51,7 +78,8 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make the names of files in a folder outlast a power failure."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,83 +1,178 @@
-"""Ask sites over Flower's Grid and collect their answers until all came or the deadline passed."""
+"""Ask sites and take their answers until all came, or the time is up and those that came are enough."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
-from flwr.serverapp import Grid
+from mama.exchange.protocol import Task
+from server.attendance import Attendance, Seat
+from server.post import GRACE_S, Post, Reply
 
-from mama.errors import ProtocolError
-from mama.exchange.protocol import Answer, Task
+# A task that is lost so often in one round is not lost by accident.
+PUSHES = 5
+# Looks at the post are so many seconds apart, from the first to the last while nothing comes.
+QUICK_S, SLOW_S = 0.05, 2.0
 
-FLOWER_TYPES = {
-    "describe": MessageType.QUERY,
-    "train": MessageType.TRAIN,
-    "evaluate": MessageType.EVALUATE,
-}
+When = Literal["time", "late", "again"]
+
+
+@dataclass
+class Errand:
+    """One site's task in one round. `until`: when its time is up, counted from its first chance to begin."""
+
+    site: str
+    task: Task
+    seat: Seat | None = None
+    until: float | None = None
+    pushes: int = 0
+    begun: bool = False
+    answered: bool = False
+    bytes_down: int = 0
+
+    def over(self, now: float) -> bool:
+        """Whether its time is up."""
+        return self.until is not None and now >= self.until
 
 
 @dataclass(frozen=True)
-class Reply:
-    """What came back from a node: an answer with its tensors, or a one-line `problem`."""
+class Pushed:
+    """A message whose answer may still come."""
 
-    node: int
-    answer: Answer | None
-    payload: bytes
-    bytes_up: int
+    errand: Errand
+    expires: float
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A reply to a task: in `time`, `late` after its round had closed, or `again` after another was taken.
+
+    `bytes_down` is what the site was sent for it.
+    """
+
+    site: str
+    task: Task
+    reply: Reply
+    when: When
     bytes_down: int
-    problem: str = ""
 
 
-def ask(
-    grid: Grid, tasks: dict[int, Task], payloads: dict[int, bytes], deadline_s: float
-) -> Iterator[Reply]:
-    """Push one task a node and yield replies as they arrive; silent nodes are simply absent.
+class Asking:
+    """Carries tasks to sites and answers back.
+
+    A task is pushed again, under the same name, when Flower lost it, when its site comes back after it was away, and
+    when the round is extended; whichever answer comes first is taken. What is still open when a round closes is
+    remembered until Flower forgets it too, so that late answers are recognised.
 
     Args:
-        tasks: by node id.
-        payloads: the tensors that go with each task, by node id.
-        deadline_s: seconds to wait for all of them.
+        at_once: tasks under way at the same time; 1 where sites take turns in one process.
+        tell: told of tasks that are pushed again: (site, round).
     """
-    end = time.monotonic() + deadline_s
-    waiting: dict[str, int] = {}
-    for node, task in tasks.items():
-        pushed = list(grid.push_messages([_message(node, task, payloads[node], deadline_s)]))
-        if pushed:
-            waiting[pushed[0]] = node
-    while waiting:
-        arrived = list(grid.pull_messages(list(waiting)))
-        for message in arrived:
-            if message.metadata.reply_to_message_id in waiting:
-                node = waiting.pop(message.metadata.reply_to_message_id)
-                yield _reply(node, message, len(payloads[node]) + len(tasks[node].encode()))
-        if time.monotonic() > end:
-            return
-        if not arrived:
-            time.sleep(0.1)
 
+    def __init__(
+        self, post: Post, attendance: Attendance, at_once: int, tell: Callable[[str, int], None]
+    ):
+        self._post, self._attendance, self._at_once, self._tell = post, attendance, at_once, tell
+        self._pushed: dict[str, Pushed] = {}
+        self._open: dict[str, Errand] = {}
 
-def _message(node: int, task: Task, payload: bytes, deadline_s: float) -> Message:
-    block = Array(dtype="uint8", shape=(len(payload),), stype="safetensors", data=payload)
-    content = RecordDict(
-        {
-            "header": ConfigRecord({"json": task.encode()}),
-            "payload": ArrayRecord({"tensors": block}),
-        }
-    )
-    return Message(
-        content, node, FLOWER_TYPES[task.kind], ttl=deadline_s + 60, group_id=str(task.round)
-    )
+    def ask(
+        self,
+        tasks: Iterable[tuple[str, Task]],
+        payload_for: Callable[[str], bytes],
+        wait_s: float,
+        *,
+        enough: Callable[[], bool] = lambda: True,
+        extend: Callable[[], bool] = lambda: False,
+    ) -> Iterator[Arrival]:
+        """Yield what arrives, in the order of `tasks` where sites take turns.
 
+        A site that is away at the beginning is waited for only as long as others work or its answer is needed.
 
-def _reply(node: int, message: Message, bytes_down: int) -> Reply:
-    if message.has_error():
-        return Reply(node, None, b"", 0, bytes_down, f"Flower error {message.error.code}")
-    try:
-        header = message.content.config_records.get("header", ConfigRecord()).get("json")
-        block = message.content.array_records.get("payload", ArrayRecord()).get("tensors")
-        payload = block.data if block is not None else b""
-        answer = Answer.decode(header)
-    except ProtocolError as error:
-        return Reply(node, None, b"", 0, bytes_down, str(error))
-    return Reply(node, answer, payload, len(payload) + len(str(header)), bytes_down)
+        Args:
+            tasks: by site.
+            payload_for: the tensors that go with a site's task.
+            wait_s: seconds each site has.
+            enough: whether the round may close without those that are silent.
+            extend: called when the time is up and it may not; whether everybody gets another `wait_s`.
+        """
+        self._open = {task.task: Errand(site, task) for site, task in tasks}
+        pause = QUICK_S
+        while self._open:
+            self._push_what_can_be(payload_for, wait_s)
+            came = False
+            for arrival in self._arrivals(next(iter(self._open.values())).task.kind):
+                came = True
+                yield arrival
+            if not self._open or (self._idle() and enough()):
+                break
+            if all(errand.over(time.monotonic()) for errand in self._open.values()):
+                if enough() or not extend():
+                    break
+                for errand in self._open.values():
+                    errand.seat, errand.until, errand.pushes = None, None, 0
+            self._attendance.look()
+            self._attendance.hear()
+            if not came:
+                time.sleep(pause)
+            pause = QUICK_S if came else min(1.5 * pause, SLOW_S)
+        self._open = {}
+
+    def _push_what_can_be(self, payload_for: Callable[[str], bytes], wait_s: float) -> None:
+        now = time.monotonic()
+        for errand in list(self._open.values()):
+            seat = self._attendance.seats.get(errand.site)
+            if errand.over(now) or (errand.seat is not None and seat in (None, errand.seat)):
+                continue
+            busy = sum(e.seat is not None and not e.over(now) for e in self._open.values())
+            if errand.seat is None and busy >= self._at_once:
+                continue
+            errand.until = errand.until or now + wait_s
+            if seat is not None:
+                self._push(errand, seat, payload_for, errand.until - now)
+
+    def _push(
+        self, errand: Errand, seat: Seat, payload_for: Callable[[str], bytes], left_s: float
+    ) -> None:
+        if errand.begun:
+            self._tell(errand.site, errand.task.round)
+        errand.pushes += 1
+        task = errand.task.model_copy(update={"deadline_s": left_s})
+        payload = payload_for(errand.site)
+        errand.bytes_down += len(payload) + len(task.encode())
+        name = self._post.push(seat.node, task, payload, left_s)
+        if name is not None:
+            errand.seat, errand.begun = seat, True
+            self._pushed[name] = Pushed(errand, time.monotonic() + left_s + GRACE_S)
+
+    def _arrivals(self, kind: str) -> Iterator[Arrival]:
+        """Late answers of another kind are left where they are until that kind is asked for."""
+        for name, pushed in list(self._pushed.items()):
+            if pushed.errand.task.kind != kind:
+                continue
+            for reply in self._post.pull(name):
+                self._pushed.pop(name, None)
+                if arrival := self._sorted(pushed.errand, reply):
+                    yield arrival
+            if time.monotonic() > pushed.expires:
+                self._pushed.pop(name, None)
+
+    def _sorted(self, errand: Errand, reply: Reply) -> Arrival | None:
+        task = errand.task
+        if self._open.get(task.task) is errand:
+            if reply.lost and errand.pushes < PUSHES:
+                errand.seat = None
+                self._attendance.look(now=True)
+                return None
+            del self._open[task.task]
+            errand.answered = True
+            return Arrival(errand.site, task, reply, "time", errand.bytes_down)
+        if reply.answer is None:
+            return None
+        when: When = "again" if errand.answered else "late"
+        return Arrival(errand.site, task, reply, when, errand.bytes_down)
+
+    def _idle(self) -> bool:
+        """Whether nobody is at work: all that is open is of sites that have been away from the beginning."""
+        seats = self._attendance.seats
+        return all(not e.begun and e.site not in seats for e in self._open.values())

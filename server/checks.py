@@ -1,12 +1,19 @@
 """What an answer must be before it counts. It comes from outside, so nothing about it is taken on trust."""
 
+from collections.abc import Mapping
+
 from mama.errors import ProtocolError
+from mama.exchange.block import Shape
 from mama.exchange.coding import decode
+from mama.exchange.metrics import TrainingMetrics
 from mama.exchange.protocol import PROTOCOL, Answer, Task
 from mama.exchange.tensors import Arrays
+from server.aggregation.norm import update_norm
 
 # Far above any honest change, and small enough that no weighted sum of updates overflows float32.
 MAX_CHANGE = 1e6
+# A hospital may ingest more studies between two rounds, but not many times what it had.
+GROWTH = 2
 
 
 def check_answer(answer: Answer, task: Task, site: str | None = None) -> None:
@@ -28,16 +35,49 @@ def check_answer(answer: Answer, task: Task, site: str | None = None) -> None:
         raise ProtocolError("answer holds nothing", where=answer.site)
 
 
-def check_update(payload: bytes, arrays: Arrays) -> Arrays:
-    """Decode an update and check names, shapes and size of its values against the global model.
+def check_update(payload: bytes, shapes: Mapping[str, Shape]) -> Arrays:
+    """Decode an update and check names, shapes and size of its values against the global model's.
 
     Of an fp32 block the arrays are read-only views.
 
     Raises:
         ProtocolError: names the first tensor that differs.
     """
-    update = decode(payload, {name: array.shape for name, array in arrays.items()})
+    update = decode(payload, shapes)
     for name, array in update.items():
         if array.max(initial=0) > MAX_CHANGE or array.min(initial=0) < -MAX_CHANGE:
             raise ProtocolError("tensor changes beyond reason", where=name)
     return update
+
+
+def check_metrics(metrics: TrainingMetrics, planned: int, studies_before: int | None) -> None:
+    """Refuse figures that no honest site has: an update must not count by work that was not done.
+
+    Args:
+        planned: local steps of a round.
+        studies_before: what the site said in an earlier round; None before its first.
+
+    Raises:
+        ProtocolError: names what is impossible.
+    """
+    if not 0 < metrics.steps <= planned:
+        raise ProtocolError(f"claims {metrics.steps} steps of {planned}")
+    if studies_before is not None and metrics.studies > GROWTH * studies_before:
+        raise ProtocolError(
+            f"claims {metrics.studies} studies, more than {GROWTH} times the {studies_before} of before"
+        )
+
+
+def check_norm(update: Arrays, share: float, usual: float, limit: float) -> float:
+    """The update's length had all planned steps been done, after comparing it with the usual one.
+
+    Args:
+        share: of the planned steps that were done, above 0.
+
+    Raises:
+        ProtocolError: it is longer than `limit` times the usual one.
+    """
+    norm = update_norm(update) / share
+    if not norm <= limit * usual:
+        raise ProtocolError(f"update is {norm / usual:.3g} times as long as usual, above {limit:g}")
+    return norm

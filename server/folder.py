@@ -1,9 +1,10 @@
 """A run's folder: everything that is known of a run, so that it can be stopped anywhere and continued.
 
 experiment.yaml   the experiment
-rounds.jsonl      one line an event
+rounds.jsonl      one line an event (docs/reliability.md lists them)
 metrics.json      the outcome
-checkpoints/round-0007/{model,optimiser}.safetensors
+best.json         which round's model answered best so far
+checkpoints/round-0007/   (server/checkpoint.py)
 """
 
 import json
@@ -11,36 +12,32 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 import yaml
 
-from mama.checkpoint import load_tensors, save_tensors
 from mama.config import Experiment
 from mama.configfile import load
-from mama.errors import ConfigError
+from mama.errors import ConfigError, ModelError
+from mama.exchange.coding import encode
 from mama.exchange.protocol import Description
 from mama.exchange.tensors import Arrays
-from mama.files import write_json, write_text
-
-KEPT = 2
+from mama.files import write_bytes, write_json, write_text
+from server.aggregation.norm import update_norm
+from server.checkpoint import (
+    MODEL,
+    STATE,
+    Checkpoint,
+    State,
+    Writer,
+    read_checkpoint,
+    write_checkpoint,
+)
+from server.memory import Memory
 
 Event = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """The global model after `round` rounds (0: initial), and what all sites' base models must be."""
-
-    run: str
-    round: int
-    arrays: Arrays
-    base: Description
-    folder: Path
 
 
 class RunFolder:
@@ -71,55 +68,64 @@ class RunFolder:
             experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True
         )
         write_text(path / "experiment.yaml", text)
-        folder.save(Checkpoint(secrets.token_hex(8), 0, arrays, base, path))
+        state = State(
+            run=secrets.token_hex(8),
+            round=0,
+            base=base,
+            memory=Memory(norms=[update_norm(arrays)]),
+        )
+        folder.save(state, {MODEL: lambda file: write_bytes(file, encode(arrays))})
         return folder
 
     def experiment(self) -> Experiment:
         """The run's experiment."""
         return load(Experiment, self.path / "experiment.yaml")
 
-    def save(
-        self, checkpoint: Checkpoint, write_optimiser: Callable[[Path], None] | None = None
-    ) -> None:
-        """Write a checkpoint; `model.safetensors` comes last and makes it whole. Keeps the newest KEPT."""
-        folder = self.path / "checkpoints" / f"round-{checkpoint.round:04d}"
-        if write_optimiser:
-            write_optimiser(folder / "optimiser.safetensors")
-        save_tensors(
-            folder / "model.safetensors",
-            {name: torch.from_numpy(array) for name, array in checkpoint.arrays.items()},
-            {
-                "run": checkpoint.run,
-                "round": checkpoint.round,
-                "base": checkpoint.base.model_dump(),
-            },
-        )
-        for old in self.checkpoints()[:-KEPT]:
-            shutil.rmtree(old)
+    def save(self, state: State, files: Mapping[str, Writer], kept: int = 2) -> Checkpoint:
+        """Write a checkpoint; afterwards the newest `kept` are there, and the best."""
+        folder = self.path / "checkpoints" / f"round-{state.round:04d}"
+        checkpoint = write_checkpoint(folder, state, files)
+        for old in self.checkpoints()[:-kept]:
+            if _number(old) != self.best().get("round"):
+                shutil.rmtree(old)
+        return checkpoint
 
     def checkpoints(self) -> list[Path]:
-        """Folders of whole checkpoints, oldest first."""
-        found = [p.parent for p in self.path.glob("checkpoints/round-*/model.safetensors")]
-        return sorted(found, key=lambda path: int(path.name.removeprefix("round-")))
+        """Folders of checkpoints, oldest first."""
+        found = [path.parent for path in self.path.glob(f"checkpoints/round-*/{STATE}")]
+        return sorted(found, key=_number)
 
     def latest(self) -> Checkpoint:
-        """The newest checkpoint.
+        """The newest checkpoint that is whole; it names newer ones that are damaged.
 
         Raises:
             ConfigError: there is none.
+            ModelError: all are damaged.
         """
-        folders = self.checkpoints()
+        folders = self.checkpoints()[::-1]
         if not folders:
             raise ConfigError("holds no run", where=str(self.path), fix="Start one first")
-        tensors, state = load_tensors(folders[-1] / "model.safetensors")
-        assert isinstance(state, dict)
-        return Checkpoint(
-            state["run"],
-            state["round"],
-            {name: tensor.numpy() for name, tensor in tensors.items()},
-            Description.model_validate(state["base"]),
-            folders[-1],
+        for place, folder in enumerate(folders):
+            try:
+                checkpoint = read_checkpoint(folder)
+            except ModelError:
+                continue
+            return Checkpoint(folder, checkpoint.state, tuple(folders[:place]))
+        raise ModelError(
+            "every checkpoint is damaged",
+            where=str(folders[0]),
+            fix="Restore the folder from a backup, or start again with another --out",
         )
+
+    def best(self) -> dict[str, Any]:
+        """`round` and `auc` of the best evaluation so far; empty before the first."""
+        path = self.path / "best.json"
+        return json.loads(path.read_text()) if path.exists() else {}
+
+    def evaluated(self, number: int, auc: float | None) -> None:
+        """Take a round's mean AUC; the checkpoint of the best is kept."""
+        if auc is not None and auc > self.best().get("auc", -1.0):
+            write_json(self.path / "best.json", {"round": number, "auc": auc})
 
     def log(self, event: Event) -> None:
         """Append one event to rounds.jsonl, on a line of its own also after a torn one."""
@@ -145,3 +151,7 @@ class RunFolder:
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         """Write metrics.json."""
         write_json(self.path / "metrics.json", metrics)
+
+
+def _number(checkpoint: Path) -> int:
+    return int(checkpoint.name.removeprefix("round-"))

@@ -1,36 +1,35 @@
-"""The round loop: ask the roster, check and fold what comes back, step, checkpoint, evaluate."""
+"""The round loop: choose sites, ask them, check and fold what comes back, step, checkpoint, evaluate."""
 
 import time
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, field
+from contextlib import closing, suppress
 from typing import Any
 
 from flwr.serverapp import Grid
 
-from mama.errors import ProtocolError, QuorumError
+from mama.errors import ProtocolError, QuorumError, StorageError
 from mama.evaluation.pooling import summary
-from mama.exchange.metrics import EvaluationCounts, TrainingMetrics
-from mama.exchange.protocol import Kind, Task
-from mama.exchange.tensors import Arrays
-from server.aggregate import ServerOptimiser, WeightedMean
-from server.asking import Reply, ask
-from server.checks import check_answer, check_update
+from mama.exchange.coding import encode
+from mama.exchange.metrics import EvaluationCounts
+from mama.exchange.protocol import Answer, Kind, Task
+from mama.files import full_disk_named, write_bytes
+from server.aggregation.optimiser import ServerOptimiser
+from server.asking import Arrival, Asking
+from server.attendance import Attendance
+from server.checkpoint import MODEL
+from server.checks import check_answer
+from server.choosing import choose, enrolled
 from server.downlink import Downlink
-from server.folder import Checkpoint, Event, RunFolder
+from server.folder import Event, RunFolder
+from server.folding import Folding
+from server.outcome import mean_auc, outcome, terms, training_seconds
+from server.post import Post
+from server.quorum import Quorum
 
 Listener = Callable[[Event], None]
 # How long to wait for all expected sites to connect, in seconds.
 GATHERING_S = 60.0
-
-
-@dataclass
-class Round:
-    """One round's answers by site: updates with their metrics, and the seconds it took."""
-
-    updates: dict[str, tuple[Arrays, TrainingMetrics]] = field(default_factory=dict)
-    bytes_up: dict[str, int] = field(default_factory=dict)
-    bytes_down: dict[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
+OPTIMISER = "optimiser.safetensors"
 
 
 class Federation:
@@ -44,174 +43,268 @@ class Federation:
     def __init__(
         self, grid: Grid, folder: RunFolder, listener: Listener, *, expected: int, at_once: int
     ):
-        self.grid, self.folder, self.listener = grid, folder, listener
+        self.folder, self.listener = folder, listener
         self.experiment = folder.experiment()
+        self.config = self.experiment.federation
         self.expected, self.at_once = expected, at_once
         self.checkpoint = folder.latest()
-        self.downlink = Downlink(self.experiment.federation.exchange, self.checkpoint.arrays)
-        self.roster: dict[str, int] = {}
+        self.memory = self.checkpoint.state.memory
+        self.shapes = self.checkpoint.shapes
+        self.quorum = Quorum(self.config)
+        self.downlink = Downlink(self.config.exchange, self.checkpoint.model)
         self._canonical = self.experiment.canonical_json()
         self._hash = self.experiment.hash()
+        self._number = self.checkpoint.round
+        self._gathered = False
+        post = Post(grid)
+        self.attendance = Attendance(
+            post,
+            self.checkpoint.base,
+            lambda node: self._task("describe", self._number, f"node-{node}"),
+            self.config.deadline_s,
+            lambda site, problem, code: self._problem(self._number, site, problem, code),
+            self._welcome,
+        )
+        self.asking = Asking(post, self.attendance, at_once, self._asked_again)
 
     def run(self) -> None:
         """All rounds that are left, then the final evaluation; metrics.json is kept up to date.
 
         Raises:
             QuorumError: too few sites answered; everything up to the last whole round is kept.
+            StorageError: the disk is full; likewise.
         """
+        try:
+            with full_disk_named(self.folder.path):
+                self._run()
+        except (QuorumError, StorageError) as error:
+            # On a full disk the reason may not fit either.
+            with suppress(OSError, StorageError):
+                self._tell("stopped", reason=str(error))
+                self._write_metrics("stopped", {})
+            raise
+
+    def _run(self) -> None:
+        for path in self.checkpoint.damaged:
+            self._tell("damaged", checkpoint=path.name, instead=self.checkpoint.round)
         self._tell(
             "start",
             run=self.checkpoint.run,
             round=self.checkpoint.round,
-            rounds=self.experiment.federation.rounds,
+            rounds=self.config.rounds,
         )
-        try:
-            self._gather()
-            self._train()
-            evaluation = self._evaluate(self.checkpoint.round, probes=True)
-        except QuorumError as error:
-            self._tell("stopped", reason=str(error))
-            self._write_metrics("stopped", {})
-            raise
+        self._gather()
+        self._evaluate_if_due()
+        for number in range(self.checkpoint.round + 1, self.config.rounds + 1):
+            self._number = number
+            self._round(number)
+            self._evaluate_if_due()
+        evaluation = self._evaluate(self.checkpoint.round, probes=True)
         self._tell("finished", round=self.checkpoint.round)
         self._write_metrics("finished", evaluation)
 
-    def _train(self) -> None:
-        config = self.experiment.federation
-        optimiser = ServerOptimiser(self.checkpoint.arrays, config.server_optimiser)
-        kept = self.checkpoint.folder / "optimiser.safetensors"
-        if kept.exists():
-            optimiser.load(kept)
-        for number in range(self.checkpoint.round + 1, config.rounds + 1):
-            result = self._round(number)
-            mean = WeightedMean()
-            # In the sites' order, not in that of arrival, so that the sum is the same each time.
-            for site in sorted(result.updates):
-                update, metrics = result.updates[site]
-                mean.fold(update, metrics.studies)
-            self.checkpoint = Checkpoint(
-                self.checkpoint.run,
-                number,
-                optimiser.step(mean.result()),
-                self.checkpoint.base,
-                self.checkpoint.folder,
-            )
-            self.downlink.publish(self.checkpoint.arrays)
-            # Told before it is saved: a crash between the two repeats the round, and its last telling counts.
-            self._tell("round", round=number, **_figures(result, self.at_once))
-            self.folder.save(self.checkpoint, optimiser.save)
-            if (
-                config.evaluate_every
-                and number % config.evaluate_every == 0 < config.rounds - number
-            ):
-                self._evaluate(number, probes=False)
+    def _gather(self) -> None:
+        """Wait for nodes and learn which sites they are."""
+        end = time.monotonic() + GATHERING_S
+        self.attendance.look(now=True)
+        while self.attendance.nodes < self.expected and time.monotonic() < end:
+            time.sleep(0.2)
+            self.attendance.look(now=True)
+        while self.attendance.undecided:
+            self.attendance.hear()
+            if self.attendance.undecided:
+                time.sleep(0.1)
+        here = sorted(self.attendance.seats)
+        self._tell("roster", sites=here)
+        self._gathered = True
+        if len(here) < self.config.quorum:
+            self._stop("start", here, here)
 
-    def _round(self, number: int) -> Round:
-        begin, result = time.monotonic(), Round()
-        for site, reply in self._ask("train", number, self.roster):
-            try:
-                update = check_update(reply.payload, self.checkpoint.arrays)
-            except ProtocolError as error:
-                self._problem(number, site, f"update refused: {error}")
+    def _round(self, number: int) -> None:
+        """One round, from the choice of sites to the checkpoint."""
+        begin = time.monotonic()
+        self.attendance.look(now=True)
+        asked, meant = self._choose(number)
+        scratch = self.folder.path / "scratch"
+        with closing(Folding(self.config, number, self.shapes, self.memory, scratch)) as folding:
+            self._collect(number, asked, meant, folding)
+            if not self.quorum.holds(folding.metrics, meant):
+                self._stop(f"round {number}", folding.metrics, meant)
+            optimiser = ServerOptimiser(self.checkpoint.arrays, self.config.server_optimiser)
+            if (kept := self.checkpoint.folder / OPTIMISER).exists():
+                optimiser.load(kept)
+            arrays = optimiser.step(folding.result())
+        folding.remember()
+        missing = [site for site in meant if site not in folding.metrics]
+        in_vain = [site for site in asked if site not in folding.metrics]
+        for site in self.memory.failed(in_vain, number, self.config.pause_after):
+            self._tell("paused", round=number, site=site, failures=self.memory.failures[site])
+        seconds = time.monotonic() - begin
+        metrics = dict(sorted(folding.metrics.items()))
+        # Told before it is saved: a crash between the two repeats the round, and its last telling counts.
+        self._tell(
+            "round",
+            round=number,
+            seconds=seconds,
+            train_s=min(seconds, training_seconds(metrics.values(), self.at_once)),
+            asked=asked,
+            missing=missing,
+            share=self.quorum.share(metrics, meant),
+            late=folding.late,
+            bytes_up={site: folding.bytes_up[site] for site in metrics},
+            bytes_down={site: folding.bytes_down[site] for site in metrics},
+            norms={site: folding.norms[site] for site in metrics},
+            sites={site: of_site.model_dump() for site, of_site in metrics.items()},
+            terms=terms(metrics.values()),
+        )
+        self.checkpoint = self.folder.save(
+            self.checkpoint.state.model_copy(update={"round": number}),
+            {
+                MODEL: lambda path: write_bytes(path, encode(arrays)),
+                OPTIMISER: optimiser.save,
+            },
+            self.config.keep_checkpoints,
+        )
+        self.downlink.publish(self.checkpoint.model)
+
+    def _choose(self, number: int) -> tuple[list[str], list[str]]:
+        every = self.config.pause_after
+        if every and number % every == 0:
+            self.attendance.ask_refused_again()
+        return choose(
+            self.config,
+            self.experiment.seed,
+            number,
+            self._known(),
+            self.memory.resting(number, every),
+            self.attendance.seats,
+        )
+
+    def _known(self) -> set[str]:
+        """All sites of the run: those that were ever there, and those that the experiment names."""
+        return set(self.memory.failures) | enrolled(self.config)
+
+    def _collect(self, number: int, asked: list[str], meant: list[str], folding: Folding) -> None:
+        """Fold what sites answer until the round may close."""
+        extensions = iter(range(1, self.config.extend + 1))
+
+        def extend() -> bool:
+            times = next(extensions, None)
+            if times is not None:
+                reason = self.quorum.shortfall(folding.metrics, meant)
+                self._tell("extended", round=number, times=times, reason=reason)
+            return times is not None
+
+        for arrival in self._ask(
+            "train",
+            number,
+            asked,
+            enough=lambda: self.quorum.holds(folding.metrics, meant),
+            extend=extend,
+        ):
+            if arrival.when == "late" and self.config.late == "drop":
                 continue
-            assert reply.answer is not None
-            assert reply.answer.training is not None
-            result.updates[site] = update, reply.answer.training
-            result.bytes_up[site] = reply.bytes_up
-            result.bytes_down[site] = reply.bytes_down
-            self._tell("update", round=number, site=site, bytes_up=reply.bytes_up)
-        self._require_quorum(f"round {number}", list(result.updates))
-        result.seconds = time.monotonic() - begin
-        return result
+            try:
+                folding.take(arrival)
+            except ProtocolError as error:
+                self._problem(number, arrival.site, f"update refused: {error}")
+                continue
+            if arrival.when == "time":
+                up, norm = folding.bytes_up[arrival.site], folding.norms[arrival.site]
+                self._tell("update", round=number, site=arrival.site, bytes_up=up, norm=norm)
+
+    def _evaluate_if_due(self) -> None:
+        """An evaluation on the way, also one that a crash prevented."""
+        number, every = self.checkpoint.round, self.config.evaluate_every
+        if not number or not every or number % every or number == self.config.rounds:
+            return
+        told = self.folder.events()
+        if not any(e["event"] == "evaluation" and e["round"] == number for e in told):
+            self._evaluate(number, probes=False)
 
     def _evaluate(self, number: int, *, probes: bool) -> dict[str, Any]:
         counts: dict[str, EvaluationCounts] = {}
-        for site, reply in self._ask("evaluate", number, self.roster, probes=probes):
-            assert reply.answer is not None
-            assert reply.answer.evaluation is not None
-            counts[site] = reply.answer.evaluation
+        sites = sorted(
+            set(self.memory.failures) - self.memory.resting(number, self.config.pause_after)
+        )
+        for arrival in self._ask("evaluate", number, sites, probes=probes):
+            if arrival.when == "time" and arrival.reply.answer and arrival.reply.answer.evaluation:
+                counts[arrival.site] = arrival.reply.answer.evaluation
         evaluation = summary(counts)
         self._tell("evaluation", round=number, federated=evaluation)
+        self.folder.evaluated(number, mean_auc(evaluation))
         return evaluation
-
-    def _gather(self) -> None:
-        """Wait for nodes, learn their names, and keep those whose base model is the run's."""
-        end = time.monotonic() + GATHERING_S
-        nodes = list(self.grid.get_node_ids())
-        while len(nodes) < self.expected and time.monotonic() < end:
-            time.sleep(0.2)
-            nodes = list(self.grid.get_node_ids())
-        unnamed = {f"node {node}": node for node in nodes}
-        for _, reply in self._ask("describe", self.checkpoint.round, unnamed, named=False):
-            assert reply.answer is not None
-            assert reply.answer.description is not None
-            site = reply.answer.site
-            if reply.answer.description != self.checkpoint.base:
-                self._problem(0, site, "its base model is not the run's; install the same weights")
-            elif site in self.roster:
-                self._problem(0, site, "two nodes have this site's name; give each its own")
-            else:
-                self.roster[site] = reply.node
-        self.roster = dict(sorted(self.roster.items()))
-        self._tell("roster", sites=list(self.roster))
-        self._require_quorum("start", list(self.roster))
 
     def _ask(
         self,
         kind: Kind,
         number: int,
-        nodes: dict[str, int],
+        sites: list[str],
         *,
         probes: bool = False,
-        named: bool = True,
-    ) -> Iterator[tuple[str, Reply]]:
-        """Yield (site, reply) of each answer that is whole; tell of the others."""
-        tasks = {
-            node: Task(
-                run=self.checkpoint.run,
-                round=number,
-                task=f"{kind}-{number}-{site}".replace(" ", "-"),
-                kind=kind,
-                experiment=self._canonical,
-                experiment_hash=self._hash,
-                probes=probes,
-            )
-            for site, node in nodes.items()
-        }
-        names = {node: site for site, node in nodes.items()}
-        payloads = {
-            node: self.downlink.block_for(site) if kind != "describe" else b""
-            for site, node in nodes.items()
-        }
-        self.downlink.forget(nodes)
-        for reply in ask(self.grid, tasks, payloads, self.experiment.federation.deadline_s):
-            site = names.pop(reply.node)
-            if reply.answer is None:
-                self._problem(number, site, reply.problem)
-                continue
-            name = site if named else reply.answer.site
-            if reply.answer.status != "ok":
-                self._problem(number, name, reply.answer.status.sentence, reply.answer.status.value)
-                continue
-            try:
-                check_answer(reply.answer, tasks[reply.node], site if named else None)
-            except ProtocolError as error:
-                self._problem(number, site, str(error))
-                continue
-            self.downlink.learn(name, reply.answer.holds)
-            yield name, reply
-        for site in names.values():
-            self._problem(number, site, "no answer before the deadline")
+        **closing_rule: Callable[[], bool],
+    ) -> Iterator[Arrival]:
+        """Yield each answer that is whole, late ones too; tell of all others."""
 
-    def _require_quorum(self, when: str, sites: list[str]) -> None:
-        quorum = self.experiment.federation.quorum
-        if len(sites) < quorum:
-            raise QuorumError(
-                f"{len(sites)} of at least {quorum} sites answered",
-                where=when,
-                fix=f"Read the sites' problems in {self.folder.path / 'rounds.jsonl'}, mend them and "
-                "run again with the same --out; with a lower federation.quorum give a new one",
+        def payload_for(site: str) -> bytes:
+            block = self.downlink.block_for(site)
+            self.downlink.forget(site)
+            return block
+
+        tasks = [(site, self._task(kind, number, site, probes=probes)) for site in sites]
+        silent = set(sites)
+        for arrival in self.asking.ask(tasks, payload_for, self.config.deadline_s, **closing_rule):
+            site, answer = arrival.site, arrival.reply.answer
+            if arrival.when == "time":
+                silent.discard(site)
+            else:
+                of = arrival.task.round
+                self._tell(f"answered_{arrival.when}", round=number, site=site, task_round=of)
+            if answer is None:
+                self._problem(number, site, arrival.reply.problem)
+            elif answer.status != "ok":
+                self._problem(number, site, answer.status.sentence, answer.status.value)
+            elif arrival.when != "again":
+                try:
+                    check_answer(answer, arrival.task, site)
+                except ProtocolError as error:
+                    self._problem(number, site, str(error))
+                    continue
+                self.downlink.learn(site, answer.holds)
+                yield arrival
+        for site in sorted(silent):
+            away = site not in self.attendance.seats
+            self._problem(
+                number, site, "not connected" if away else "no answer before the deadline"
             )
+
+    def _task(self, kind: Kind, number: int, site: str, *, probes: bool = False) -> Task:
+        return Task(
+            run=self.checkpoint.run,
+            round=number,
+            task=f"{kind}-{number}-{site}",
+            kind=kind,
+            experiment=self._canonical,
+            experiment_hash=self._hash,
+            probes=probes,
+        )
+
+    def _welcome(self, answer: Answer) -> None:
+        self.memory.met(answer.site)
+        self.downlink.learn(answer.site, answer.holds)
+        if self._gathered:
+            self._tell("joined", round=self._number, site=answer.site)
+
+    def _asked_again(self, site: str, number: int) -> None:
+        self._tell("asked_again", round=number, site=site)
+
+    def _stop(self, when: str, answered: Collection[str], meant: Collection[str]) -> None:
+        raise QuorumError(
+            self.quorum.shortfall(answered, meant),
+            where=when,
+            fix=f"Read the sites' problems in {self.folder.path / 'rounds.jsonl'}, mend them and "
+            "run again with the same --out; with a lower federation.quorum give a new one",
+        )
 
     def _problem(self, number: int, site: str, problem: str, code: str = "refused") -> None:
         self._tell("problem", round=number, site=site, problem=problem, code=code)
@@ -222,9 +315,6 @@ class Federation:
         self.listener(event)
 
     def _write_metrics(self, status: str, evaluation: dict[str, Any]) -> None:
-        events = self.folder.events()
-        rounds = {e["round"]: e for e in events if e["event"] == "round"}.values()
-        base = self.checkpoint.base
         self.folder.write_metrics(
             {
                 "name": self.experiment.name,
@@ -232,47 +322,8 @@ class Federation:
                 "run": self.checkpoint.run,
                 "experiment_hash": self._hash,
                 "rounds": self.checkpoint.round,
-                "sites": list(self.roster),
-                "problems": [
-                    {key: event[key] for key in ("round", "site", "problem", "code")}
-                    for event in events
-                    if event["event"] == "problem"
-                ],
+                "sites": sorted(self.memory.failures),
                 "evaluation": {"federated": evaluation},
-                "exchange": {
-                    "bytes_up_per_site_round": _mean_size(rounds, "bytes_up"),
-                    "bytes_down_per_site_round": _mean_size(rounds, "bytes_down"),
-                    "trained_parameters": base.trained_parameters,
-                    "frozen_parameters": base.frozen_parameters,
-                },
-                "timing": {
-                    "train_s": sum(event["train_s"] for event in rounds),
-                    "overhead_s": sum(event["seconds"] - event["train_s"] for event in rounds),
-                },
+                **outcome(self.folder.events(), self.checkpoint.base),
             }
         )
-
-
-def _mean_size(rounds: Collection[Event], way: str) -> int:
-    sizes = [size for event in rounds for size in event[way].values()]
-    return round(sum(sizes) / len(sizes)) if sizes else 0
-
-
-def _figures(result: Round, at_once: int) -> dict[str, Any]:
-    """What rounds.jsonl says of a round. `train_s` is the time the round must take at least to train."""
-    metrics = {site: result.updates[site][1] for site in sorted(result.updates)}
-    seconds = [m.seconds for m in metrics.values()]
-    names = sorted({name for m in metrics.values() for name in m.terms})
-    terms = {}
-    for name in names:
-        having = [m for m in metrics.values() if name in m.terms]
-        weight = sum(m.studies for m in having)
-        terms[name] = sum(m.terms[name] * m.studies for m in having) / weight
-    return {
-        "seconds": result.seconds,
-        "train_s": min(result.seconds, max(max(seconds), sum(seconds) / at_once)),
-        "bytes_up": {site: result.bytes_up[site] for site in metrics},
-        "bytes_down": {site: result.bytes_down[site] for site in metrics},
-        "sites": {site: m.model_dump() for site, m in metrics.items()},
-        "terms": terms,
-    }

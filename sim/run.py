@@ -15,8 +15,9 @@ from mama.config import Experiment
 from mama.configfile import load
 from mama.errors import ConfigError
 from mama.exchange.fingerprint import fingerprint, parameter_counts
+from mama.exchange.method import initial_arrays, split
 from mama.exchange.protocol import Description
-from mama.exchange.tensors import put_trained, trained_arrays
+from mama.exchange.tensors import put_trained
 from mama.export import save_final
 from mama.files import write_text
 from mama.model import MaMA, build_model
@@ -80,13 +81,15 @@ def federate(
         MamaError: a mistake in data or configuration, or too few sites; what is done is kept.
     """
     model = build_model(experiment)
-    folder = RunFolder.create(out, experiment, trained_arrays(model), _base(model))
+    initial = initial_arrays(model, experiment.federation)
+    folder = RunFolder.create(out, experiment, initial, _base(model))
     try:
         run_engine(engine, folder, site_files, listeners)
     finally:
         if (out / "metrics.json").exists():
             write_report(out)
-    put_trained(model, folder.latest().arrays)
+    trained, _ = split(folder.latest().arrays)
+    put_trained(model, trained, experiment.federation.local)
     save_final(out / "final", model, experiment)
     for path in site_files:
         page = out / "sites" / path.parent.name / "site_report.html"

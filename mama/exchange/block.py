@@ -12,7 +12,7 @@ the change to a model also names the model it leads from and the one it leads to
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, Json, ValidationError
@@ -113,12 +113,12 @@ def pack(
     return b"".join([opening, rest, *(array.data for _, array in pieces)])
 
 
-def digest_of(data: bytes) -> str:
+def digest_of(data: bytes | bytearray) -> str:
     """The checksum that a block claims, which names it: equal blocks have equal ones. Its start is enough."""
     return data[_DIGEST].decode("ascii", "replace")
 
 
-def unpack(data: bytes) -> Block:
+def unpack(data: bytes | bytearray) -> Block:
     """Open a block from the other side; its parts are not decoded, no memory is taken for what it claims.
 
     Raises:
@@ -130,10 +130,7 @@ def unpack(data: bytes) -> Block:
         raise _damaged()
     if hashlib.sha256(memoryview(data)[_CHECKED:]).hexdigest() != digest_of(data):
         raise _damaged()
-    try:
-        header = _Header.model_validate_json(data[8 : 8 + length])
-    except ValidationError:
-        raise _damaged() from None
+    header = _header(data[8 : 8 + length])
     metadata = header.metadata
     parts: dict[str, dict[str, np.ndarray]] = {name: {} for name in metadata.shapes}
     end = 0
@@ -149,6 +146,25 @@ def unpack(data: bytes) -> Block:
     if 8 + length + end != len(data):
         raise _damaged()
     return Block(metadata.codec, metadata.shapes, parts, metadata.base, metadata.target)
+
+
+def read_shapes(file: BinaryIO) -> dict[str, Shape]:
+    """The tensors' shapes of a block in a file, of which only the header is read; nothing is checked.
+
+    Raises:
+        ProtocolError: not a block of this version.
+    """
+    length = int.from_bytes(file.read(8), "little")
+    if length > MAX_HEADER:
+        raise _damaged()
+    return _header(file.read(length)).metadata.shapes
+
+
+def _header(text: bytes | bytearray) -> _Header:
+    try:
+        return _Header.model_validate_json(text)
+    except ValidationError:
+        raise _damaged() from None
 
 
 def _damaged() -> ProtocolError:

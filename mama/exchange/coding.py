@@ -32,9 +32,12 @@ def encode(arrays: Mapping[str, np.ndarray], codec: Codec = FP32) -> bytes:
 
 
 def decode(
-    data: bytes, shapes: Mapping[str, Shape] | None = None, *, max_bytes: int = MAX_BYTES
+    data: bytes | bytearray,
+    shapes: Mapping[str, Shape] | None = None,
+    *,
+    max_bytes: int = MAX_BYTES,
 ) -> Arrays:
-    """The finite float32 arrays of a block from the other side; those of an fp32 block are read-only views.
+    """The finite float32 arrays of a block from the other side; those of an fp32 block are views of `data`.
 
     Args:
         shapes: what it must hold, exactly; None takes the block's word, up to `max_bytes` of arrays.

@@ -16,9 +16,10 @@ TermName = Annotated[str, Field(pattern=r"^(loss|image_text|second_text|image_im
 
 
 class TrainingMetrics(Section):
-    """One round of local training: `studies` is the update's weight, `terms` the mean of each loss."""
+    """One round of local training: what an update can be weighted by, and in `terms` the mean of each loss."""
 
     studies: int = Field(ge=1, le=10**9)
+    patients: int = Field(ge=1, le=10**9)
     steps: Count
     skipped: Count
     seconds: float = Field(ge=0, le=1e9)

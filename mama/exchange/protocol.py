@@ -13,6 +13,7 @@ from mama.config import Experiment, Section
 from mama.errors import ProtocolError
 from mama.exchange.codes import ErrorCode
 from mama.exchange.metrics import EvaluationCounts, TrainingMetrics
+from mama.section import SiteName
 
 PROTOCOL = 1
 MAX_HEADER = 4 * 2**20
@@ -20,7 +21,6 @@ MAX_HEADER = 4 * 2**20
 Kind = Literal["describe", "train", "evaluate"]
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-SiteName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
 class Header(Section):
@@ -55,12 +55,16 @@ class Header(Section):
 
 
 class Task(Header):
-    """What the server asks: `describe` yourself, `train` one round, or `evaluate` the model sent along."""
+    """What the server asks: `describe` yourself, `train` one round, or `evaluate` the model sent along.
+
+    `deadline_s` are the seconds from the task's arrival until its answer should be back; None sets no limit.
+    """
 
     kind: Kind
     experiment: Annotated[str, Field(max_length=2**20)]
     experiment_hash: Sha256
     probes: bool = False
+    deadline_s: Annotated[float, Field(gt=0, le=30 * 86400)] | None = None
 
     def read_experiment(self) -> Experiment:
         """The experiment, after checking its hash and every value.

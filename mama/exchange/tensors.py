@@ -1,52 +1,81 @@
-"""The tensors that travel: the trained ones, as float32 arrays by name, and the difference a site made."""
+"""A model's tensors: the trained ones travel as float32 arrays by name; those that a federation leaves local do not."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mama.errors import ModelError, ProtocolError
 
 Arrays = dict[str, np.ndarray]
+# federation.local
+Patterns = Sequence[str]
 
 
-def trained_arrays(model: nn.Module) -> Arrays:
-    """Copies of the trained parameters, float32, by name; frozen weights never travel.
+def is_local(name: str, local: Patterns) -> bool:
+    """Whether a tensor stays at the site."""
+    return any(fnmatchcase(name, pattern) for pattern in local)
+
+
+def trained_arrays(model: nn.Module, local: Patterns = ()) -> Arrays:
+    """Copies of the trained parameters, float32, by name; neither frozen weights nor local ones travel.
 
     Raises:
-        ModelError: the model keeps running statistics, which are no parameters and would differ by site.
+        ModelError: the model keeps running statistics that are not local; they are no parameters and differ by site.
     """
     running = [name for name, _ in model.named_buffers() if name.endswith("running_mean")]
-    if running:
+    shared = [name for name in running if not is_local(name, local)]
+    if shared:
         raise ModelError(
             "keeps running statistics (BatchNorm), which cannot be averaged over sites",
-            where=running[0].removesuffix(".running_mean"),
-            fix="Set heads.norm: layer, or train on one dataset with `mama train`",
+            where=shared[0].removesuffix(".running_mean"),
+            fix="Set heads.norm: layer, name it in federation.local, or train on one dataset with `mama train`",
         )
     return {
         name: parameter.detach().to("cpu", torch.float32, copy=True).numpy()
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad
+        for name, parameter in _shared(model, local).items()
     }
 
 
-def trained_shapes(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    """The shapes of the trained parameters by name."""
-    return {n: tuple(p.shape) for n, p in model.named_parameters() if p.requires_grad}
+def trained_shapes(model: nn.Module, local: Patterns = ()) -> dict[str, tuple[int, ...]]:
+    """The shapes of the trained parameters that travel, by name."""
+    return {name: tuple(p.shape) for name, p in _shared(model, local).items()}
 
 
-def put_trained(model: nn.Module, arrays: Mapping[str, np.ndarray]) -> None:
-    """Set the trained parameters.
+def put_trained(model: nn.Module, arrays: Mapping[str, np.ndarray], local: Patterns = ()) -> None:
+    """Set the trained parameters but for local ones.
 
     Raises:
-        ProtocolError: the arrays are not exactly the trained parameters, or not finite.
+        ProtocolError: the arrays are not exactly these parameters, or not finite.
     """
-    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
-    check_arrays(arrays, trained_shapes(model))
+    trained = _shared(model, local)
+    check_arrays(arrays, trained_shapes(model, local))
     with torch.no_grad():
         for name, parameter in trained.items():
             parameter.copy_(torch.from_numpy(np.array(arrays[name])))
+
+
+def local_tensors(model: nn.Module, local: Patterns) -> dict[str, Tensor]:
+    """Copies, on the CPU, of the trained parameters and the buffers that stay at the site."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in _local(model, local).items()}
+
+
+def put_local(model: nn.Module, tensors: Mapping[str, Tensor], local: Patterns) -> None:
+    """Set what stays at the site, as `local_tensors` gave it.
+
+    Raises:
+        ModelError: the tensors are of another model.
+    """
+    own = _local(model, local)
+    if {name: t.shape for name, t in tensors.items()} != {name: t.shape for name, t in own.items()}:
+        raise ModelError(
+            "local tensors of another model", fix="Remove the site's state of this run"
+        )
+    with torch.no_grad():
+        for name, tensor in own.items():
+            tensor.copy_(tensors[name])
 
 
 def difference(after: Mapping[str, np.ndarray], before: Mapping[str, np.ndarray]) -> Arrays:
@@ -84,3 +113,16 @@ def check_arrays(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[in
             raise ProtocolError("tensor is not float32", where=name)
         if not np.isfinite(array).all():
             raise ProtocolError("tensor is not finite", where=name)
+
+
+def _shared(model: nn.Module, local: Patterns) -> dict[str, nn.Parameter]:
+    return {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and not is_local(name, local)
+    }
+
+
+def _local(model: nn.Module, local: Patterns) -> dict[str, Tensor]:
+    trained = ((name, p) for name, p in model.named_parameters() if p.requires_grad)
+    return {n: t for n, t in (*trained, *model.named_buffers()) if is_local(n, local)}

@@ -239,7 +239,7 @@ def test_an_update_is_what_training_changed(
 
 ALLOWED = {
     "describe": {"fingerprint", "trained_parameters", "frozen_parameters"},
-    "train": {"studies", "steps", "skipped", "seconds", "terms"},
+    "train": {"studies", "patients", "steps", "skipped", "seconds", "terms"},
     "evaluate": {"counts"},
 }
 FIELD = {"describe": "description", "train": "training", "evaluate": "evaluation"}

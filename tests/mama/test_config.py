@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mama.config import TOWER_OPTIONS, Experiment, ImageTowerConfig, TextTowerConfig
+from mama.config_aggregation import SgdConfig
 from mama.configfile import build
 from mama.errors import ConfigError
 
@@ -65,6 +66,26 @@ def test_options_are_numbers_and_switches(value: object) -> None:
         ("optimiser.lr=.inf", "optimiser.lr"),
         ("optimiser.betas=[0.9]", "optimiser.betas.1"),
         ("federation.rounds=0", "federation.rounds"),
+        ("federation.weights=loss", "federation.weights"),
+        ("federation.fairness=6", "federation.fairness"),
+        ("federation.aggregator.kind=best", "federation.aggregator"),
+        ("federation.aggregator.trim=0.2", "federation.aggregator.mean.trim"),
+        (
+            "federation.aggregator={kind: krum, byzantine: 0}",
+            "federation.aggregator.krum.byzantine",
+        ),
+        (
+            "federation.aggregator={kind: trimmed_mean, trim: 0.5}",
+            "federation.aggregator.trimmed_mean.trim",
+        ),
+        ("federation.server_optimiser.momentum=1", "federation.server_optimiser.sgd.momentum"),
+        ("federation.server_optimiser.eps=0.1", "federation.server_optimiser.sgd.eps"),
+        (
+            "federation.server_optimiser={kind: adam, betas: [0.9, 1]}",
+            "federation.server_optimiser.adam.betas.1",
+        ),
+        ("federation.local=['a/b']", "federation.local.0"),
+        ("federation.freeze=[{pattern: a, until_round: 1}]", "federation.freeze.0.until_round"),
         ("evaluation.density={A: [x]}", "evaluation.density"),
         ("evaluation.suspicious={a: [x], b: [y]}", "evaluation"),
     ],
@@ -74,6 +95,60 @@ def test_impossible_values_are_named(
 ) -> None:
     with pytest.raises(ConfigError, match=f"key '{key}'"):
         make_experiment(override)
+
+
+@pytest.mark.parametrize(
+    ("federation", "reason"),
+    [
+        ("{aggregator: {kind: median}}", "median needs at least 3 updates"),
+        ("{aggregator: {kind: geometric_median}, quorum: 2}", "needs at least 3 updates"),
+        ("{aggregator: {kind: krum, byzantine: 2}, quorum: 6}", "federation.quorum to 7 or more"),
+        ("{aggregator: {kind: trimmed_mean}, quorum: 4}", "needs at least 5 updates"),
+        ("{aggregator: {kind: median}, quorum: 3}", "median takes no weights"),
+        (
+            "{aggregator: {kind: geometric_median}, quorum: 3, scaffold: true}",
+            "scaffold goes with aggregator mean",
+        ),
+        (
+            "{aggregator: {kind: multi_krum}, quorum: 5, weights: uniform, fairness: 1}",
+            "multi_krum takes no weights",
+        ),
+        (
+            "{rounds: 4, freeze: [{pattern: a, until_round: 5}]}",
+            "freeze 'a' ends after the last round",
+        ),
+    ],
+)
+def test_impossible_federations_are_refused_with_the_reason(
+    make_experiment: Callable[..., Experiment], federation: str, reason: str
+) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        make_experiment(f"federation={federation}")
+
+
+@pytest.mark.parametrize(
+    "federation",
+    [
+        "{aggregator: {kind: median}, quorum: 3, weights: uniform}",
+        "{aggregator: {kind: trimmed_mean, trim: 0.1}, quorum: 10, weights: uniform}",
+        "{aggregator: {kind: krum, byzantine: 2}, quorum: 7, weights: uniform}",
+        "{aggregator: {kind: geometric_median}, quorum: 3, weights: patients, fairness: 1}",
+        "{rounds: 4, freeze: [{pattern: a, until_round: 4}], local: ['*norm?.[wb]*']}",
+    ],
+)
+def test_possible_federations_are_accepted(
+    make_experiment: Callable[..., Experiment], federation: str
+) -> None:
+    experiment = make_experiment(f"federation={federation}")
+    assert Experiment.model_validate_json(experiment.canonical_json()) == experiment
+
+
+def test_a_section_without_kind_is_the_plain_one(
+    make_experiment: Callable[..., Experiment],
+) -> None:
+    federation = make_experiment("federation.server_optimiser={lr: 0.5}").federation
+    assert federation.server_optimiser == SgdConfig(kind="sgd", lr=0.5)
+    assert federation.aggregator.kind == "mean"
 
 
 def test_total_steps(make_experiment: Callable[..., Experiment]) -> None:
@@ -111,8 +186,13 @@ def leaves(value: Any, path: tuple = ()) -> list[tuple]:
     return [path]
 
 
-# Another allowed value where a key has a list of them.
+# Another allowed value where a key has a list of them; it must be allowed beside all defaults.
 CHOICES: dict[tuple, Any] = {
+    ("federation", "weights"): "steps",
+    ("federation", "aggregator"): {"kind": "geometric_median"},
+    ("federation", "server_optimiser"): {"kind": "adagrad"},
+    ("federation", "local"): ["*norm*"],
+    ("federation", "freeze"): [{"pattern": "image.*", "until_round": 2}],
     ("image", "pooling"): "mean",
     ("image", "layout"): "square",
     ("image", "tokens"): "all",
@@ -123,6 +203,8 @@ CHOICES: dict[tuple, Any] = {
     ("augment", "crop"): 0.5,
     ("augment", "second_view"): "any_in_study",
     ("compute", "precision"): "bf16",
+    ("federation", "sites_per_round"): 0.5,
+    ("federation", "late"): "next_round",
     ("federation", "exchange", "up"): "int8",
     ("federation", "exchange", "down"): "delta",
 }
@@ -143,9 +225,12 @@ def changed(value: Any) -> Any:
 
 
 def test_the_hash_changes_with_any_value(values: dict[str, Any]) -> None:
+    values["federation"]["quorum"] = 3  # enough for another aggregator
     whole = Experiment.model_validate(values).model_dump(mode="json")
     hashes = {Experiment.model_validate(whole).hash()}
     for path in leaves(whole):
+        if path[-1] == "kind":  # decides which keys stand beside it
+            path = path[:-1]
         other = json.loads(json.dumps(whole))
         place = other
         for key in path[:-1]:

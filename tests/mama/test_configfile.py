@@ -39,6 +39,16 @@ def edited(tmp_path: Path, original: Path, old: str, new: str) -> Path:
         ("federation.rounds=many", "(is 'many')"),
         ("federation.rounds=0", "should be greater than or equal to 1 (is 0)"),
         ("image.tower=/etc/x", "key 'image.tower': must be a model name"),
+        (
+            "federation.server_optimiser={kind: adam, momentum: 0.5}",
+            "unknown key 'federation.server_optimiser.adam.momentum'. "
+            "Known keys: betas, eps, kind, lr",
+        ),
+        (
+            "federation.freeze=[{pattern: a, until_rond: 2}]",
+            "unknown key 'federation.freeze.0.until_rond' (and 1 more). "
+            "Did you mean 'until_round'?",
+        ),
         ("heads=3", "key 'heads': input should be a valid dictionary"),
     ],
 )

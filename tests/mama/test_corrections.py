@@ -1,5 +1,6 @@
 """FedProx and control variates by hand, alone and within training."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import torch
 from torch import nn
 
 from mama.config import Experiment
-from mama.corrections import ControlVariate, Named, Proximal
+from mama.corrections import ControlVariate, Frozen, Named, Proximal
 from mama.data.manifest import Dataset
 from mama.data.pairs import StudyPairs
 from mama.model import build_model
@@ -73,6 +74,54 @@ def test_a_control_variate_is_added() -> None:
     ControlVariate({})(named)
     assert named[0][1].grad.tolist() == [2.5, -1.5]
     assert shift["a"].tolist() == [1, -1]
+
+
+def gradient_of(*values: float) -> list[tuple[str, nn.Parameter]]:
+    named = [("w", nn.Parameter(torch.zeros(len(values))))]
+    named[0][1].grad = torch.tensor(values, dtype=torch.float32)
+    return named
+
+
+def test_a_sites_new_variate_is_the_mean_of_its_uncorrected_gradients() -> None:
+    variate = ControlVariate({"w": torch.tensor([100.0, 100.0])})
+    variate(gradient_of(1, 8))
+    variate(gradient_of(5, -2))
+    assert variate.site_variate()["w"].tolist() == [3, 3]
+
+
+def test_a_sites_new_variate_is_option_two_under_sgd() -> None:
+    """c_site - c + (x - y) / (K lr) for K steps of SGD on a curved loss."""
+    generator = torch.Generator().manual_seed(0)
+    start, own, shared = torch.randn(3, 4, dtype=torch.float64, generator=generator)
+    parameter = nn.Parameter(start.clone())
+    sgd, variate = torch.optim.SGD([parameter], lr=0.05), ControlVariate({"w": shared - own})
+    for _ in range(7):
+        sgd.zero_grad()
+        (parameter**4).sum().backward()
+        variate([("w", parameter)])
+        sgd.step()
+    expected = own - shared + (start - parameter.detach()) / (7 * 0.05)
+    torch.testing.assert_close(variate.site_variate()["w"], expected)
+
+
+def test_a_step_that_is_skipped_leaves_the_variate_alone() -> None:
+    variate = ControlVariate({})
+    variate(gradient_of(1, math.nan))
+    variate(gradient_of(1, 2))
+    variate(gradient_of(1, math.inf))
+    assert variate.site_variate()["w"].tolist() == [1, 2]
+
+
+def test_frozen_weights_are_neither_moved_nor_decayed_until_they_thaw() -> None:
+    moved, still = (nn.Parameter(torch.ones(1)) for _ in range(2))
+    adam = torch.optim.AdamW([moved, still], lr=0.1, weight_decay=0.5)
+    for names in ({"still"}, {"still"}, set()):
+        before = still.item()
+        moved.grad, still.grad = torch.ones(1), torch.ones(1)
+        Frozen(names)([("moved", moved), ("still", still)])
+        adam.step()
+        assert (still.item() == before) == bool(names)
+    assert moved < still < 1
 
 
 Gradients = dict[str, torch.Tensor]

@@ -16,8 +16,8 @@ from flwr.common.constant import ErrorCode
 from client.app import make_app
 from mama.config import Experiment
 from mama.exchange.fingerprint import fingerprint, parameter_counts
+from mama.exchange.method import initial_arrays
 from mama.exchange.protocol import Description
-from mama.exchange.tensors import trained_arrays
 from mama.model import build_model
 from server.folder import Event, RunFolder
 from server.rounds import Federation
@@ -103,7 +103,7 @@ def new_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Experiment, P
                 fingerprint=fingerprint(model), trained_parameters=trained, frozen_parameters=frozen
             )
             path = tmp_path_factory.mktemp("run") / "out"
-            RunFolder.create(path, experiment, trained_arrays(model), base)
+            RunFolder.create(path, experiment, initial_arrays(model, experiment.federation), base)
             made[experiment.hash()] = path
         shutil.copytree(made[experiment.hash()], target)
         return RunFolder(target)

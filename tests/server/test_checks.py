@@ -16,12 +16,11 @@ from mama.exchange.protocol import Answer, Description, Kind, Task
 from mama.exchange.tensors import Arrays
 from server.checks import check_answer, check_update
 
-TRAINED = TrainingMetrics(studies=8, steps=2, skipped=0, seconds=1.0, terms={"loss": 1.0})
+TRAINED = TrainingMetrics(
+    studies=8, patients=8, steps=2, skipped=0, seconds=1.0, terms={"loss": 1.0}
+)
 DESCRIBED = Description(fingerprint="0" * 64, trained_parameters=1, frozen_parameters=1)
-GLOBAL: Arrays = {
-    "head.weight": np.zeros((2, 3), np.float32),
-    "logit_scale": np.zeros((), np.float32),
-}
+SHAPES = {"head.weight": (2, 3), "logit_scale": ()}
 UPDATE: Arrays = {
     "head.weight": np.arange(6, dtype=np.float32).reshape(2, 3),
     "logit_scale": np.array(0.25, np.float32),
@@ -90,7 +89,7 @@ def test_an_answer_holds_what_its_kind_promises(kind: Kind) -> None:
 
 
 def test_a_good_update_comes_through_unchanged() -> None:
-    update = check_update(encode(UPDATE), GLOBAL)
+    update = check_update(encode(UPDATE), SHAPES)
     assert set(update) == set(UPDATE)
     for name, array in UPDATE.items():
         np.testing.assert_array_equal(update[name], array)
@@ -117,13 +116,13 @@ def with_value(value: float) -> Arrays:
 )
 def test_a_wrong_update_is_refused(update: Arrays, message: str) -> None:
     with pytest.raises(ProtocolError, match=message):
-        check_update(encode(update), GLOBAL)
+        check_update(encode(update), SHAPES)
 
 
 @given(st.integers(0, len(encode(UPDATE)) - 1))
 def test_a_truncated_update_is_refused(length: int) -> None:
     with pytest.raises(ProtocolError):
-        check_update(encode(UPDATE)[:length], GLOBAL)
+        check_update(encode(UPDATE)[:length], SHAPES)
 
 
 @given(st.integers(0, len(encode(UPDATE)) * 8 - 1))
@@ -131,13 +130,13 @@ def test_a_flipped_bit_is_refused(bit: int) -> None:
     data = bytearray(encode(UPDATE))
     data[bit // 8] ^= 1 << (bit % 8)
     with pytest.raises(ProtocolError):
-        check_update(bytes(data), GLOBAL)
+        check_update(bytes(data), SHAPES)
 
 
 @given(st.binary(max_size=200))
 def test_noise_is_refused(data: bytes) -> None:
     with pytest.raises(ProtocolError):
-        check_update(data, GLOBAL)
+        check_update(data, SHAPES)
 
 
 @pytest.mark.parametrize("codec", sorted(CODECS))
@@ -145,13 +144,13 @@ def test_noise_is_refused(data: bytes) -> None:
 def test_a_hostile_site_cannot_make_the_mean_overflow(codec: str, value: float) -> None:
     """Each value is finite, but eight studies' weight would carry it past float32."""
     with pytest.raises(ProtocolError, match=r"head\.weight: tensor changes beyond reason"):
-        check_update(encode(with_value(value), CODECS[codec]), GLOBAL)
+        check_update(encode(with_value(value), CODECS[codec]), SHAPES)
 
 
 @pytest.mark.parametrize("codec", sorted(CODECS))
 def test_an_update_of_every_codec_comes_through(codec: str) -> None:
-    update = check_update(encode(UPDATE, CODECS[codec]), GLOBAL)
-    assert {name: a.shape for name, a in update.items()} == {n: a.shape for n, a in GLOBAL.items()}
+    update = check_update(encode(UPDATE, CODECS[codec]), SHAPES)
+    assert {name: array.shape for name, array in update.items()} == SHAPES
     assert update["head.weight"].max() == pytest.approx(5, rel=0.01)
 
 
@@ -231,7 +230,10 @@ def test_a_round_goes_on_without_the_site_whose_answer_is_bad(run_federation) ->
         return header, data
 
     outcome = run_federation(
-        change, f"federation.rounds={len(MISCHIEF)}", "federation.local_steps=1"
+        change,
+        f"federation.rounds={len(MISCHIEF)}",
+        "federation.local_steps=1",
+        "federation.pause_after=0",
     )
 
     assert [(p["round"], p["site"], p["code"]) for p in outcome.problems] == [

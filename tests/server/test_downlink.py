@@ -19,49 +19,64 @@ BLOCKS = [encode(model) for model in MODELS]
 
 
 @pytest.fixture
-def downlink() -> Downlink:
-    return Downlink(ExchangeConfig(down="delta"), MODELS[0])
+def models(tmp_path: Path) -> list[Path]:
+    """Files of three models in a row."""
+    paths = [tmp_path / f"{number}.safetensors" for number in range(3)]
+    for path, block in zip(paths, BLOCKS, strict=True):
+        path.write_bytes(block)
+    return paths
 
 
-def test_whoever_says_nothing_gets_the_whole_model(downlink: Downlink) -> None:
+@pytest.fixture
+def downlink(models: list[Path]) -> Downlink:
+    return Downlink(ExchangeConfig(down="delta"), models[0])
+
+
+def test_whoever_says_nothing_gets_the_whole_model(downlink: Downlink, models: list[Path]) -> None:
     assert downlink.block_for("alder") == BLOCKS[0]
-    downlink.publish(MODELS[1])
+    downlink.publish(models[1])
     downlink.learn("alder", None)
     assert downlink.block_for("alder") == BLOCKS[1]
 
 
-def test_the_change_goes_to_who_holds_the_model_before(downlink: Downlink) -> None:
+def test_the_change_goes_to_who_holds_the_model_before(
+    downlink: Downlink, models: list[Path]
+) -> None:
     downlink.learn("alder", digest_of(BLOCKS[0]))
     downlink.learn("birch", "0" * 64)
-    downlink.publish(MODELS[1])
+    downlink.publish(models[1])
     change = downlink.block_for("alder")
     assert apply_change(unpack(change), BLOCKS[0]) == BLOCKS[1]
     assert downlink.block_for("birch") == downlink.block_for("cedar") == BLOCKS[1]
 
 
-def test_who_holds_the_newest_model_is_sent_next_to_nothing(downlink: Downlink) -> None:
-    downlink.publish(MODELS[1])
+def test_who_holds_the_newest_model_is_sent_next_to_nothing(
+    downlink: Downlink, models: list[Path]
+) -> None:
+    downlink.publish(models[1])
     downlink.learn("alder", digest_of(BLOCKS[1]))
     block = downlink.block_for("alder")
     assert len(block) < 500
     assert apply_change(unpack(block), BLOCKS[1]) == BLOCKS[1]
 
 
-def test_who_missed_a_round_or_was_silent_gets_the_whole_model(downlink: Downlink) -> None:
+def test_who_missed_a_round_or_was_silent_gets_the_whole_model(
+    downlink: Downlink, models: list[Path]
+) -> None:
     for site in ("alder", "birch"):
         downlink.learn(site, digest_of(BLOCKS[0]))
-    downlink.publish(MODELS[1])
-    downlink.forget(["alder"])
+    downlink.publish(models[1])
+    downlink.forget("alder")
     assert downlink.block_for("alder") == BLOCKS[1]
-    downlink.publish(MODELS[2])
+    downlink.publish(models[2])
     assert downlink.block_for("birch") == BLOCKS[2]
 
 
-def test_full_is_full() -> None:
-    downlink = Downlink(ExchangeConfig(), MODELS[0])
+def test_full_is_full(models: list[Path]) -> None:
+    downlink = Downlink(ExchangeConfig(), models[0])
     downlink.learn("alder", digest_of(BLOCKS[0]))
     assert downlink.block_for("alder") == BLOCKS[0]
-    downlink.publish(MODELS[1])
+    downlink.publish(models[1])
     assert downlink.block_for("alder") == BLOCKS[1]
 
 

@@ -9,9 +9,12 @@ import pytest
 
 from mama.config import Experiment
 from mama.errors import ConfigError, ModelError
+from mama.exchange.coding import encode
 from mama.exchange.protocol import Description
 from mama.exchange.tensors import Arrays
-from server.folder import Checkpoint, RunFolder
+from mama.files import write_bytes
+from server.checkpoint import MODEL, Checkpoint
+from server.folder import RunFolder
 
 BASE = Description(fingerprint="0" * 64, trained_parameters=2, frozen_parameters=3)
 
@@ -30,9 +33,10 @@ def folder(tmp_path: Path, experiment: Experiment) -> RunFolder:
     return RunFolder.create(tmp_path / "run", experiment, model(0.5), BASE)
 
 
-def after(folder: RunFolder, number: int) -> Checkpoint:
-    latest = folder.latest()
-    return Checkpoint(latest.run, number, model(number), latest.base, latest.folder)
+def save(folder: RunFolder, number: int, **kept: int) -> Checkpoint:
+    state = folder.latest().state.model_copy(update={"round": number})
+    files = {MODEL: lambda path: write_bytes(path, encode(model(number)))}
+    return folder.save(state, files, **kept)
 
 
 def test_a_new_run_starts_from_its_initial_model(folder: RunFolder, experiment: Experiment) -> None:
@@ -46,7 +50,7 @@ def test_a_new_run_starts_from_its_initial_model(folder: RunFolder, experiment: 
 
 def test_two_newest_checkpoints_are_kept(folder: RunFolder) -> None:
     for number in range(1, 12):
-        folder.save(after(folder, number))
+        save(folder, number)
     assert [path.name for path in folder.checkpoints()] == ["round-0010", "round-0011"]
     assert folder.latest().arrays["w"].tolist() == [11, -11]
     assert sorted(p.name for p in (folder.path / "checkpoints").iterdir()) == [
@@ -57,7 +61,7 @@ def test_two_newest_checkpoints_are_kept(folder: RunFolder) -> None:
 
 def test_starting_again_continues_the_run(folder: RunFolder, experiment: Experiment) -> None:
     run = folder.latest().run
-    folder.save(after(folder, 1))
+    save(folder, 1)
     again = RunFolder.create(folder.path, experiment, model(99), BASE).latest()
     assert (again.run, again.round) == (run, 1)
     assert again.arrays["w"].tolist() == [1, -1]
@@ -79,10 +83,10 @@ def test_another_experiment_is_refused(folder: RunFolder, small_config: Callable
     assert before == {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
 
 
-def test_a_checkpoint_without_its_model_is_none(folder: RunFolder) -> None:
+def test_a_checkpoint_without_its_state_is_none(folder: RunFolder) -> None:
     half = folder.path / "checkpoints" / "round-0007"
     half.mkdir()
-    (half / "optimiser.safetensors").write_bytes(b"half")
+    (half / "model.safetensors").write_bytes(b"half")
     assert folder.latest().round == 0
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mama.config import ServerOptimiserConfig
+from mama.config_aggregation import SgdConfig
 from mama.data.manifest import Dataset, write_manifest
 from mama.exchange.coding import decode
 from server.folder import RunFolder
@@ -98,7 +98,7 @@ def test_a_crash_between_telling_and_saving_repeats_the_round_to_the_same_end(
     experiment = small_config(
         "federation.rounds=3", "federation.server_optimiser={lr: 0.7, momentum: 0.9}"
     ).experiment()
-    assert experiment.federation.server_optimiser == ServerOptimiserConfig(lr=0.7, momentum=0.9)
+    assert experiment.federation.server_optimiser == SgdConfig(kind="sgd", lr=0.7, momentum=0.9)
     from client.app import make_app
 
     steps: list[tuple[str, int]] = []

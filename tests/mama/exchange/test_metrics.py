@@ -9,6 +9,7 @@ from mama.exchange.metrics import BINS, EvaluationCounts, TrainingMetrics
 
 TRAINING: dict[str, Any] = {
     "studies": 1,
+    "patients": 1,
     "steps": 2,
     "skipped": 0,
     "seconds": 0.1,
@@ -37,8 +38,10 @@ def test_whole_figures_pass() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        {"patients": 3},
+        {"ids": ["p1"]},
         {"studies": 0},
+        {"patients": 0},
+        {"patients": 2.5},
         {"studies": 10**9 + 1},
         {"steps": -1},
         {"seconds": float("inf")},

@@ -28,7 +28,9 @@ def answer(**changes: Any) -> Answer:
     return Answer.model_validate(fields | changes)
 
 
-METRICS = TrainingMetrics(studies=5, steps=2, skipped=0, seconds=0.5, terms={"loss": 1.25})
+METRICS = TrainingMetrics(
+    studies=5, patients=5, steps=2, skipped=0, seconds=0.5, terms={"loss": 1.25}
+)
 DESCRIPTION = Description(fingerprint="0" * 64, trained_parameters=1, frozen_parameters=2)
 
 

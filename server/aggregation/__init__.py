@@ -1,0 +1,1 @@
+"""From a round's updates to the next global model, one algorithm a file."""

@@ -1,0 +1,135 @@
+"""A checkpoint: all that a run needs to go on after a round. Between rounds nothing of it is in memory.
+
+round-0007/
+    model.safetensors   the global model, as the very block that sites are sent (mama/exchange/block.py)
+    state.json          run, round, what the run remembers, and the SHA-256 of itself and of the other files
+    ...                 optimiser and whatever else aggregation keeps
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from mama.errors import ModelError
+from mama.exchange.block import Shape, read_shapes
+from mama.exchange.coding import decode
+from mama.exchange.protocol import Description
+from mama.exchange.tensors import Arrays
+from mama.files import sync_folder, write_json
+from server.memory import Memory
+
+MODEL = "model.safetensors"
+STATE = "state.json"
+
+# Writes one of a checkpoint's files to the path it is given.
+Writer = Callable[[Path], None]
+
+
+class State(BaseModel):
+    """What state.json says; `base` is what all sites' base models must be, `files` are checksums by name."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    run: str
+    round: int
+    base: Description
+    memory: Memory
+    files: dict[str, str] = {}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The run after a round (0: before the first). `damaged` are newer checkpoints that were passed over."""
+
+    folder: Path
+    state: State
+    damaged: tuple[Path, ...] = ()
+
+    @property
+    def run(self) -> str:
+        """The run's name."""
+        return self.state.run
+
+    @property
+    def round(self) -> int:
+        """Rounds that are done."""
+        return self.state.round
+
+    @property
+    def base(self) -> Description:
+        """What all sites' base models must be."""
+        return self.state.base
+
+    @property
+    def model(self) -> Path:
+        """The file of the global model."""
+        return self.folder / MODEL
+
+    @property
+    def arrays(self) -> Arrays:
+        """The global model, read anew each time; free to change."""
+        data = bytearray(self.model.stat().st_size)
+        with open(self.model, "rb") as handle:
+            handle.readinto(data)
+        return decode(data)
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """The tensors' shapes, without reading the tensors."""
+        with open(self.model, "rb") as handle:
+            return read_shapes(handle)
+
+
+def write_checkpoint(folder: Path, state: State, files: Mapping[str, Writer]) -> Checkpoint:
+    """Write all files beside `folder` and make it whole by renaming; what was there before is replaced."""
+    new = folder.with_name(f".{folder.name}.new")
+    shutil.rmtree(new, ignore_errors=True)
+    new.mkdir(parents=True)
+    try:
+        for name, write in files.items():
+            write(new / name)
+        state = state.model_copy(update={"files": {name: _sha256(new / name) for name in files}})
+        content = state.model_dump(mode="json")
+        write_json(new / STATE, {"sha256": _sha256_of(content), **content})
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(new, folder)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+    sync_folder(folder.parent)
+    return Checkpoint(folder, state)
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """Open a checkpoint after checking every byte of it.
+
+    Raises:
+        ModelError: it is damaged.
+    """
+    try:
+        content = json.loads((folder / STATE).read_text())
+        if content.pop("sha256") != _sha256_of(content):
+            raise ValueError
+        state = State.model_validate(content)
+        if any(_sha256(folder / name) != digest for name, digest in state.files.items()):
+            raise ValueError
+    except (OSError, ValueError, KeyError, AttributeError, ValidationError):
+        raise ModelError(
+            "checkpoint is damaged", where=str(folder), fix="Take an older one"
+        ) from None
+    return Checkpoint(folder, state)
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _sha256_of(content: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

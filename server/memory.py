@@ -1,0 +1,60 @@
+"""What a run remembers of its sites from round to round. It is part of every checkpoint."""
+
+from collections.abc import Iterable, Mapping
+from statistics import median
+
+from pydantic import BaseModel, ConfigDict
+
+# Rounds whose norms tell what is usual: enough to see past one odd round, few enough to follow training.
+RECENT = 10
+
+
+class Memory(BaseModel):
+    """All sites ever seen are keys of `failures`: the rounds in a row that a site was asked in vain.
+
+    `paused`: the round since which a site is asked only now and then. `studies`: what a site last said that it has.
+    `norms`: the median length of the updates of recent rounds, after that of the initial model.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    failures: dict[str, int] = {}
+    paused: dict[str, int] = {}
+    studies: dict[str, int] = {}
+    norms: list[float] = []
+
+    def met(self, site: str) -> None:
+        """A site is there, for the first time or again; its pause is over."""
+        self.failures.setdefault(site, 0)
+        if self.paused.pop(site, None) is not None:
+            self.failures[site] = 0
+
+    def answered(self, studies: Mapping[str, int], norms: Iterable[float]) -> None:
+        """A round's accepted updates."""
+        for site in studies:
+            self.failures[site] = 0
+            self.paused.pop(site, None)
+        self.studies |= studies
+        if lengths := list(norms):
+            # The initial model's length only stands in until there is an update's.
+            known = self.norms[1:] if len(self.norms) == 1 else self.norms
+            self.norms = [*known, median(lengths)][-RECENT:]
+
+    def failed(self, sites: Iterable[str], number: int, pause_after: int) -> list[str]:
+        """Sites that were asked in vain in a round; returns those that are paused from now on."""
+        paused = []
+        for site in sites:
+            self.failures[site] = self.failures.get(site, 0) + 1
+            if pause_after and self.failures[site] >= pause_after and site not in self.paused:
+                self.paused[site] = number
+                paused.append(site)
+        return paused
+
+    def resting(self, number: int, pause_after: int) -> set[str]:
+        """Paused sites that are not asked in this round: every `pause_after` rounds they are."""
+        return {s for s, since in self.paused.items() if (number - since) % pause_after}
+
+    @property
+    def usual_norm(self) -> float:
+        """The length that updates have had lately."""
+        return median(self.norms)

@@ -1,0 +1,58 @@
+"""metrics.json: what came of a run, as its events tell it."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from mama.exchange.metrics import TrainingMetrics
+from mama.exchange.protocol import Description
+from server.folder import Event
+
+
+def outcome(events: Sequence[Event], base: Description) -> dict[str, Any]:
+    """Problems, bytes and times of a run; of a round told twice the last telling counts."""
+    rounds = {event["round"]: event for event in events if event["event"] == "round"}.values()
+    return {
+        "problems": [
+            {key: event[key] for key in ("round", "site", "problem", "code")}
+            for event in events
+            if event["event"] == "problem"
+        ],
+        "exchange": {
+            "bytes_up_per_site_round": _mean_size(rounds, "bytes_up"),
+            "bytes_down_per_site_round": _mean_size(rounds, "bytes_down"),
+            "trained_parameters": base.trained_parameters,
+            "frozen_parameters": base.frozen_parameters,
+        },
+        "timing": {
+            "train_s": sum(event["train_s"] for event in rounds),
+            "overhead_s": sum(event["seconds"] - event["train_s"] for event in rounds),
+        },
+    }
+
+
+def terms(metrics: Collection[TrainingMetrics]) -> dict[str, float]:
+    """The mean of each loss over sites that have it, by their studies."""
+    result = {}
+    for name in sorted({name for of_site in metrics for name in of_site.terms}):
+        having = [of_site for of_site in metrics if name in of_site.terms]
+        total = sum(of_site.studies for of_site in having)
+        result[name] = sum(m.terms[name] * m.studies for m in having) / total
+    return result
+
+
+def training_seconds(metrics: Collection[TrainingMetrics], at_once: int) -> float:
+    """What a round must take at least to train, `at_once` sites at a time."""
+    seconds = [of_site.seconds for of_site in metrics]
+    return max(max(seconds), sum(seconds) / at_once)
+
+
+def mean_auc(evaluation: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> float | None:
+    """By which evaluations of one run are compared: the mean zero-shot AUC over labels that have one."""
+    areas = [figures["auc"] for figures in evaluation.get("zero_shot", {}).values()]
+    present = [area for area in areas if area is not None]
+    return sum(present) / len(present) if present else None
+
+
+def _mean_size(rounds: Collection[Event], way: str) -> int:
+    sizes = [size for event in rounds for size in event[way].values()]
+    return round(sum(sizes) / len(sizes)) if sizes else 0

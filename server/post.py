@@ -1,0 +1,96 @@
+"""Tasks and answers as Flower's messages, and what Flower says of those it could not deliver."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
+from flwr.common.constant import ErrorCode
+from flwr.serverapp import Grid
+
+from mama.errors import ProtocolError
+from mama.exchange.protocol import Answer, Task
+
+FLOWER_TYPES = {
+    "describe": MessageType.QUERY,
+    "train": MessageType.TRAIN,
+    "evaluate": MessageType.EVALUATE,
+}
+# The message or its node is gone: the task was not done, or its answer is lost, and is worth asking for again.
+LOST = {
+    ErrorCode.MESSAGE_UNAVAILABLE: "the message was lost",
+    ErrorCode.NODE_UNAVAILABLE: "the site's connection was lost",
+    ErrorCode.CLIENT_APP_CRASHED: "the site's process ended while it worked",
+}
+# How long Flower keeps a message after the deadline of its task, in seconds.
+GRACE_S = 60.0
+
+
+@dataclass
+class Reply:
+    """What came back: an answer with its tensors, or a one-line `problem`.
+
+    The payload is the largest thing in the server's memory: whoever takes it empties it as soon as it is used.
+    """
+
+    answer: Answer | None = None
+    payload: bytes = b""
+    bytes_up: int = 0
+    problem: str = ""
+    lost: bool = False
+
+
+class Post:
+    """Sends tasks to nodes and fetches answers, each by itself so that one at most is in memory."""
+
+    def __init__(self, grid: Grid):
+        self._grid = grid
+
+    def nodes(self) -> set[int]:
+        """The nodes that are connected now."""
+        return set(self._grid.get_node_ids())
+
+    def push(self, node: int, task: Task, payload: bytes, wait_s: float) -> str | None:
+        """Send a task; returns the name its answer is fetched by, None if Flower did not take it.
+
+        Args:
+            wait_s: seconds until the answer is no longer waited for; Flower keeps it GRACE_S longer.
+        """
+        block = Array(dtype="uint8", shape=(len(payload),), stype="safetensors", data=payload)
+        content = RecordDict(
+            {
+                "header": ConfigRecord({"json": task.encode()}),
+                "payload": ArrayRecord({"tensors": block}),
+            }
+        )
+        message = Message(
+            content,
+            node,
+            FLOWER_TYPES[task.kind],
+            ttl=wait_s + GRACE_S,
+            group_id=str(task.round),
+        )
+        names = list(self._grid.push_messages([message]))
+        return names[0] if names else None
+
+    def pull(self, name: str) -> Iterator[Reply]:
+        """What has come for one message: nothing, a reply, or several where it was delivered twice."""
+        arrived = list(self._grid.pull_messages([name]))
+        while arrived:
+            # No name here holds on to the message while its reply is looked at.
+            yield _reply(arrived.pop(0))
+
+
+def _reply(message: Message) -> Reply:
+    if message.has_error():
+        # The error's text may be the site's own exception: only its number is repeated.
+        code = message.error.code
+        problem = LOST.get(code, f"Flower error {code}")
+        return Reply(problem=problem, lost=code in LOST)
+    try:
+        header = message.content.config_records.get("header", ConfigRecord()).get("json")
+        block = message.content.array_records.get("payload", ArrayRecord()).get("tensors")
+        payload = block.data if block is not None else b""
+        answer = Answer.decode(header)
+    except ProtocolError as error:
+        return Reply(problem=str(error))
+    return Reply(answer, payload, len(payload) + len(str(header)))

@@ -1,0 +1,32 @@
+"""Whether enough sites answered, by number and by the public shares of the roster, never by private counts."""
+
+from collections.abc import Collection, Iterable
+
+from mama.config import FederationConfig
+
+
+class Quorum:
+    """`federation.quorum` and `federation.quorum_share` of the sites that a round is meant to hear."""
+
+    def __init__(self, config: FederationConfig):
+        self._number, self._share = config.quorum, config.quorum_share
+        self._shares = config.shares
+
+    def share(self, sites: Iterable[str], among: Iterable[str]) -> float:
+        """The public share of `sites` as a fraction of that of `among`, which contains them."""
+        total = sum(self._shares.get(site, 1.0) for site in among)
+        return sum(self._shares.get(site, 1.0) for site in sites) / total if total else 0.0
+
+    def holds(self, sites: Collection[str], among: Iterable[str]) -> bool:
+        """Whether the answers of `sites` are enough."""
+        # A little less, so that no rounding of a sum decides.
+        return len(sites) >= self._number and self.share(sites, among) >= self._share - 1e-9
+
+    def shortfall(self, sites: Collection[str], among: Collection[str]) -> str:
+        """What is missing, for people."""
+        if len(sites) < self._number:
+            return f"{len(sites)} of at least {self._number} sites answered"
+        return (
+            f"sites with {self.share(sites, among):.0%} of the public share answered, "
+            f"at least {self._share:.0%} must"
+        )

@@ -1,0 +1,82 @@
+"""A round's updates made one, from what sites say of their work."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from mama.config import FederationConfig
+from mama.errors import ProtocolError, QuorumError
+from mama.exchange.metrics import TrainingMetrics
+from server.aggregation.combine import Combination
+
+Said = tuple[list[float], dict]
+
+
+def combined(tmp_path: Path, config: dict, *sites: Said) -> list[float]:
+    federation = FederationConfig.model_validate({"local_steps": 20} | config)
+    combination = Combination(federation, {"w": (2,)}, tmp_path / "scratch", len(sites))
+    try:
+        for number, (values, said) in enumerate(sites):
+            metrics = {"studies": 10, "patients": 5, "steps": 20, "skipped": 0, "seconds": 1}
+            combination.fold(
+                f"site-{number}",
+                {"w": np.float32(values)},
+                TrainingMetrics.model_validate(metrics | {"terms": {"loss": 2.0}} | said),
+            )
+        return combination.result()["w"].tolist()
+    finally:
+        combination.close()
+        assert not (tmp_path / "scratch").exists()
+
+
+def test_weights_and_partial_work_by_hand(tmp_path: Path) -> None:
+    whole, part = ([4.0, 8.0], {"studies": 10}), ([3.0, -1.0], {"studies": 30, "steps": 5})
+    # The plain mean of whole work, by studies: (10·4 + 30·3) / 40
+    assert combined(tmp_path, {}, whole, (part[0], {"studies": 30})) == [3.25, 1.25]
+    # 5 of 20 steps: directions 4 and 12, and 8 and -4; mean share 7/16
+    assert combined(tmp_path, {}, whole, part) == pytest.approx([4.375, -0.4375])
+
+
+def test_fairness_by_hand(tmp_path: Path) -> None:
+    config = {"weights": "uniform", "fairness": 2}
+    badly, well = ([1.0, 0.0], {"terms": {"loss": 3.0}}), ([0.0, 1.0], {"terms": {"loss": 1.0}})
+    assert combined(tmp_path, config, badly, well) == pytest.approx([0.9, 0.1])
+
+
+def test_robust_rules_do_not_magnify_who_claims_little_work(tmp_path: Path) -> None:
+    config = {"aggregator": {"kind": "median"}, "weights": "uniform", "quorum": 3}
+    sites = [([value, value], {"steps": 1}) for value in (1.0, 2.0, 900.0)]
+    assert combined(tmp_path, config, *sites) == [2, 2]
+
+
+def test_a_refused_site_does_not_count(tmp_path: Path) -> None:
+    config = FederationConfig(local_steps=4)
+    combination = Combination(config, {"w": (1,)}, tmp_path / "scratch", 2)
+    said = {"studies": 1, "patients": 1, "skipped": 0, "seconds": 1, "terms": {}}
+    with pytest.raises(ProtocolError):
+        combination.fold(
+            "a", {"w": np.float32([9])}, TrainingMetrics.model_validate(said | {"steps": 5})
+        )
+    with pytest.raises(QuorumError):
+        combination.result()
+    combination.fold(
+        "b", {"w": np.float32([3])}, TrainingMetrics.model_validate(said | {"steps": 4})
+    )
+    assert combination.result()["w"].tolist() == [3]
+
+
+def test_variates_are_folded_by_weight_and_share_of_the_sites_not_by_work(tmp_path: Path) -> None:
+    config = FederationConfig(local_steps=20, scaffold=True)
+    shapes: dict[str, tuple[int, ...]] = {"w": (1,), "variate/w": (1,)}
+    combination = Combination(config, shapes, tmp_path / "scratch", 4)
+    said = {"patients": 1, "skipped": 0, "seconds": 1, "terms": {}}
+    for site, w, variate, studies, steps in (("a", 4, 8, 10, 20), ("b", 3, -4, 30, 5)):
+        update = {"w": np.float32([w]), "variate/w": np.float32([variate])}
+        metrics = TrainingMetrics.model_validate(said | {"studies": studies, "steps": steps})
+        combination.fold(site, update, metrics)
+    result = combination.result()
+    assert result["w"].tolist() == pytest.approx([4.375])
+    # (10·8 - 30·4) / 40 = -1, by 2 of 4 sites
+    assert result["variate/w"].tolist() == [-0.5]
+    combination.close()
