@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from mama.errors import ModelError
 from mama.files import write_bytes
@@ -36,6 +36,27 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], object]:
             where=str(path),
             fix="Take an older checkpoint",
         ) from None
+
+
+def load_weights(path: Path, model: nn.Module) -> object:
+    """Put what `save_tensors` wrote of a model's trained parameters and buffers back; returns the JSON value.
+
+    Raises:
+        ModelError: the file is missing or damaged, or it lacks a tensor or holds one of another shape.
+    """
+    tensors, state = load_tensors(path)
+    kept = model.state_dict().keys()
+    wanted = {name: buffer for name, buffer in model.named_buffers() if name in kept}
+    wanted |= {name: p for name, p in model.named_parameters() if p.requires_grad}
+    for name, value in wanted.items():
+        if name not in tensors or tensors[name].shape != value.shape:
+            raise ModelError(
+                f"weights of another model ({name})",
+                where=str(path),
+                fix="Give the base models that the run began with",
+            )
+    model.load_state_dict(tensors, strict=False)
+    return state
 
 
 def save_optimiser(path: Path, optimiser: torch.optim.Optimizer, more: object = None) -> None:

@@ -32,8 +32,8 @@ class Health:
     tissue_patches: float
 
     def figures(self) -> dict[str, float]:
-        """By name."""
-        return asdict(self)
+        """By name; the loss only where its term is on."""
+        return {name: value for name, value in asdict(self).items() if not math.isnan(value)}
 
     def warnings(self, progress: float) -> list[str]:
         """What a person should look at, given the fraction of the planned steps done."""

@@ -21,7 +21,7 @@ import torch.distributed as dist
 import yaml
 from torch.utils.tensorboard import SummaryWriter
 
-from mama.checkpoint import load_tensors, save_tensors
+from mama.checkpoint import load_weights, save_tensors
 from mama.config import Experiment
 from mama.configfile import load
 from mama.data.manifest import Dataset
@@ -130,8 +130,7 @@ def _resume(out: Path, model: MaMA, trainer: Trainer) -> int:
     folders = _checkpoints(out)
     if not folders:
         return 0
-    tensors, done = load_tensors(folders[-1] / "model.safetensors")
-    model.load_state_dict(tensors, strict=False)
+    done = load_weights(folders[-1] / "model.safetensors", model)
     trainer.load(folders[-1] / "optimiser.safetensors")
     assert isinstance(done, int)
     return done

@@ -67,7 +67,7 @@ def breast_mask(pixels: np.ndarray) -> np.ndarray:
     """
     smooth = ndimage.gaussian_filter(pixels, 1)
     nothing = np.zeros(pixels.shape, bool)
-    if smooth.max() - smooth.min() <= BLACK:
+    if smooth.max() - smooth.min() <= BLACK or min(smooth.shape) == 1:
         return nothing
     bright = smooth > _skin_level(smooth)
     regions, count = ndimage.label(ndimage.minimum_filter(bright, 2 * NECK + 1, mode="constant"))

@@ -2,6 +2,7 @@
 
 import operator
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -42,8 +43,9 @@ class ImageTower(nn.Module):
 
     With `tokens: tissue` the tokens are those of the patches that hold any pixel above -1, which is background.
     A vision transformer does not compute the others (its position embeddings stay those of the whole canvas);
-    a convolutional tower computes all and leaves the others out of its features. An image without tissue keeps
-    all its tokens. An image's features do not depend on the other images of the batch.
+    a convolutional tower computes all and leaves the others out of its features. Transformers with blocks of their
+    own (EVA and DINOv3, BEiT) serve `tokens: all` alone. An image without tissue keeps all its tokens. An image's
+    features do not depend on the other images of the batch.
 
     Args:
         weights: a safetensors file or folder to start from when the config says `pretrained`; None asks the hub.
@@ -61,8 +63,10 @@ class ImageTower(nn.Module):
         width: int = self.model.num_features
         self.patch_width, self.pooled_width = width, width * (1 + (config.pooling == "mean_max"))
         where = f"image.tower {config.tower}"
-        if isinstance(self.model, VisionTransformer):
-            self.grid: tuple[int, int] = _patch_grid(self.model, config.size, where)
+        self.grid: tuple[int, int]
+        self.transformer = isinstance(self.model, VisionTransformer) or _has_tokens(self.model)
+        if self.transformer:
+            self.grid = _patch_grid(self.model, config.size, where)
             if self.tissue_only:
                 check_packable(self.model, where)
         else:
@@ -75,8 +79,10 @@ class ImageTower(nn.Module):
 
     def forward(self, images: Tensor) -> ImageFeatures:
         """Encode (N, 1, H, W) images."""
-        if isinstance(self.model, VisionTransformer):
-            tokens, packing = self._vision_transformer(images)
+        if self.transformer:
+            standard = isinstance(self.model, VisionTransformer)
+            encode = self._vision_transformer if standard else self._other_transformer
+            tokens, packing = encode(images)
             patches = self.model.norm(tokens.index_select(0, packing.patches))
         else:
             tokens, packing = self._feature_map(images)
@@ -104,6 +110,20 @@ class ImageTower(nn.Module):
                 tokens = run(block, tokens)
         return tokens.flatten(0, -2), packing
 
+    def _other_transformer(self, images: Tensor) -> tuple[Tensor, Packing]:
+        """Tokens before the final norm, packed (S, D), of a transformer whose blocks take all patches (EVA, BEiT)."""
+        prefix = self.model.num_prefix_tokens
+        (tokens,) = self.model.forward_intermediates(
+            images,
+            indices=1,
+            return_prefix_tokens=prefix > 0,
+            output_fmt="NLC",
+            intermediates_only=True,
+        )
+        if prefix:
+            tokens = torch.cat(tokens[::-1], dim=1)
+        return tokens.flatten(0, 1), pack(self._kept(images, self.grid), prefix)
+
     def _feature_map(self, images: Tensor) -> tuple[Tensor, Packing]:
         """Cells of the feature map, packed (S, C)."""
         features = self.model.forward_features(images)
@@ -118,7 +138,14 @@ class ImageTower(nn.Module):
         return tissue | ~tissue.any(1, keepdim=True)
 
 
-def _patch_grid(model: VisionTransformer, size: tuple[int, int], where: str) -> tuple[int, int]:
+def _has_tokens(model: Any) -> bool:
+    """Whether a model that is no `VisionTransformer` works on patch tokens all the same."""
+    embeds = isinstance(getattr(model, "patch_embed", None), PatchEmbed)
+    tells = getattr(model, "forward_intermediates", None)
+    return bool(embeds and tells and "return_prefix_tokens" in signature(tells).parameters)
+
+
+def _patch_grid(model: Any, size: tuple[int, int], where: str) -> tuple[int, int]:
     """Rows and columns of a transformer's patches, which must cover the canvas."""
     grid = model.patch_embed.grid_size
     patch = model.patch_embed.feat_ratio(as_scalar=False)

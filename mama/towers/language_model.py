@@ -53,7 +53,7 @@ def load_language_model(
             f"cannot be loaded ({type(error).__name__})",
             where=where,
             fix="Install it, or map its name to a folder with config, tokeniser and safetensors "
-            "under `models` in the site file",
+            "under `models` in the site file (HF_HUB_OFFLINE=1 spares the hub's retries)",
         ) from None
     if settings.is_encoder_decoder:
         raise ModelError(

@@ -7,7 +7,7 @@ again, because timm's expects images of equal length.
 from typing import Any
 
 import torch
-from timm.models.vision_transformer import Attention, Block, VisionTransformer
+from timm.models.vision_transformer import Attention, Block
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -15,7 +15,7 @@ from mama.errors import ModelError
 from mama.towers.tissue import Packing
 
 
-def check_packable(model: VisionTransformer, where: str) -> None:
+def check_packable(model: Any, where: str) -> None:
     """Refuse a transformer whose blocks compute something else than timm's standard block.
 
     Raises:

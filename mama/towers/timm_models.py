@@ -12,6 +12,7 @@ from mama.config import ImageTowerConfig
 from mama.errors import ModelError
 
 WEIGHTS = "model.safetensors"
+SIZED = ("vit", "deit", "eva", "beit")  # names of transformers, which are built for one canvas
 # What a classifier does after the features; a tower has no use for it, and weights without use never train.
 CLASSIFIER = ("attn_pool", "fc_norm", "head")
 
@@ -27,7 +28,7 @@ def create(config: ImageTowerConfig, weights: Path | None) -> Any:
             it keeps running statistics.
     """
     options: dict[str, Any] = dict(config.options)
-    if "vit" in config.tower or "deit" in config.tower:
+    if any(kind in config.tower for kind in SIZED):
         options["img_size"] = config.size
     if config.pretrained and weights is not None:
         # Without classes timm loads strictly: a file of another model cannot pass for this one.

@@ -66,5 +66,5 @@ def _last_blocks(model: Any, count: int, where: str) -> None:
         return
     for block in blocks[-count:]:
         block.requires_grad_(True)
-    if isinstance(model, VisionTransformer):
+    if isinstance(getattr(model, "norm", None), nn.Module):
         model.norm.requires_grad_(True)

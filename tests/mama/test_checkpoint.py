@@ -6,7 +6,13 @@ import pytest
 import torch
 from torch import nn
 
-from mama.checkpoint import load_optimiser, load_tensors, save_optimiser, save_tensors
+from mama.checkpoint import (
+    load_optimiser,
+    load_tensors,
+    load_weights,
+    save_optimiser,
+    save_tensors,
+)
 from mama.errors import ModelError
 
 
@@ -95,3 +101,41 @@ def test_state_of_another_model(tmp_path: Path) -> None:
         with pytest.raises(ModelError, match=r"optimiser state of another model\. Remove the file"):
             load_optimiser(tmp_path / "x", other)
         assert not other.state_dict()["state"]
+
+
+def normed(width: int = 2) -> nn.Module:
+    """A frozen layer and a trained one, and a norm with running statistics."""
+    layers = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, width), nn.BatchNorm1d(width))
+    layers[0].requires_grad_(False)
+    return layers
+
+
+def save_trained(path: Path, model: nn.Module) -> None:
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    save_tensors(path, trained | dict(model.named_buffers()), 7)
+
+
+def test_weights_return_into_a_model_that_keeps_its_frozen_ones(tmp_path: Path) -> None:
+    one, other = normed(), normed()
+    one(torch.rand(4, 3))  # moves the running statistics
+    save_trained(tmp_path / "x", one)
+    frozen = other[0].weight.clone()
+    assert load_weights(tmp_path / "x", other) == 7
+    assert torch.equal(other[0].weight, frozen)
+    for name in ("1.weight", "1.bias", "2.weight", "2.running_mean", "2.num_batches_tracked"):
+        assert torch.equal(other.state_dict()[name], one.state_dict()[name]), name
+
+
+@pytest.mark.parametrize("lack", ["shape", "1.bias", "2.running_var"])
+def test_weights_of_another_model_are_refused_and_change_nothing(tmp_path: Path, lack: str) -> None:
+    path = tmp_path / "x"
+    save_trained(path, normed(4 if lack == "shape" else 2))
+    if lack != "shape":
+        tensors, state = load_tensors(path)
+        save_tensors(path, {name: t for name, t in tensors.items() if name != lack}, state)
+    model = normed()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(ModelError, match="weights of another model") as error:
+        load_weights(path, model)
+    assert str(path) in str(error.value)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

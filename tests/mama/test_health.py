@@ -141,4 +141,6 @@ def test_guessing_is_warned_of_in_the_second_half() -> None:
     (line,) = guessing.warnings(0.6)
     assert "no better than by chance" in line
     assert WELL.warnings(0.6) == []
-    assert replace(WELL, loss_over_chance=math.nan).warnings(0.6) == []  # the term is off
+    off = replace(WELL, loss_over_chance=math.nan)  # the term
+    assert off.warnings(0.6) == []
+    assert off.figures().keys() == WELL.figures().keys() - {"loss_over_chance"}

@@ -12,11 +12,11 @@ import pytest
 import torch
 import yaml
 
-from mama.checkpoint import load_tensors
+from mama.checkpoint import load_tensors, save_tensors
 from mama.cli import main
 from mama.config import Experiment
 from mama.data.manifest import Dataset
-from mama.errors import ConfigError
+from mama.errors import ConfigError, ModelError
 from mama.evaluation.whole import evaluate_whole
 from mama.run import train
 
@@ -95,6 +95,20 @@ def test_another_experiment_keeps_out(
     run(make_experiment(), "run")
     with pytest.raises(ConfigError, match="holds a run of another experiment"):
         run(make_experiment("seed=9"), "run")
+
+
+def test_a_checkpoint_of_another_shape_is_refused(
+    run: Callable[..., Any], make_experiment: Callable[..., Experiment], tmp_path: Path
+) -> None:
+    with pytest.raises(StoppedError):
+        run(make_experiment(), "run", 3)
+    path = tmp_path / "run" / "checkpoints" / "step-000003" / "model.safetensors"
+    tensors, done = load_tensors(path)
+    tensors["text_projection.weight"] = tensors["text_projection.weight"][:, :8]
+    save_tensors(path, tensors, done)
+    with pytest.raises(ModelError, match=r"another model \(text_projection.weight\)") as error:
+        run(make_experiment(), "run")
+    assert "step-000003" in str(error.value)
 
 
 def test_the_command_line(

@@ -80,6 +80,15 @@ def test_without_tissue_the_whole_picture_is_used():
         assert (breast.pixels > 0).all()
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (1, 10), (1, 600), (600, 2), (2, 2), (7, 5)])
+def test_tiny_and_thin_pictures_are_used_whole_or_in_part(shape: tuple[int, int]):
+    pixels = np.random.default_rng(0).random(shape, np.float32)
+    breast = prepare(pixels, 60)
+    assert max(breast.pixels.shape) == 60
+    assert (breast.pixels > 0).any()
+    assert not prepare(np.sort(pixels), 60).found or min(shape) > 1
+
+
 def test_a_speck_of_dust_is_no_breast():
     pixels = np.zeros((256, 200), np.float32)
     pixels[100:110, 100:110] = 1

@@ -31,6 +31,12 @@ TRANSFORMERS = [  # name, options, prefix tokens, patches
     ("deit_tiny_distilled_patch16_224", NARROW, 2, 24),
     ("test_vit2", {}, 1, 6),
 ]
+OTHERS = [  # transformers of timm that are no VisionTransformer: name, options, prefix tokens
+    ("vit_small_patch16_dinov3", NARROW, 5),
+    ("eva02_tiny_patch14_224", NARROW, 1),
+    ("beit_base_patch16_224", NARROW, 1),
+    ("vit_relpos_small_patch16_224", NARROW, 0),
+]
 CONVOLUTIONAL = ["test_convnext", "test_nfnet", "test_efficientnet_gn"]
 
 
@@ -89,6 +95,31 @@ def test_a_vision_transformer_is_timms_where_every_token_is_kept(
         assert_close(
             one, other, **(tight or {"rtol": 1e-3, "atol": 1e-3 * float(other.abs().max())})
         )
+
+
+@pytest.mark.parametrize(("name", "options", "prefix"), OTHERS)
+def test_other_transformers_serve_all_tokens(
+    name: str, options: dict[str, Any], prefix: int, images: Tensor
+) -> None:
+    built = tower(name, options, tokens="all").double()
+    seen: list[Tensor] = []
+    hook = built.model.blocks[-1].register_forward_hook(lambda *call: seen.append(call[2]))
+    timms = built.model.forward_features(images.double())
+    hook.remove()
+    found = built(images.double())
+    assert built.grid == (4, 6)
+    assert timms.shape == (2, prefix + 24, 32)
+    assert found.counts.tolist() == [24, 24]
+    assert_close(found.patches, timms[:, prefix:].flatten(0, 1), rtol=1e-10, atol=1e-10)
+    assert_close(found.pooled, seen[0].mean(1), rtol=1e-10, atol=1e-10)
+    loss(found).backward()
+    built.set_checkpointing(True)
+    plain = [parameter.grad.clone() for parameter in built.parameters()]
+    built.zero_grad()
+    loss(built(images.double())).backward()
+    assert_close([p.grad for p in built.parameters()], plain, rtol=1e-10, atol=1e-10)
+    with pytest.raises(ModelError, match=r"cannot leave out background.*image\.tokens: all"):
+        tower(name, options)
 
 
 @pytest.mark.parametrize("device", DEVICES)
