@@ -24,7 +24,7 @@ from mama.precision import autocast, choose_precision
 from mama.schedule import learning_rate
 from mama.seeds import derive
 from mama.towers.tissue import BACKGROUND
-from mama.workers import share, sum_gradients, world
+from mama.workers import gathered, share, sum_gradients, world
 
 MAX_SKIPPED = 10
 
@@ -166,7 +166,8 @@ class Trainer:
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate(step, total, config.lr, config.warmup)
         terms = active_terms(self.experiment.loss, step / total)
-        record.blank += sum(_blank(b.first) + _blank(b.second) for b in batches)
+        blank = torch.tensor([_blank(b.first) + _blank(b.second) for b in batches])
+        record.blank += int(gathered(blank).sum())
         values, encoded, cut = self._gradient(step, batches, terms)
         record.truncated += cut
         record.chunk = self.chunk if self.chunk != self.experiment.compute.chunk else None

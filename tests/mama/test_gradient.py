@@ -178,6 +178,8 @@ def test_terms_alone(model: Callable[..., MaMA], terms: list[str]) -> None:
         [FATTY, [], []],
         [[], [], FATTY, DENSE],
         [FATTY, FATTY, FATTY],
+        [["dense"], ["mass"], FATTY],  # of one token
+        [["dense"], ["dense"]],
     ],
 )
 def test_few_reports(model: Callable[..., MaMA], reports: list[list[str]]) -> None:

@@ -28,6 +28,7 @@ from mama.trainer import Trainer
 from mama.workers import gathered, join, share, sum_gradients, world
 
 CPU = torch.device("cpu")
+SPOILT = "a step that one process spoils"
 FATTY, DENSE, MASS = ["the breast is fatty .", "no mass ."], ["dense ."], ["a suspicious mass ."]
 REPORTS = {
     "even": [FATTY, DENSE, MASS, FATTY],
@@ -47,15 +48,29 @@ TRAININGS = {
     "chunks": {"optimiser": {"batch_size": 5}, "compute": {"chunk": 2}},
     "accumulation": {"optimiser": {"batch_size": 3, "accumulate": 2}},
     "local from the second step on": {"federation": {"rounds": 2, "local_steps": 1}},
+    SPOILT: {"optimiser": {"batch_size": 5}},
 }
 
 
 class DoublePairs(StudyPairs):
-    """Views in float64, so that rounding does not hide a fault."""
+    """Views in float64, so that rounding does not hide a fault; a batch's first view is blank."""
 
     def batch(self, step: int, share: Share = whole) -> Batch:
         made = super().batch(step, share)
-        return replace(made, first=made.first.double(), second=made.second.double())
+        made = replace(made, first=made.first.double(), second=made.second.double())
+        if share(self.batch_size).start in (None, 0):
+            made.first[0] = -1
+        return made
+
+
+class SpoiltPairs(DoublePairs):
+    """The last study of the first step has a pixel without bounds."""
+
+    def batch(self, step: int, share: Share = whole) -> Batch:
+        made = super().batch(step, share)
+        if step == 0 and share(self.batch_size).stop == self.batch_size:
+            made.first[-1, 0, 0, 0] = torch.inf
+        return made
 
 
 class Setting:
@@ -68,10 +83,10 @@ class Setting:
     def experiment(self, changes: dict) -> Experiment:
         return Experiment.model_validate(merged(merged(self.values, BASE), changes))
 
-    def trainer(self, changes: dict) -> Trainer:
+    def trainer(self, changes: dict, pairs: type[StudyPairs] = DoublePairs) -> Trainer:
         experiment = self.experiment(changes)
         model = self.model(experiment)
-        return Trainer(model, DoublePairs(self.dataset, experiment, "site"), experiment, CPU)
+        return Trainer(model, pairs(self.dataset, experiment, "site"), experiment, CPU)
 
     def model(self, experiment: Experiment) -> MaMA:
         model = build_model(experiment, self.models).double()
@@ -117,10 +132,11 @@ def gradient(setting: Setting, name: str) -> dict[str, Tensor]:
 
 
 def training(setting: Setting, name: str) -> dict[str, Tensor]:
-    """Weights after two steps, the terms of each, and the health of the last."""
-    trainer = setting.trainer(TRAININGS[name])
+    """Weights after two steps, the terms of each, the health of the last, and what was counted."""
+    trainer = setting.trainer(TRAININGS[name], SpoiltPairs if name == SPOILT else DoublePairs)
     record = trainer.train(0, 2)
-    assert (record.steps, record.skipped) == (2, 0)
+    assert (record.steps, record.skipped) == ((1, 1) if name == SPOILT else (2, 0))
+    assert record.blank == 2 * trainer.experiment.optimiser.accumulate
     return {
         **{f"weight {n}": p.detach() for n, p in trainer.model.named_parameters()},
         **{f"term {n}": torch.tensor(v).double() for n, v in record.sums.items()},

@@ -86,7 +86,6 @@ def test_tiny_and_thin_pictures_are_used_whole_or_in_part(shape: tuple[int, int]
     breast = prepare(pixels, 60)
     assert max(breast.pixels.shape) == 60
     assert (breast.pixels > 0).any()
-    assert not prepare(np.sort(pixels), 60).found or min(shape) > 1
 
 
 def test_a_speck_of_dust_is_no_breast():
