@@ -9,7 +9,6 @@ from flwr.clientapp import ClientApp
 
 from client.answers import answer, refusal
 from client.sitefile import load_site
-from mama.errors import MamaError
 from mama.exchange.codes import ErrorCode
 
 logger = logging.getLogger("fedmama.client")
@@ -26,7 +25,7 @@ def make_app(on_step: Callable[[str, int], None] | None = None) -> ClientApp:
         """Unpack, answer, pack. The node's own configuration, never the run's, names the site file."""
         try:
             site = load_site(Path(str(context.node_config["site-file"])))
-        except (KeyError, MamaError) as error:
+        except Exception as error:  # whatever it is, its text must not reach the server
             logger.error("site file: %s", error)
             return _pack(message, refusal(ErrorCode.SITE_FILE).encode(), b"")
         header, payload = _unpack(message.content)

@@ -55,12 +55,16 @@ class Header(Section):
 
 
 class Task(Header):
-    """What the server asks: `describe` yourself, `train` one round, or `evaluate` the model sent along."""
+    """What the server asks: `describe` yourself, `train` one round, or `evaluate` the model sent along.
+
+    `deadline_s` are the seconds from the task's arrival until its answer should be back; None sets no limit.
+    """
 
     kind: Kind
     experiment: Annotated[str, Field(max_length=2**20)]
     experiment_hash: Sha256
     probes: bool = False
+    deadline_s: Annotated[float, Field(gt=0, le=30 * 86400)] | None = None
 
     def read_experiment(self) -> Experiment:
         """The experiment, after checking its hash and every value.
