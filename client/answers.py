@@ -10,6 +10,7 @@ from client import work
 from client.last_answer import LastAnswer
 from client.link import Link
 from client.open_round import OpenRound
+from client.rehearsal import cost_since, rehearse
 from client.sitefile import SiteFile
 from client.states import alone
 from mama.config import Experiment
@@ -77,11 +78,17 @@ def _done(
     if task.kind == "describe":
         description = work.describe(site, experiment)
         return _answer(site, task, description=description, holds=link.holds()), b""
+    if task.kind == "rehearse":
+        block = rehearse(payload, work.shapes(site, experiment), experiment.federation.exchange)
+        return _answer(site, task, rehearsal=cost_since(arrived)), block
     with alone(site.state / task.run):
         arrays = link.receive(payload, work.shapes(site, experiment))
         if task.kind == "evaluate":
             counts = work.evaluate(site, experiment, arrays, probes=task.probes)
             return _answer(site, task, evaluation=counts, holds=link.holds()), b""
+        if task.kind == "finish":
+            work.keep_final(site, experiment, task, arrays, link.received)
+            return _answer(site, task, final=link.received, holds=link.holds()), b""
         return _trained(site, task, experiment, link, arrays, on_step, arrived)
 
 

@@ -2,10 +2,12 @@
 
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import lru_cache
 
 import torch
 
+from client.finals import FinalModel, keep
 from client.open_round import OpenRound
 from client.sitefile import SiteFile
 from client.states import RoundStates
@@ -22,7 +24,7 @@ from mama.evaluation.zero_shot import zero_shot
 from mama.exchange.codes import ErrorCode
 from mama.exchange.fingerprint import fingerprint, parameter_counts
 from mama.exchange.metrics import EvaluationCounts, Label, LabelCounts, Method, TrainingMetrics
-from mama.exchange.protocol import Description
+from mama.exchange.protocol import Description, Task
 from mama.exchange.tensors import Arrays, difference, put_trained, trained_arrays, trained_shapes
 from mama.model import MaMA, build_model
 from mama.trainer import Trainer
@@ -132,6 +134,22 @@ def evaluate(
     return EvaluationCounts(
         counts={method: _counts(site, answers) for method, answers in methods.items()}
     )
+
+
+def keep_final(
+    site: SiteFile, experiment: Experiment, task: Task, arrays: Arrays, checksum: str
+) -> None:
+    """Put the run's last model away as one that needs nothing else; `checksum` is that of its trained tensors."""
+    model = _model(site, experiment)
+    put_trained(model, arrays)
+    kept = FinalModel(
+        run=task.run,
+        experiment=experiment.name,
+        rounds=task.round,
+        sha256=checksum,
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    keep(site.state / task.run / "final", model, experiment, kept)
 
 
 def device_of(site: SiteFile) -> torch.device:

@@ -64,3 +64,9 @@ class QuorumError(MamaError):
     """Too few sites answered for a round to count."""
 
     exit_code = 6
+
+
+class IntegrityError(MamaError):
+    """A record that was changed after it was written."""
+
+    exit_code = 10
