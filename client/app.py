@@ -10,12 +10,14 @@ from flwr.clientapp import ClientApp
 from client.answers import answer, refusal
 from client.sitefile import load_site
 from mama.exchange.codes import ErrorCode
+from mama.logs import write_logs
 
 logger = logging.getLogger("fedmama.client")
 
 
 def make_app(on_step: Callable[[str, int], None] | None = None) -> ClientApp:
     """A ClientApp; `on_step(site, step)` is told of every local step."""
+    write_logs()
     app = ClientApp()
 
     @app.train()

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from mama.cli_errors import run_cli
+from mama.logs import LogOption, write_logs
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
@@ -15,8 +16,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="As JSON")]
 
 
 @app.callback()
-def _root() -> None:
+def _root(log: LogOption = None) -> None:
     """One hospital."""
+    write_logs(log)
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""The last models of runs that this site took part in: each in a folder that `mama-site report` and `mama evaluate` take."""
+"""The last models of runs that this site took part in, each a folder for `mama-site report` and `mama evaluate`."""
 
 from pathlib import Path
 

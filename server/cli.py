@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from mama.cli_errors import run_cli
+from mama.logs import LogOption, write_logs
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
@@ -15,8 +16,9 @@ RunArgument = Annotated[Path, typer.Argument(help="A run's folder")]
 
 
 @app.callback()
-def _root() -> None:
+def _root(log: LogOption = None) -> None:
     """The coordinator."""
+    write_logs(log)
 
 
 @app.command()

@@ -1,8 +1,8 @@
 """How far an update points the way of all: a figure that shows a broken or hostile site.
 
 The mean is known only when the last update has come and none of them is kept. So each leaves a sketch of WIDTH
-numbers: its values, with random signs, added up in WIDTH buckets (Charikar, Chen & Farach-Colton 2002). Inner products of
-sketches are those of the updates, give or take |x||y| / sqrt(WIDTH), so a cosine is right to about 0.004.
+numbers: its values, with random signs, added up in WIDTH buckets (Charikar, Chen & Farach-Colton 2002). Inner products
+of sketches are those of the updates, give or take |x||y| / sqrt(WIDTH), so a cosine is right to about 0.004.
 """
 
 import math
