@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from mama.exchange.coding import encode
-from mama.exchange.fingerprint import parameter_counts
 from mama.exchange.tensors import trained_arrays
 from mama.model import build_model
 from sim.cli import main
@@ -19,7 +18,6 @@ from sim.rehearsal import rehearse_here
 def test_bytes_are_those_of_a_round(small_config: Callable[..., Any], up: str) -> None:
     experiment = small_config(f"federation.exchange.up={up}").experiment()
     model = build_model(experiment)
-    trained, _ = parameter_counts(model)
     report = rehearse_here(experiment, 2)
     assert report.problems == {}
     assert list(report.sites) == ["site-1", "site-2"]
