@@ -25,7 +25,10 @@ class FinalModel(Section):
 
 
 def keep(folder: Path, model: MaMA, experiment: Experiment, record: FinalModel) -> None:
-    """Write a model, and then where it comes from, which makes it whole."""
+    """Write a model, and then where it comes from, which makes it whole; one that is there already stays."""
+    known = _read(folder / RECORD)
+    if known and (known.run, known.sha256) == (record.run, record.sha256):
+        return
     (folder / RECORD).unlink(missing_ok=True)
     save_final(folder, model, experiment)
     write_text(folder / RECORD, record.model_dump_json(indent=1) + "\n")
@@ -35,10 +38,16 @@ def finals(state: Path) -> list[tuple[Path, FinalModel, int]]:
     """The whole models below a site's state folder, oldest first: folder, record, and size in bytes."""
     found = []
     for path in state.glob(f"*/final/{RECORD}"):
-        try:
-            record = FinalModel.model_validate_json(path.read_bytes())
-        except ValidationError:
-            continue  # of another version
+        record = _read(path)
+        if record is None:
+            continue
         size = sum(part.stat().st_size for part in path.parent.rglob("*") if part.is_file())
         found.append((path.parent, record, size))
     return sorted(found, key=lambda one: one[1].finished)
+
+
+def _read(path: Path) -> FinalModel | None:
+    try:
+        return FinalModel.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):  # none yet, or another version's
+        return None
