@@ -12,7 +12,7 @@ import pytest
 
 from mama.exchange.protocol import Answer, Task
 
-STEPS = 6
+STEPS = 12
 # The ClientApp on a node of this site; it says each step that is done, and writes what it answers.
 PROCESS = """
 import sys
