@@ -43,7 +43,7 @@ def finals(state: Path) -> list[tuple[Path, FinalModel, int]]:
             continue
         size = sum(part.stat().st_size for part in path.parent.rglob("*") if part.is_file())
         found.append((path.parent, record, size))
-    return sorted(found, key=lambda one: one[1].finished)
+    return sorted(found, key=lambda one: (one[1].finished, one[1].run))
 
 
 def _read(path: Path) -> FinalModel | None:

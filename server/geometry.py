@@ -1,6 +1,6 @@
-"""How far an update points the way of all: a figure that shows a broken or hostile site.
+"""How far an update points the way of the others: a figure that shows a broken or hostile site.
 
-The mean is known only when the last update has come and none of them is kept. So each leaves a sketch of WIDTH
+Their mean is known only when the last update has come and none of them is kept. So each leaves a sketch of WIDTH
 numbers: its values, with random signs, added up in WIDTH buckets (Charikar, Chen & Farach-Colton 2002). Inner products
 of sketches are those of the updates, give or take |x||y| / sqrt(WIDTH), so a cosine is right to about 0.004.
 """
@@ -45,18 +45,23 @@ def norm(update: Arrays) -> float:
     return math.sqrt(sum(float(np.dot(a.reshape(-1), a.reshape(-1))) for a in update.values()))
 
 
-def cosines_to_mean(
+def cosines_to_others(
     sketches: Mapping[str, Sketch], weights: Mapping[str, float]
 ) -> dict[str, float | None]:
-    """Each update's cosine to the weighted mean of all, its own included; None where one of both is 0.
+    """Each update's cosine to the weighted mean of all others; None where there is none or one of both is 0.
+
+    Its own part is left out: of few sites it would make every cosine positive.
 
     Args:
         weights: by site, as in the mean.
     """
-    mean = np.zeros(WIDTH)
+    total = np.zeros(WIDTH)
     for site, one in sketches.items():
-        mean += weights[site] * one.values
-    return {site: _cosine(one.values, mean) for site, one in sketches.items()}
+        total += weights[site] * one.values
+    return {
+        site: _cosine(one.values, total - weights[site] * one.values) if len(sketches) > 1 else None
+        for site, one in sketches.items()
+    }
 
 
 def _cosine(one: np.ndarray, other: np.ndarray) -> float | None:

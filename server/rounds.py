@@ -18,7 +18,7 @@ from server.audit import Audit
 from server.checks import check_answer, check_update
 from server.downlink import Downlink
 from server.folder import Checkpoint, Event, RunFolder
-from server.geometry import Sketch, cosines_to_mean, norm, sketch
+from server.geometry import Sketch, cosines_to_others, norm, sketch
 
 Listener = Callable[[Event], None]
 # How long to wait for all expected sites to connect, in seconds.
@@ -297,7 +297,7 @@ def _figures(result: Round, at_once: int) -> dict[str, Any]:
         "bytes_up": {site: result.bytes_up[site] for site in metrics},
         "bytes_down": {site: result.bytes_down[site] for site in metrics},
         "norms": {site: result.norms[site] for site in metrics},
-        "cosines": cosines_to_mean(
+        "cosines": cosines_to_others(
             result.sketches, {site: float(m.studies) for site, m in metrics.items()}
         ),
         "sites": {site: m.model_dump() for site, m in metrics.items()},

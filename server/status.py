@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from mama.errors import ConfigError
@@ -54,7 +55,13 @@ def status(run: Path) -> Status:
 def table(whole: Status) -> Table:
     """A status for a terminal 80 columns wide."""
     title = f"run {whole['run']}: {whole['state']}, round {whole['round']} of {whole['rounds']}"
-    made = Table(title=title, caption=_caption(whole), caption_justify="left")
+    made = Table(
+        title=title,
+        caption=_caption(whole),
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
     made.add_column("site", overflow="ellipsis", no_wrap=True, max_width=18)
     made.add_column("state", no_wrap=True)
     for name in COLUMNS:
@@ -89,6 +96,8 @@ def _states(events: list[Event]) -> dict[str, str]:
                 states[event["site"]] = "paused"
             case "joined" | "update" | "received":
                 states[event["site"]] = "online"
+            case "round":
+                states |= dict.fromkeys(event["sites"], "online")
             case "evaluation" | "finished" | "stopped":
                 ended = "evaluating" if event["event"] == "evaluation" else "training"
                 states |= {site: "online" for site, state in states.items() if state == ended}

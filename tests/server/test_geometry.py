@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mama.exchange.tensors import Arrays
-from server.geometry import WIDTH, cosines_to_mean, norm, sketch
+from server.geometry import WIDTH, cosines_to_others, norm, sketch
 
 
 def random(seed: int, *shape: int) -> np.ndarray:
@@ -16,11 +16,12 @@ def flat(update: Arrays) -> np.ndarray:
 
 
 def exact(updates: dict[str, Arrays], weights: dict[str, float]) -> dict[str, float]:
-    mean = sum(weights[site] * flat(update) for site, update in updates.items())
-    return {
-        site: flat(u) @ mean / np.linalg.norm(flat(u)) / np.linalg.norm(mean)
-        for site, u in updates.items()
-    }
+    found = {}
+    for site, update in updates.items():
+        others = sum(weights[o] * flat(u) for o, u in updates.items() if o != site)
+        own = flat(update)
+        found[site] = own @ others / np.linalg.norm(own) / np.linalg.norm(others)
+    return found
 
 
 def one_column(array: np.ndarray) -> np.ndarray:
@@ -48,7 +49,7 @@ def test_cosines_are_those_of_the_updates(shape) -> None:
     }
     updates["turned"] = {name: -array for name, array in updates["x"].items()}
     weights = {"x": 1.0, "y": 2.0, "z": 3.0, "turned": 0.5}
-    found = cosines_to_mean({site: sketch(u) for site, u in updates.items()}, weights)
+    found = cosines_to_others({site: sketch(u) for site, u in updates.items()}, weights)
     expected = exact(updates, weights)
     for site in updates:
         assert found[site] == pytest.approx(expected[site], abs=6 / np.sqrt(WIDTH)), site
@@ -60,7 +61,9 @@ def test_the_order_of_names_does_not_matter() -> None:
     np.testing.assert_array_equal(sketch(one).values, sketch(dict(reversed(one.items()))).values)
 
 
-def test_an_update_of_zeros_has_no_cosine() -> None:
-    sketches = {"x": sketch({"a": np.zeros(9, np.float32)}), "y": sketch({"a": random(0, 9)})}
-    assert cosines_to_mean(sketches, {"x": 1.0, "y": 1.0}) == {"x": None, "y": pytest.approx(1)}
-    assert cosines_to_mean({"x": sketches["x"]}, {"x": 1.0}) == {"x": None}
+def test_without_others_or_without_a_direction_there_is_no_cosine() -> None:
+    zeros, one = sketch({"a": np.zeros(9, np.float32)}), sketch({"a": random(0, 9)})
+    weights = {"x": 1.0, "y": 1.0}
+    assert cosines_to_others({"x": zeros, "y": one}, weights) == {"x": None, "y": None}
+    assert cosines_to_others({"y": one}, weights) == {"y": None}
+    assert cosines_to_others({"x": one, "y": one}, weights) == pytest.approx({"x": 1, "y": 1})

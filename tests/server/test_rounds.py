@@ -9,7 +9,7 @@ import pytest
 
 from mama.config import ServerOptimiserConfig
 from mama.data.manifest import Dataset, write_manifest
-from mama.exchange.coding import decode, encode
+from mama.exchange.coding import decode
 from server.audit import read_audit
 from server.folder import RunFolder
 from server.rounds import Federation
@@ -180,15 +180,20 @@ def test_a_site_that_does_not_take_the_last_model_is_named_and_the_run_ends(run_
     }
 
 
-def test_a_site_that_turns_its_update_round_has_a_negative_cosine(run_federation) -> None:
-    def change(site: str, kind: str, number: int, header: str, data: bytes) -> tuple[str, bytes]:
-        if (site, kind) == ("birch", "train"):
-            data = encode({name: -array for name, array in decode(data).items()})
-        return header, data
-
-    (event,) = run_federation(change, "federation.rounds=1").rounds
-    assert event["cosines"]["birch"] < 0 < min(event["cosines"]["alder"], event["cosines"]["cedar"])
-    assert event["norms"]["birch"] == pytest.approx(event["norms"]["alder"], rel=1)
+def test_norms_and_cosines_of_a_round_are_those_of_what_the_sites_sent(run_federation) -> None:
+    outcome = run_federation(unchanged, "federation.rounds=1")
+    (event,) = outcome.rounds
+    updates = {}
+    for site in ("alder", "birch", "cedar"):
+        arrays = decode(outcome.sent[site, "train", 1][1])
+        updates[site] = np.concatenate([arrays[name].reshape(-1) for name in sorted(arrays)])
+    for site, update in updates.items():
+        others = sum(values for other, values in updates.items() if other != site)
+        cosine = update @ others / np.linalg.norm(update) / np.linalg.norm(others)
+        assert event["norms"][site] == pytest.approx(np.linalg.norm(update), rel=1e-5)
+        assert event["cosines"][site] == pytest.approx(cosine, abs=0.02)
+    told = {e["site"]: e["norm"] for e in outcome.events if e["event"] == "update"}
+    assert told == event["norms"]
 
 
 def test_accepted_and_refused_updates_are_in_the_audit_log(run_federation) -> None:
