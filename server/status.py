@@ -11,7 +11,7 @@ from server.folder import Event, RunFolder
 
 # What a site was told to do, as its state while it does it.
 AT_WORK = {"train": "training", "evaluate": "evaluating", "finish": "receiving"}
-COLUMNS = ("rounds", "s", "MB up", "down", "norm", "cosine")
+COLUMNS = ("rounds", "s", "up", "down", "norm", "cosine")
 
 Status = dict[str, Any]
 
@@ -62,7 +62,7 @@ def table(whole: Status) -> Table:
         box=SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
-    made.add_column("site", overflow="ellipsis", no_wrap=True, max_width=18)
+    made.add_column("site", overflow="ellipsis", no_wrap=True, max_width=14)
     made.add_column("state", no_wrap=True)
     for name in COLUMNS:
         made.add_column(name, justify="right", no_wrap=True)
@@ -72,8 +72,8 @@ def table(whole: Status) -> Table:
             one["state"],
             f"{one['rounds']}/{one['asked']}",
             _figure(one["seconds"], ".0f"),
-            f"{one['bytes_up'] / 1e6:.1f}",
-            f"{one['bytes_down'] / 1e6:.1f}",
+            _size(one["bytes_up"]),
+            _size(one["bytes_down"]),
             _figure(one["norm"], ".2g"),
             _figure(one["cosine"], ".2f"),
         )
@@ -141,6 +141,14 @@ def _caption(whole: Status) -> str:
         if one["problem"] and one["state"] in ("failed", "paused", "offline")
     ]
     return "\n".join(lines)
+
+
+def _size(number: float) -> str:
+    for unit in ("", "k", "M", "G"):
+        if number < 999.5:
+            return f"{number:.3g}{unit}"
+        number /= 1000
+    return f"{number:.0f}T"
 
 
 def _figure(value: float | None, form: str) -> str:

@@ -123,7 +123,9 @@ def test_it_fits_a_terminal_of_80_columns(tmp_path: Path) -> None:
         START | {"rounds": 100_000},
         {"event": "roster", "sites": names},
         asked(1, *names),
-        closed(1, **dict.fromkeys(names, 86_400.0)),
+        closed(1, **dict.fromkeys(names, 86_400.0))
+        | {"bytes_up": dict.fromkeys(names, 123_999_999_999)}
+        | {"norms": dict.fromkeys(names, 80.0), "cosines": dict.fromkeys(names, -0.25)},
         asked(2, *names, task="evaluate"),
         failure(2, "b", "no answer before the deadline"),
     )
@@ -131,8 +133,8 @@ def test_it_fits_a_terminal_of_80_columns(tmp_path: Path) -> None:
     console.print(table(status(tmp_path)))
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= 80
-    assert "university-hospit…" in text
-    for word in ("evaluating", "86400", "cosine", "0.25", "b: no answer before the deadline"):
+    assert "university-ho…" in text
+    for word in ("evaluating", "86400", "124G", "80", "-0.25", "cosine", "b: no answer"):
         assert word in text
 
 
