@@ -241,6 +241,12 @@ class FederationConfig(RoundsConfig):
         False,
         description="control variates against drift (Karimireddy et al. 2020), which double what travels",
     )
+    budget_s: float | None = Field(
+        None,
+        gt=0,
+        le=30 * 86400,
+        description="seconds of training a round after which a site sends what it has; null = local_steps in full",
+    )
     weights: Literal["studies", "patients", "steps", "uniform"] = "studies"
     fairness: float = Field(0.0, ge=0, le=5)
     aggregator: AggregatorConfig = SimpleAggregatorConfig(kind="mean")

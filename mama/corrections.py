@@ -8,7 +8,22 @@ from torch import Tensor, nn
 Named = Sequence[tuple[str, nn.Parameter]]
 
 
-class Proximal:
+class Correction:
+    """Changes the gradients in place once a step's are whole, before they are clipped."""
+
+    def __call__(self, parameters: Named) -> None:
+        """Correct the gradients of the named parameters."""
+        raise NotImplementedError
+
+    def gathered(self) -> dict[str, Tensor]:
+        """What it has gathered over the steps so far: part of a training that is resumed."""
+        return {}
+
+    def resume(self, gathered: Mapping[str, Tensor]) -> None:
+        """Take up what `gathered` gave."""
+
+
+class Proximal(Correction):
     """FedProx: pull the weights towards the round's global model, adding mu (w - w_global) to the gradient.
 
     Li et al., "Federated Optimization in Heterogeneous Networks", MLSys 2020, section 3.2. Made when the model holds
@@ -27,7 +42,7 @@ class Proximal:
                 parameter.grad.add_(parameter - self.anchors[name], alpha=self.mu)
 
 
-class ControlVariate:
+class ControlVariate(Correction):
     """SCAFFOLD: replace this site's drift by the federation's, adding c - c_site to the gradient.
 
     Karimireddy et al., "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning", ICML 2020, algorithm 1.
@@ -54,6 +69,18 @@ class ControlVariate:
             if name in self.shift:
                 gradient.add_(self.shift[name].to(gradient))
 
+    def gathered(self) -> dict[str, Tensor]:
+        """The sums so far, by parameter name, and the number of steps in them."""
+        return {"steps": torch.tensor(self._steps)} | {f"sum.{n}": t for n, t in self._sums.items()}
+
+    def resume(self, gathered: Mapping[str, Tensor]) -> None:
+        """Take up the sums, on the devices of `shift`."""
+        self._steps = int(gathered["steps"])
+        sums = {name.removeprefix("sum."): t for name, t in gathered.items() if name != "steps"}
+        self._sums = {
+            name: t.to(self.shift[name]) if name in self.shift else t for name, t in sums.items()
+        }
+
     def site_variate(self) -> dict[str, Tensor]:
         """The site's new c_site: the mean over the steps so far of the gradients before their correction.
 
@@ -64,7 +91,7 @@ class ControlVariate:
         return {name: total / self._steps for name, total in self._sums.items()}
 
 
-class Frozen:
+class Frozen(Correction):
     """Leave the named parameters as they are: without a gradient, AdamW neither moves nor decays them."""
 
     def __init__(self, names: Collection[str]):

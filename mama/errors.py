@@ -70,3 +70,9 @@ class StorageError(MamaError):
     """There is no room to write; what was written before is whole."""
 
     exit_code = 9
+
+
+class IntegrityError(MamaError):
+    """A record that was changed after it was written."""
+
+    exit_code = 10

@@ -23,6 +23,11 @@ class Downlink:
         self._change: tuple[str, bytes] | None = None
         self._held: dict[str, str] = {}
 
+    @property
+    def digest(self) -> str:
+        """The checksum of the newest global model."""
+        return self._digest
+
     def publish(self, model: Path) -> None:
         """Take a round's result as the newest model; the file of the one before must still be there."""
         (before, base), self._change = (self._model, self._digest), None

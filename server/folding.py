@@ -12,6 +12,7 @@ from mama.exchange.metrics import TrainingMetrics
 from server.aggregation.combine import Combination
 from server.asking import Arrival
 from server.checks import check_metrics, check_norm, check_update
+from server.geometry import Sketch, cosines_to_others, sketch
 from server.memory import Memory
 
 # Xie, Koyejo, Gupta, "Asynchronous Federated Optimization", 2019 (arXiv 1903.03934), section 5.2: an update that
@@ -43,6 +44,7 @@ class Folding:
         self._combination = Combination(config, self._shapes, scratch, sites)
         self.metrics: dict[str, TrainingMetrics] = {}
         self.norms: dict[str, float] = {}
+        self._sketches: dict[str, Sketch] = {}
         self.bytes_up: dict[str, int] = {}
         self.bytes_down: dict[str, int] = {}
         self.late: dict[str, int] = {}
@@ -70,7 +72,13 @@ class Folding:
             self.late[site] = arrival.task.round
             return
         self.metrics[site], self.norms[site] = metrics, norm
+        self._sketches[site] = sketch(update)
         self.bytes_up[site], self.bytes_down[site] = reply.bytes_up, arrival.bytes_down
+
+    def cosines(self) -> dict[str, float | None]:
+        """Each update's cosine to the mean of the others, by their studies."""
+        studies = {site: float(metrics.studies) for site, metrics in self.metrics.items()}
+        return cosines_to_others(dict(sorted(self._sketches.items())), studies)
 
     def remember(self) -> None:
         """Add the round to what the run remembers."""

@@ -12,8 +12,10 @@ from mama.exchange.protocol import Answer, Task
 
 FLOWER_TYPES = {
     "describe": MessageType.QUERY,
+    "rehearse": MessageType.QUERY,
     "train": MessageType.TRAIN,
     "evaluate": MessageType.EVALUATE,
+    "finish": MessageType.QUERY,
 }
 # The message or its node is gone: the task was not done, or its answer is lost, and is worth asking for again.
 LOST = {

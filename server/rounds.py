@@ -16,6 +16,7 @@ from mama.files import full_disk_named, write_bytes
 from server.aggregation.optimiser import ServerOptimiser
 from server.asking import Arrival, Asking
 from server.attendance import Attendance
+from server.audit import Audit, content_of
 from server.checkpoint import MODEL
 from server.checks import check_answer
 from server.choosing import choose, enrolled
@@ -51,6 +52,7 @@ class Federation:
         self.memory = self.checkpoint.state.memory
         self.shapes = self.checkpoint.shapes
         self.quorum = Quorum(self.config)
+        self.audit = Audit(folder.path / "audit.jsonl", self.checkpoint.run)
         self.downlink = Downlink(self.config.exchange, self.checkpoint.model)
         self._canonical = self.experiment.canonical_json()
         self._hash = self.experiment.hash()
@@ -100,7 +102,8 @@ class Federation:
             self._round(number)
             self._evaluate_if_due()
         evaluation = self._evaluate(self.checkpoint.round, probes=True)
-        self._tell("finished", round=self.checkpoint.round)
+        self._hand_out()
+        self._tell("finished", round=self.checkpoint.round, model=self.downlink.digest)
         self._write_metrics("finished", evaluation)
 
     def _gather(self) -> None:
@@ -154,6 +157,7 @@ class Federation:
             bytes_up={site: folding.bytes_up[site] for site in metrics},
             bytes_down={site: folding.bytes_down[site] for site in metrics},
             norms={site: folding.norms[site] for site in metrics},
+            cosines=folding.cosines(),
             sites={site: of_site.model_dump() for site, of_site in metrics.items()},
             terms=terms(metrics.values()),
         )
@@ -202,16 +206,22 @@ class Federation:
             enough=lambda: self.quorum.holds(folding.metrics, meant),
             extend=extend,
         ):
+            site, task = arrival.site, arrival.task.task
+            # Before it is folded, which empties it.
+            content = content_of(arrival.reply.payload)
             if arrival.when == "late" and self.config.late == "drop":
+                self.audit.record(site, number, task, content, "late")
                 continue
             try:
                 folding.take(arrival)
             except ProtocolError as error:
-                self._problem(number, arrival.site, f"update refused: {error}")
+                self.audit.record(site, number, task, content, "refused")
+                self._problem(number, site, f"update refused: {error}")
                 continue
+            self.audit.record(site, number, task, content, "accepted")
             if arrival.when == "time":
-                up, norm = folding.bytes_up[arrival.site], folding.norms[arrival.site]
-                self._tell("update", round=number, site=arrival.site, bytes_up=up, norm=norm)
+                up, norm = folding.bytes_up[site], folding.norms[site]
+                self._tell("update", round=number, site=site, bytes_up=up, norm=norm)
 
     def _evaluate_if_due(self) -> None:
         """An evaluation on the way, also one that a crash prevented."""
@@ -235,6 +245,15 @@ class Federation:
         self.folder.evaluated(number, mean_auc(evaluation))
         return evaluation
 
+    def _hand_out(self) -> None:
+        """Give every site that is here the last model; another gets it when the run is started again."""
+        number, sites = self.checkpoint.round, sorted(self.attendance.seats)
+        for arrival in self._ask("finish", number, sites):
+            if arrival.reply.answer and arrival.reply.answer.final == self.downlink.digest:
+                self._tell("received", round=number, site=arrival.site)
+            else:
+                self._problem(number, arrival.site, "it has put away another model")
+
     def _ask(
         self,
         kind: Kind,
@@ -251,6 +270,7 @@ class Federation:
             self.downlink.forget(site)
             return block
 
+        self._tell("asked", round=number, task=kind, sites=sites)
         tasks = [(site, self._task(kind, number, site, probes=probes)) for site in sites]
         silent = set(sites)
         for arrival in self.asking.ask(tasks, payload_for, self.config.deadline_s, **closing_rule):
@@ -321,6 +341,7 @@ class Federation:
                 "status": status,
                 "run": self.checkpoint.run,
                 "experiment_hash": self._hash,
+                "model_sha256": self.downlink.digest,
                 "rounds": self.checkpoint.round,
                 "sites": sorted(self.memory.failures),
                 "evaluation": {"federated": evaluation},

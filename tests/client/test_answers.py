@@ -241,11 +241,19 @@ ALLOWED = {
     "describe": {"fingerprint", "trained_parameters", "frozen_parameters"},
     "train": {"studies", "patients", "steps", "skipped", "seconds", "terms"},
     "evaluate": {"counts"},
+    "rehearse": {"seconds", "peak_mib"},
+    "finish": {"checksum"},
 }
-FIELD = {"describe": "description", "train": "training", "evaluate": "evaluation"}
+FIELD = {
+    "describe": "description",
+    "train": "training",
+    "evaluate": "evaluation",
+    "rehearse": "rehearsal",
+    "finish": "final",
+}
 
 
-@pytest.mark.parametrize("kind", ["describe", "train", "evaluate"])
+@pytest.mark.parametrize("kind", list(FIELD))
 def test_an_answer_holds_figures_only(
     site_file: Path, make_task: MakeTask, payload: bytes, kind: str
 ) -> None:
@@ -253,6 +261,8 @@ def test_an_answer_holds_figures_only(
     values = json.loads(reply.encode())
 
     own = values.pop(FIELD[kind])
+    if kind == "finish":
+        own = {"checksum": own}
     assert set(own) == ALLOWED[kind]
     assert values == {
         "protocol": 1,
@@ -277,8 +287,8 @@ def test_an_answer_holds_figures_only(
             (texts if isinstance(value, str) else numbers).append(value)
 
     walk(own)
-    assert len(texts) == (1 if kind == "describe" else 0)  # the fingerprint
-    assert numbers
+    assert len(texts) == (kind in ("describe", "finish"))  # a fingerprint, a checksum
+    assert bool(numbers) == (kind != "finish")
     manifest = Dataset(site_file.parent / "dataset").manifest
     for study in manifest.studies:
         for name in (study.id, study.patient, *(image.id for image in study.images)):
