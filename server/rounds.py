@@ -126,7 +126,9 @@ class Federation:
         self.attendance.look(now=True)
         asked, meant = self._choose(number)
         scratch = self.folder.path / "scratch"
-        with closing(Folding(self.config, number, self.shapes, self.memory, scratch)) as folding:
+        with closing(
+            Folding(self.config, number, self.shapes, self.memory, len(self._known()), scratch)
+        ) as folding:
             self._collect(number, asked, meant, folding)
             if not self.quorum.holds(folding.metrics, meant):
                 self._stop(f"round {number}", folding.metrics, meant)
