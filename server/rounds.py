@@ -124,6 +124,7 @@ class Federation:
         """One round, from the choice of sites to the checkpoint."""
         begin = time.monotonic()
         self.attendance.look(now=True)
+        self.attendance.hear()
         asked, meant = self._choose(number)
         scratch = self.folder.path / "scratch"
         with closing(

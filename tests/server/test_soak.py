@@ -34,7 +34,9 @@ def resident() -> int:
 
 
 def poisoned(header: str, data: bytes) -> tuple[str, bytes]:
-    return header, encode({name: array * np.float32(np.nan) for name, array in decode(data).items()})
+    return header, encode(
+        {name: array * np.float32(np.nan) for name, array in decode(data).items()}
+    )
 
 
 def stretched(header: str, data: bytes) -> tuple[str, bytes]:
