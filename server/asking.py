@@ -99,6 +99,8 @@ class Asking:
         self._open = {task.task: Errand(site, task) for site, task in tasks}
         pause = QUICK_S
         while self._open:
+            self._attendance.look()
+            self._attendance.hear()
             self._push_what_can_be(payload_for, wait_s)
             came = False
             for arrival in self._arrivals(next(iter(self._open.values())).task.kind):
@@ -111,8 +113,6 @@ class Asking:
                     break
                 for errand in self._open.values():
                     errand.seat, errand.until, errand.pushes = None, None, 0
-            self._attendance.look()
-            self._attendance.hear()
             if not came:
                 time.sleep(pause)
             pause = QUICK_S if came else min(1.5 * pause, SLOW_S)

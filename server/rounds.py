@@ -127,9 +127,12 @@ class Federation:
         """One round, from the choice of sites to the checkpoint."""
         begin = time.monotonic()
         self.attendance.look(now=True)
+        self.attendance.hear()
         asked, meant = self._choose(number)
         scratch = self.folder.path / "scratch"
-        with closing(Folding(self.config, number, self.shapes, self.memory, scratch)) as folding:
+        with closing(
+            Folding(self.config, number, self.shapes, self.memory, len(self._known()), scratch)
+        ) as folding:
             self._collect(number, asked, meant, folding)
             if not self.quorum.holds(folding.metrics, meant):
                 self._stop(f"round {number}", folding.metrics, meant)

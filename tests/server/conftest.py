@@ -22,6 +22,17 @@ from mama.model import build_model
 from server.folder import Event, RunFolder
 from server.rounds import Federation
 from sim.inprocess import InProcessGrid
+from tests.server.faults import (
+    BASE,
+    FakeSites,
+    FaultyGrid,
+    Plan,
+    World,
+    fine,
+    freeze_time,
+    initial,
+    small_experiment,
+)
 
 # What a test makes of an answer: (site, task kind, round, header, tensors) -> (header, tensors).
 # A RuntimeError becomes what Flower sends when a ClientApp raises.
@@ -134,3 +145,19 @@ def run_federation(small_config, site_files, new_run, tmp_path) -> Callable[...,
         return outcome
 
     return run
+
+
+@pytest.fixture
+def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., World]:
+    """A federation of fake sites whose messages go the way that a plan says."""
+
+    def make(
+        plan: Plan = fine,
+        sites: tuple[str, ...] = ("alder", "birch", "cedar"),
+        **federation: Any,
+    ) -> World:
+        clock, app = freeze_time(monkeypatch), FakeSites()
+        folder = RunFolder.create(tmp_path / "run", small_experiment(**federation), initial(), BASE)
+        return World(folder, FaultyGrid(app, sites, clock, plan), app, clock)
+
+    return make

@@ -1,0 +1,290 @@
+"""Sites that answer at once with small arrays, and a grid between them and the server that does what a test plans.
+
+Time is the test's own: it passes only when the server sleeps, so that no test waits and none depends on speed.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
+from flwr.app.user_config import UserConfig
+from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
+
+from mama.config import Experiment
+from mama.exchange.coding import encode
+from mama.exchange.metrics import Cell, EvaluationCounts, LabelCounts, TrainingMetrics
+from mama.exchange.protocol import Answer, Description, Task
+from mama.exchange.tensors import Arrays
+from mama.seeds import numpy_generator
+from server.folder import Event, RunFolder
+from server.rounds import Federation
+from sim.inprocess import InProcessGrid
+
+BASE = Description(fingerprint="0" * 64, trained_parameters=17, frozen_parameters=3)
+SHAPES = {"bias": (5,), "weight": (3, 4)}
+STUDIES = {"alder": 8, "birch": 4, "cedar": 5, "dogwood": 7}
+
+
+def initial() -> Arrays:
+    """The global model before the first round."""
+    random = np.random.default_rng(0)
+    return {name: random.standard_normal(s).astype(np.float32) for name, s in SHAPES.items()}
+
+
+def update(site: str, number: int, shapes: dict = SHAPES) -> Arrays:
+    """What a site sends in a round."""
+    random = numpy_generator(1, site, number)
+    return {name: 0.1 * random.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+
+
+class Clock:
+    """Stands in for the module `time` of the server's loop."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+class FakeSites(ClientApp):
+    """All sites: what they send depends on site and round alone, as with a site that answers from its disk."""
+
+    def __init__(self, shapes: dict = SHAPES) -> None:
+        super().__init__()
+        self.shapes = shapes
+        self.done: Counter[tuple[str, str]] = Counter()
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        task = Task.decode(message.content.config_records["header"]["json"])
+        site = Path(str(context.node_config["site-file"])).parent.name
+        self.done[site, task.task] += 1
+        result: dict[str, Any] = {}
+        data = b""
+        if task.kind == "describe":
+            result["description"] = BASE
+        elif task.kind == "train":
+            steps = task.read_experiment().federation.local_steps
+            result["training"] = TrainingMetrics(
+                studies=STUDIES[site],
+                patients=STUDIES[site],
+                steps=steps,
+                skipped=0,
+                seconds=1.0,
+                terms={"loss": 1.0},
+            )
+            data = encode(update(site, task.round, self.shapes))
+        else:
+            result["evaluation"] = counts(task.round)
+        answer = Answer(
+            run=task.run, round=task.round, task=task.task, site=site, status="ok", **result
+        )
+        return pack(message, answer.model_dump_json(), data)
+
+
+def counts(number: int) -> EvaluationCounts:
+    """An evaluation whose AUC is best after round 2."""
+    right = 30 if number == 2 else 20
+    cells = [
+        Cell(start=0, stop=128, negatives=right, positives=10),
+        Cell(start=128, stop=256, negatives=10, positives=right),
+    ]
+    label = LabelCounts(histograms={"yes": cells}, recalls={"yes": None})
+    return EvaluationCounts(counts={"zero_shot": {"suspicious": label}})
+
+
+def pack(message: Message, header: str, data: bytes) -> Message:
+    """An answer as a site packs it."""
+    block = Array(dtype="uint8", shape=(len(data),), stype="safetensors", data=data)
+    content = RecordDict(
+        {"header": ConfigRecord({"json": header}), "payload": ArrayRecord({"tensors": block})}
+    )
+    return Message(content, reply_to=message)
+
+
+@dataclass
+class Fault:
+    """What happens to one message: an answer after `delay` seconds, or none, or an error, or a changed one."""
+
+    delay: float = 0.0
+    lost: bool = False
+    copies: int = 1
+    error: int | None = None
+    change: Callable[[str, bytes], tuple[str, bytes]] | None = None
+
+
+# (site, kind, round, how often the task was pushed before) -> what happens to it.
+Plan = Callable[[str, str, int, int], Fault]
+
+
+def fine(site: str, kind: str, number: int, attempt: int) -> Fault:
+    return Fault()
+
+
+class FaultyGrid(InProcessGrid):
+    """`here` are the connected sites by node; who is not in it loses what it had, as at a SuperLink."""
+
+    def __init__(self, app: ClientApp, sites: Iterable[str], clock: Clock, plan: Plan):
+        names = list(sites)
+        super().__init__(app, [Path(site) / "site.yaml" for site in names])
+        self.clock, self.plan = clock, plan
+        self.here = dict(enumerate(names, start=1))
+        self.attempts: Counter[tuple[str, str]] = Counter()
+        self.pushed: list[Task] = []
+        self._waiting: dict[str, tuple[int, str, Fault, float]] = {}
+
+    def connect(self, site: str, node: int) -> None:
+        """A site connects as a node, new or not."""
+        self.here[node] = site
+        self._contexts[node] = Context(
+            run_id=1,
+            node_id=node,
+            node_config=UserConfig({"site-file": f"{site}/site.yaml"}),
+            state=RecordDict(),
+            run_config=UserConfig(),
+        )
+
+    def get_node_ids(self) -> list[int]:
+        return list(self.here)
+
+    def push_messages(self, messages: Iterable[Message]) -> list[str]:
+        names = []
+        for message in messages:
+            node = message.metadata.dst_node_id
+            site = self.here.get(node, "nobody")
+            task = Task.decode(message.content.config_records["header"]["json"])
+            fault = self.plan(site, task.kind, task.round, self.attempts[site, task.task])
+            self.attempts[site, task.task] += 1
+            self.pushed.append(task)
+            (name,) = super().push_messages([message])
+            due = self.clock.now + fault.delay
+            self._waiting[name] = node, site, fault, due
+            names.append(name)
+        return names
+
+    def pull_messages(self, message_ids: Iterable[str]) -> list[Message]:
+        (name,) = message_ids
+        if name not in self._waiting:
+            return []
+        node, site, fault, due = self._waiting[name]
+        gone = self.here.get(node) != site
+        if not gone and (fault.lost or self.clock.now < due):
+            return []
+        del self._waiting[name]
+        if gone or fault.error is not None:
+            code = ErrorCode.NODE_UNAVAILABLE if gone else fault.error
+            return [self._error(name, code)]
+        (reply,) = super().pull_messages([name])
+        if fault.change:
+            header = str(reply.content.config_records["header"]["json"])
+            data = reply.content.array_records["payload"]["tensors"].data
+            header, data = fault.change(header, data)
+            reply.content = pack(reply, header, data).content
+        return [reply] * fault.copies
+
+    def _error(self, name: str, code: int) -> Message:
+        from flwr.common.serde import message_from_proto
+        from flwr.proto.message_pb2 import Message as MessageProto
+
+        asked = message_from_proto(MessageProto.FromString(self._pushed.pop(name)))
+        return Message(Error(code, "cannot open /data/MARY_SMITH.dcm"), reply_to=asked)
+
+
+@dataclass
+class World:
+    """A federation of fake sites: run it, look at it, run it again."""
+
+    folder: RunFolder
+    grid: FaultyGrid
+    app: FakeSites
+    clock: Clock
+    events: list[Event] = field(default_factory=list)
+    hooks: list[Callable[[Event], None]] = field(default_factory=list)
+    at_once: int = 10
+
+    def run(self) -> "World":
+        def listen(event: Event) -> None:
+            self.events.append(event)
+            for hook in self.hooks:
+                hook(event)
+
+        Federation(
+            self.grid,
+            self.folder,
+            listen,
+            expected=len(self.grid.here),
+            at_once=self.at_once,
+        ).run()
+        return self
+
+    def told(self, kind: str) -> list[Event]:
+        return [event for event in self.events if event["event"] == kind]
+
+    @property
+    def answered(self) -> list[list[str]]:
+        """Who was folded in each round."""
+        return [sorted(event["sites"]) for event in self.told("round")]
+
+    @property
+    def problems(self) -> list[tuple[int, str, str]]:
+        return [(e["round"], e["site"], e["problem"]) for e in self.told("problem")]
+
+    @property
+    def model(self) -> Arrays:
+        return self.folder.latest().arrays
+
+    def metrics(self) -> dict[str, Any]:
+        return json.loads((self.folder.path / "metrics.json").read_text())
+
+
+def replayed(rounds: Iterable[dict[str, float]], shapes: dict = SHAPES) -> Arrays:
+    """The model after adding rounds' means, each given as {"site/round": weight}."""
+    model = {name: array.astype(np.float64) for name, array in initial().items()}
+    if shapes is not SHAPES:
+        model = {name: np.zeros(shape) for name, shape in shapes.items()}
+    for weights in rounds:
+        total = sum(weights.values())
+        for key, weight in weights.items():
+            site, _, number = key.partition("/")
+            for name, array in update(site, int(number), shapes).items():
+                model[name] += weight / total * array
+    return model
+
+
+def assert_same(found: Arrays, wanted: Arrays, tolerance: float = 1e-6) -> None:
+    assert set(found) == set(wanted)
+    for name, array in wanted.items():
+        np.testing.assert_allclose(found[name], array, rtol=0, atol=tolerance, err_msg=name)
+
+
+def small_experiment(**federation: Any) -> Experiment:
+    """An experiment whose model nobody builds."""
+    return Experiment.model_validate(
+        {
+            "name": "faults",
+            "image": {"tower": "vit_tiny_patch16_224", "size": [32, 32]},
+            "text": {"tower": "all-MiniLM-L6-v2"},
+            "federation": {"rounds": 3, "local_steps": 4, "deadline_s": 60.0} | federation,
+            "evaluation": {
+                "density": {"A": ["fatty"], "B": ["dense"]},
+                "suspicious": {"no": ["benign"], "yes": ["malignant"]},
+            },
+        }
+    )
+
+
+def freeze_time(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    for module in ("asking", "attendance", "rounds"):
+        monkeypatch.setattr(f"server.{module}.time", clock)
+    return clock

@@ -1,0 +1,425 @@
+"""One test a row of docs/reliability.md: what goes wrong on the way, and what the run makes of it."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+from flwr.common.constant import ErrorCode
+
+from mama.errors import QuorumError
+from mama.exchange.block import pack
+from mama.exchange.coding import decode, encode
+from tests.server.faults import SHAPES, STUDIES, Fault, assert_same, replayed
+
+FINE = {f"{site}": float(STUDIES[site]) for site in ("alder", "birch", "cedar")}
+
+
+def of(number: int, *sites: str) -> dict[str, float]:
+    """A round's weights when these sites answered."""
+    return {f"{site}/{number}": float(STUDIES[site]) for site in sites or FINE}
+
+
+def only(site: str, number: int, fault: Fault, attempt: int | None = None):
+    """A plan in which one site has one fault in one round of training."""
+
+    def plan(who: str, kind: str, when: int, which: int) -> Fault:
+        hit = (who, kind, when) == (site, "train", number) and attempt in (None, which)
+        return fault if hit else Fault()
+
+    return plan
+
+
+def test_nothing_goes_wrong(make_world) -> None:
+    world = make_world().run()
+    assert world.answered == [["alder", "birch", "cedar"]] * 3
+    assert world.problems == []
+    assert_same(world.model, replayed(of(n) for n in (1, 2, 3)))
+    assert [event["share"] for event in world.told("round")] == [1, 1, 1]
+
+
+def test_a_site_that_raises_is_named_and_tried_again(make_world) -> None:
+    raising = Fault(error=ErrorCode.CLIENT_APP_RAISED_EXCEPTION)
+    world = make_world(only("birch", 2, raising)).run()
+    assert world.problems == [(2, "birch", "Flower error 2")]
+    assert world.answered[1] == ["alder", "cedar"]
+    assert world.answered[2] == ["alder", "birch", "cedar"]
+    assert_same(world.model, replayed([of(1), of(2, "alder", "cedar"), of(3)]))
+    assert "MARY" not in (world.folder.path / "rounds.jsonl").read_text()
+
+
+def test_a_site_that_hangs_is_left_out_after_the_deadline(make_world) -> None:
+    world = make_world(only("birch", 1, Fault(lost=True))).run()
+    assert world.problems == [(1, "birch", "no answer before the deadline")]
+    assert world.told("round")[0]["missing"] == ["birch"]
+    assert world.told("round")[0]["share"] == pytest.approx(2 / 3)
+    assert 60 <= world.told("round")[0]["seconds"] < 65
+    assert_same(world.model, replayed([of(1, "alder", "cedar"), of(2), of(3)]))
+
+
+def test_the_deadline_travels_as_seconds_that_are_left(make_world) -> None:
+    crash = Fault(delay=20, error=ErrorCode.CLIENT_APP_CRASHED)
+    world = make_world(only("birch", 1, crash, attempt=0)).run()
+    asked = [t.deadline_s for t in world.grid.pushed if t.task == "train-1-birch"]
+    assert asked[0] == 60
+    assert 35 < asked[1] <= 40
+    (down,) = {event["bytes_down"]["birch"] > 2000 for event in world.told("round")[:1]}
+    assert down
+
+
+def test_sites_that_take_turns_have_the_deadline_each(make_world) -> None:
+    world = make_world(lambda *_: Fault(delay=50))
+    world.at_once = 1
+    world.run()
+    assert world.answered == [["alder", "birch", "cedar"]] * 3
+    assert world.problems == []
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        ErrorCode.MESSAGE_UNAVAILABLE,
+        ErrorCode.NODE_UNAVAILABLE,
+        ErrorCode.CLIENT_APP_CRASHED,
+    ],
+)
+def test_a_lost_answer_is_asked_for_again_and_folded_once(make_world, code: int) -> None:
+    world = make_world(only("birch", 2, Fault(error=code, delay=5), attempt=0)).run()
+    assert [(e["round"], e["site"]) for e in world.told("asked_again")] == [(2, "birch")]
+    assert world.grid.attempts["birch", "train-2-birch"] == 2
+    assert world.problems == []
+    assert_same(world.model, replayed(of(n) for n in (1, 2, 3)))
+
+
+def test_a_task_that_is_always_lost_is_given_up(make_world) -> None:
+    world = make_world(only("birch", 1, Fault(error=ErrorCode.CLIENT_APP_CRASHED))).run()
+    assert world.grid.attempts["birch", "train-1-birch"] == 5
+    assert world.problems == [(1, "birch", "the site's process ended while it worked")]
+    assert world.answered == [["alder", "cedar"], ["alder", "birch", "cedar"]] * 1 + [
+        ["alder", "birch", "cedar"]
+    ]
+
+
+@pytest.mark.parametrize("node", [2, 77])
+def test_a_site_that_is_lost_in_mid_round_and_comes_back_is_asked_again(make_world, node) -> None:
+    """Under its old node or another; the fake sites answer from what they did before, as real ones do."""
+    world = make_world(only("birch", 1, Fault(delay=30), attempt=0))
+    sleep, begun = world.clock.sleep, world.clock.now
+
+    def drama(seconds: float) -> None:
+        sleep(seconds)
+        passed = world.clock.now - begun
+        if 10 < passed < 25:
+            world.grid.here.pop(2, None)
+        elif passed >= 25 and "birch" not in world.grid.here.values():
+            world.grid.connect("birch", node)
+
+    world.clock.sleep = drama
+    world.run()
+    assert world.grid.attempts["birch", "train-1-birch"] == 2
+    assert [event["site"] for event in world.told("joined")] == ["birch"]
+    assert world.answered == [["alder", "birch", "cedar"]] * 3
+    assert world.problems == []
+    assert_same(world.model, replayed(of(n) for n in (1, 2, 3)))
+
+
+def test_two_nodes_of_one_name_do_not_count_twice_and_the_second_takes_over(make_world) -> None:
+    world = make_world()
+
+    def drama(event: dict) -> None:
+        if event["event"] == "round" and event["round"] == 1:
+            world.grid.connect("birch", 9)
+        if event["event"] == "round" and event["round"] == 2:
+            del world.grid.here[2]
+
+    world.hooks.append(drama)
+    world.run()
+    assert [p for p in world.problems if "two nodes" in p[2]] == [
+        (2, "birch", "two nodes have this site's name; give each its own")
+    ]
+    assert world.answered == [["alder", "birch", "cedar"]] * 3
+
+
+def test_an_answer_delivered_twice_is_folded_once(make_world) -> None:
+    world = make_world(only("birch", 2, Fault(copies=2))).run()
+    assert [(e["round"], e["site"]) for e in world.told("answered_again")] == [(2, "birch")]
+    assert_same(world.model, replayed(of(n) for n in (1, 2, 3)))
+
+
+def test_an_answer_to_the_first_push_counts_when_the_task_was_pushed_twice(make_world) -> None:
+    """Extended, so that birch has the task twice; both answers come."""
+    world = make_world(only("birch", 1, Fault(delay=70), attempt=0), quorum=3, extend=1).run()
+    assert len(world.told("extended")) == 1
+    assert world.answered == [["alder", "birch", "cedar"]] * 3
+    assert world.grid.attempts["birch", "train-1-birch"] == 2
+    assert_same(world.model, replayed(of(n) for n in (1, 2, 3)))
+
+
+def test_a_late_answer_is_dropped(make_world) -> None:
+    """It arrives while round 2 waits for cedar."""
+    plans = [only("birch", 1, Fault(delay=70)), only("cedar", 2, Fault(delay=30))]
+
+    def plan(*what) -> Fault:
+        return next((f for f in (p(*what) for p in plans) if f != Fault()), Fault())
+
+    world = make_world(plan).run()
+    late = [(e["round"], e["site"], e["task_round"]) for e in world.told("answered_late")]
+    assert late == [(2, "birch", 1)]
+    assert_same(world.model, replayed([of(1, "alder", "cedar"), of(2), of(3)]))
+
+
+def test_a_late_answer_counts_less_in_the_next_round(make_world) -> None:
+    plans = [only("birch", 1, Fault(delay=70)), only("cedar", 2, Fault(delay=30))]
+
+    def plan(*what) -> Fault:
+        return next((f for f in (p(*what) for p in plans) if f != Fault()), Fault())
+
+    world = make_world(plan, late="next_round", weights="uniform").run()
+    second = {"alder/2": 1.0, "birch/2": 1.0, "cedar/2": 1.0, "birch/1": 2**-0.5}
+    sites = ("alder", "birch", "cedar")
+    wanted = replayed(
+        [
+            dict.fromkeys(("alder/1", "cedar/1"), 1.0),
+            second,
+            dict.fromkeys([f"{s}/3" for s in sites], 1.0),
+        ]
+    )
+    assert_same(world.model, wanted)
+    assert world.told("round")[1]["late"] == {"birch": 1}
+
+
+def changed(update: dict) -> bytes:
+    return encode({name: np.asarray(array, np.float32) for name, array in update.items()})
+
+
+def _with(data: bytes, **arrays) -> bytes:
+    return changed(decode(data) | arrays)
+
+
+def _flipped(data: bytes) -> bytes:
+    middle = len(data) - 9
+    return data[:middle] + bytes([data[middle] ^ 4]) + data[middle + 1 :]
+
+
+def _bomb(data: bytes) -> bytes:
+    empty = {"gaps": np.zeros(0, "u2"), "levels": np.zeros(0, "i1"), "scales": np.zeros(0, "f4")}
+    shapes = dict.fromkeys(SHAPES, (2**20, 2**20))
+    return pack("topk", shapes, dict.fromkeys(SHAPES, empty))
+
+
+def _header(header: str, **values) -> str:
+    return json.dumps(json.loads(header) | values)
+
+
+def _training(header: str, **values) -> str:
+    training = json.loads(header)["training"] | values
+    return _header(header, training=training)
+
+
+BAD = {
+    "NaN": (lambda h, d: (h, _with(d, bias=np.full(5, np.nan))), "bias: tensor is not finite"),
+    "infinite": (lambda h, d: (h, _with(d, bias=np.full(5, np.inf))), "bias: tensor is not finite"),
+    "wrong shape": (
+        lambda h, d: (h, _with(d, weight=np.zeros((4, 3)))),
+        "weight: tensor has another shape",
+    ),
+    "missing tensor": (
+        lambda h, d: (h, changed({"weight": decode(d)["weight"]})),
+        "bias: tensor is missing",
+    ),
+    "extra tensor": (lambda h, d: (h, _with(d, gift=np.zeros(1))), "1 unexpected tensors"),
+    "other run": (lambda h, d: (_header(h, run="another"), d), "answer belongs to another task"),
+    "other round": (lambda h, d: (_header(h, round=1), d), "answer belongs to another task"),
+    "other site": (lambda h, d: (_header(h, site="alder"), d), "answer is signed by another site"),
+    "bit flip": (lambda h, d: (h, _flipped(d)), "tensors are damaged or of another format"),
+    "truncated": (lambda h, d: (h, d[:-7]), "tensors are damaged or of another format"),
+    "bomb": (lambda h, d: (h, _bomb(d)), "tensor has another shape"),
+    "a million times the norm": (
+        lambda h, d: (h, changed({n: 1e6 * a for n, a in decode(d).items()})),
+        "times as long as usual",
+    ),
+    "a thousand times the norm": (
+        lambda h, d: (h, changed({n: 1e3 * a for n, a in decode(d).items()})),
+        "times as long as usual, above 100",
+    ),
+    "too many studies": (
+        lambda h, d: (_training(h, studies=9000, patients=4), d),
+        "claims 9000 studies, more than 2 times the 4 of before",
+    ),
+    "too many steps": (lambda h, d: (_training(h, steps=5), d), "claims 5 steps of 4"),
+    "no steps": (lambda h, d: (_training(h, steps=0), d), "claims 0 steps of 4"),
+    "nonsense": (lambda h, d: ("{", d), "header does not follow the protocol"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_a_bad_answer_is_refused_and_the_round_goes_on(make_world, kind: str) -> None:
+    change, reason = BAD[kind]
+    world = make_world(only("birch", 2, Fault(change=change))).run()
+    ((number, site, problem),) = world.problems
+    assert (number, site) == (2, "birch")
+    assert reason in problem
+    assert_same(world.model, replayed([of(1), of(2, "alder", "cedar"), of(3)]))
+
+
+def test_a_million_times_the_norm_is_refused_in_the_first_round_too(make_world) -> None:
+    change, _ = BAD["a million times the norm"]
+    world = make_world(only("alder", 1, Fault(change=change))).run()
+    assert [(n, s) for n, s, _ in world.problems] == [(1, "alder")]
+    assert_same(world.model, replayed([of(1, "birch", "cedar"), of(2), of(3)]))
+
+
+def test_a_quorum_lost_extends_the_round_and_regained_ends_it(make_world) -> None:
+    world = make_world(quorum=3, extend=3)
+    sleep, begun = world.clock.sleep, world.clock.now
+
+    def drama(seconds: float) -> None:
+        sleep(seconds)
+        if world.told("round") and not world.told("extended"):
+            world.grid.here.pop(2, None)
+        elif world.clock.now - begun > 150 and "birch" not in world.grid.here.values():
+            world.grid.connect("birch", 5)
+
+    world.clock.sleep = drama
+    world.hooks.append(lambda e: world.grid.here.pop(2, None) if e["event"] == "round" else None)
+    world.run()
+    assert [(e["round"], e["times"]) for e in world.told("extended")] == [(2, 1), (2, 2)]
+    assert "2 of at least 3 sites answered" in world.told("extended")[0]["reason"]
+    assert world.answered == [["alder", "birch", "cedar"]] * 3
+    assert_same(world.model, replayed(of(n) for n in (1, 2, 3)))
+
+
+def test_a_quorum_lost_for_good_ends_the_run_and_keeps_all(make_world) -> None:
+    world = make_world(quorum=3, extend=2)
+    gone = lambda e: world.grid.here.pop(2, None) if e["event"] == "round" else None  # noqa: E731
+    world.hooks.append(gone)
+    with pytest.raises(QuorumError, match="round 2: 2 of at least 3 sites answered") as error:
+        world.run()
+    assert "\n" not in str(error.value)
+    assert len(world.told("extended")) == 2
+    assert world.metrics()["status"] == "stopped"
+    assert world.folder.latest().round == 1
+
+    world.hooks.clear()
+    world.grid.connect("birch", 8)
+    world.run()
+    assert world.metrics()["status"] == "finished"
+    assert_same(world.model, replayed(of(n) for n in (1, 2, 3)))
+
+
+def test_a_public_share_can_be_the_quorum(make_world) -> None:
+    """Three small sites are no quorum without the big one."""
+    world = make_world(
+        only("alder", 2, Fault(lost=True)),
+        shares={"alder": 6, "birch": 2},
+        quorum_share=0.5,
+    )
+    reason = "round 2: sites with 33% of the public share answered, at least 50% must"
+    with pytest.raises(QuorumError, match=reason):
+        world.run()
+    world.grid.plan = lambda *_: Fault()
+    assert world.run().told("round")[-1]["share"] == 1
+
+
+def test_a_site_joins_leaves_and_comes_back(make_world) -> None:
+    world = make_world(rounds=8)
+
+    def drama(event: dict) -> None:
+        after = event["round"] if event["event"] == "round" else None
+        if after == 2:
+            world.grid.connect("dogwood", 4)
+        if after == 4:
+            del world.grid.here[4]
+        if after == 6:
+            world.grid.connect("dogwood", 40)
+
+    world.hooks.append(drama)
+    world.run()
+    with_dogwood = [n for n, sites in enumerate(world.answered, 1) if "dogwood" in sites]
+    assert with_dogwood == [3, 4, 7, 8]
+    assert all({"alder", "birch", "cedar"} <= set(sites) for sites in world.answered)
+    assert [e["site"] for e in world.told("joined")] == ["dogwood", "dogwood"]
+    # Nobody waits for a site that is away.
+    assert all(event["seconds"] < 10 for event in world.told("round"))
+
+
+def test_a_site_that_fails_again_and_again_is_paused_named_and_tried_now_and_then(
+    make_world,
+) -> None:
+    def plan(site: str, kind: str, number: int, attempt: int) -> Fault:
+        bad = site == "birch" and kind == "train" and number <= 8
+        return Fault(error=ErrorCode.CLIENT_APP_RAISED_EXCEPTION) if bad else Fault()
+
+    world = make_world(plan, rounds=12, pause_after=2).run()
+    assert [(e["round"], e["site"]) for e in world.told("paused")] == [(2, "birch")]
+    assert [number for number, _, _ in world.problems] == [1, 2, 4, 6, 8]
+    with_birch = [n for n, sites in enumerate(world.answered, 1) if "birch" in sites]
+    assert with_birch == [10, 11, 12]
+    assert all("birch" in event["missing"] for event in world.told("round")[:9])
+
+
+def test_a_paused_site_that_comes_back_is_asked_at_once(make_world) -> None:
+    def plan(site: str, kind: str, number: int, attempt: int) -> Fault:
+        bad = site == "birch" and kind == "train" and number <= 2
+        return Fault(error=ErrorCode.CLIENT_APP_RAISED_EXCEPTION) if bad else Fault()
+
+    world = make_world(plan, rounds=20, pause_after=2)
+
+    def drama(event: dict) -> None:
+        if event["event"] == "round" and event["round"] == 2:
+            del world.grid.here[2]
+        if event["event"] == "round" and event["round"] == 3:
+            world.grid.connect("birch", 2)
+
+    world.hooks.append(drama)
+    world.run()
+    with_birch = [n for n, sites in enumerate(world.answered, 1) if "birch" in sites]
+    assert with_birch == list(range(4, 21))
+
+
+def test_jumps_of_the_wall_clock_change_nothing(make_world, monkeypatch) -> None:
+    world = make_world(only("birch", 2, Fault(lost=True)))
+    real, jumps = time.time, iter([86400.0, -86400.0, 0.0])
+    offset = [0.0]
+    monkeypatch.setattr(time, "time", lambda: real() + offset[0])
+
+    def drama(event: dict) -> None:
+        if event["event"] == "round":
+            offset[0] = next(jumps)
+
+    world.hooks.append(drama)
+    world.run()
+    assert_same(world.model, replayed([of(1), of(2, "alder", "cedar"), of(3)]))
+    assert [60 <= e["seconds"] < 65 for e in world.told("round")] == [False, True, False]
+
+
+def test_a_fraction_of_the_sites_is_asked_and_the_same_after_a_crash(make_world) -> None:
+    world = make_world(sites=("alder", "birch", "cedar", "dogwood"), rounds=6, sites_per_round=0.5)
+
+    def crash(event: dict) -> None:
+        if event["event"] == "round" and event["round"] == 4 and len(world.told("start")) == 1:
+            raise KeyboardInterrupt
+
+    world.hooks.append(crash)
+    with pytest.raises(KeyboardInterrupt):
+        world.run()
+    world.run()
+    rounds = {event["round"]: event["asked"] for event in world.told("round")}
+    told_of_4 = [event["asked"] for event in world.told("round") if event["round"] == 4]
+    assert told_of_4[0] == told_of_4[1]
+    assert {len(asked) for asked in rounds.values()} == {2}
+    assert len({tuple(asked) for asked in rounds.values()}) > 1
+    assert_same(world.model, replayed(of(n, *rounds[n]) for n in range(1, 7)))
+
+
+def test_cohorts_take_turns(make_world) -> None:
+    world = make_world(rounds=4, sites_per_round=[["birch", "alder"], ["cedar"]]).run()
+    assert world.answered == [["alder", "birch"], ["cedar"]] * 2
+    assert world.problems == []
+
+
+def test_the_best_model_is_kept_beside_the_newest(make_world) -> None:
+    world = make_world(rounds=6, evaluate_every=1).run()
+    assert world.folder.best()["round"] == 2
+    names = [path.name for path in world.folder.checkpoints()]
+    assert names == ["round-0002", "round-0005", "round-0006"]
