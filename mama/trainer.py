@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ class TrainingRecord:
 
     def counted(self) -> dict[str, Any]:
         """All but the health, as JSON values: `TrainingRecord(**counted)` goes on counting."""
-        return {name: value for name, value in asdict(self).items() if name != "health"}
+        return {name: value for name, value in vars(self).items() if name != "health"}
 
     def means(self) -> dict[str, float]:
         """Mean of each term over the steps in which it took part."""
