@@ -23,6 +23,8 @@ from mama.exchange.tensors import (
 )
 from mama.trainer import Correction
 
+Tensors = dict[str, Tensor]
+
 logger = logging.getLogger("fedmama.client")
 
 
@@ -34,13 +36,11 @@ class LocalMethod:
         self.site, self.config, self.number = site, config, number
         self.local = RoundStates(site.state / run / "local")
         self.variates = RoundStates(site.state / run / "variate")
-        self._own: dict[str, Tensor] = {}
+        self._own: Tensors = {}
         self._variate = ControlVariate({})
         self._arrays: Arrays = {}
 
-    def put(
-        self, model: nn.Module, arrays: Arrays, initial: dict[str, Tensor], *, after: bool
-    ) -> None:
+    def put(self, model: nn.Module, arrays: Arrays, initial: Tensors, *, after: bool) -> None:
         """Make the model the server's, with this site's own local tensors.
 
         Args:
@@ -50,9 +50,13 @@ class LocalMethod:
 
         Raises:
             ProtocolError: the server's tensors are not those of this model.
-            ModelError: the local tensors on this site's disk are damaged. Other sites have no copy.
+            ModelError: the local tensors on this site's disk are damaged. Nobody has a copy.
         """
         put_trained(model, split(arrays)[0], self.config.local)
+        self.put_own(model, initial, after=after)
+
+    def put_own(self, model: nn.Module, initial: Tensors, *, after: bool) -> None:
+        """Set the local tensors alone."""
         path = self.local.before(self.number + 1 if after else self.number)
         put_local(model, load_tensors(path)[0] if path else initial, self.config.local)
 
@@ -66,7 +70,7 @@ class LocalMethod:
         if self.config.scaffold:
             self._own = self._own_variate()
             shift = {
-                name: (torch.from_numpy(variates[name]) - self._own.get(name, 0)).to(p.device)
+                name: (torch.tensor(variates[name]) - self._own.get(name, 0)).to(p.device)
                 for name, p in named
             }
             self._variate = ControlVariate(shift)
@@ -99,7 +103,7 @@ class LocalMethod:
         self.variates.prune(self.number)
         return change
 
-    def _own_variate(self) -> dict[str, Tensor]:
+    def _own_variate(self) -> Tensors:
         """c_site, empty where it is 0."""
         path = self.variates.before(self.number)
         try:

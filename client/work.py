@@ -103,7 +103,7 @@ def train(
 def evaluate(
     site: SiteFile, experiment: Experiment, run: str, number: int, arrays: Arrays, *, probes: bool
 ) -> EvaluationCounts:
-    """Counts of the answers of the model after a round on this site's test studies; with `probes` of linear probes too."""
+    """Counts of a round's model's answers on this site's test studies; with `probes` also of linear probes."""
     (model, initial), dataset = _model(site, experiment), Dataset(site.data.dataset)
     device = device_of(site)
     LocalMethod(site, experiment.federation, run, number).put(model, arrays, initial, after=True)
