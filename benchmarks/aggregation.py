@@ -2,8 +2,8 @@
 
     python benchmarks/aggregation.py [--updates 16] [--repeats 3] [--rule mean]
 
-The same random fp32 updates, of the size of configs/mama_vitb.yaml's image tower (86.6M values), are combined twice: here
-one at a time, its norm first, then `Combination.fold`, and at the end `result`; and by Flower's
+The same random fp32 updates, of the size of configs/mama_vitb.yaml's image tower (86.6M values), are combined twice:
+here one at a time, its norm first, then `Combination.fold`, and at the end `result`; and by Flower's
 `aggregate_arrayrecords`, which is given all of them at once in its own serialised form and computes no norm. CPU
 seconds an update on one thread, of `repeats` interleaved turns the median. Opening a block of ours (checksum, finite
 check), as what Flower does apart from it, is given apart, and so is one reading of an update from memory (a sum).
@@ -17,7 +17,7 @@ import argparse
 import shutil
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -89,14 +89,13 @@ def tower_shapes() -> Shapes:
         return trained_shapes(ImageTower(config.image))
 
 
-def updates(shapes: Shapes, number: int) -> Iterator[Arrays]:
-    """The same random updates each time, one at a time."""
-    for seed in range(number):
-        random = np.random.default_rng(seed)
-        yield {
-            name: random.standard_normal(shape, np.float32) * np.float32(1e-3)
-            for name, shape in shapes.items()
-        }
+def update_of(shapes: Shapes, site: int) -> Arrays:
+    """The same random update each time."""
+    random = np.random.default_rng(site)
+    return {
+        name: random.standard_normal(shape, np.float32) * np.float32(1e-3)
+        for name, shape in shapes.items()
+    }
 
 
 def metrics(number: int) -> TrainingMetrics:
@@ -118,9 +117,10 @@ def peak_of_fold(shapes: Shapes, rule: str, scratch: Path, sites: int) -> float:
 
     def work() -> None:
         folded = combination(shapes, rule, scratch / rule, sites)
-        for number, update in enumerate(updates(shapes, sites)):
+        for site in range(sites):
+            update = update_of(shapes, site)
             update_norm(update)
-            folded.fold(f"site-{number}", update, metrics(number))
+            folded.fold(f"site-{site}", update, metrics(site))
             del update
         folded.result()
         folded.close()
@@ -147,12 +147,13 @@ def fold_seconds(shapes: Shapes, number: int) -> dict[str, float]:
         work()
         spent[key] += (time.process_time() - begin) / number
 
-    for place, update in enumerate(updates(shapes, number)):
+    for site in range(number):
+        update = update_of(shapes, site)
         block = encode(update)
         timed("open_s", partial(decode, block, shapes))
         timed("read_s", lambda update=update: [array.sum() for array in update.values()])
         timed("norm_s", partial(update_norm, update))
-        timed("fold_s", partial(folded.fold, f"site-{place}", update, metrics(place)))
+        timed("fold_s", partial(folded.fold, f"site-{site}", update, metrics(site)))
     timed("fold_s", folded.result)
     return spent
 
@@ -163,18 +164,17 @@ def flower_seconds(shapes: Shapes, number: int) -> float:
 
 
 def flower_round(shapes: Shapes, number: int) -> float:
-    records = [
-        RecordDict(
-            {
-                "arrays": ArrayRecord({name: Array(array) for name, array in update.items()}),
-                "metrics": MetricRecord({"num-examples": metrics(place).studies}),
-            }
-        )
-        for place, update in enumerate(updates(shapes, number))
-    ]
+    """CPU seconds of Flower's function over so many sites."""
+    records = [flower_record(shapes, site) for site in range(number)]
     begin = time.process_time()
     aggregate_arrayrecords(records, "num-examples")
     return time.process_time() - begin
+
+
+def flower_record(shapes: Shapes, site: int) -> RecordDict:
+    arrays = {name: Array(array) for name, array in update_of(shapes, site).items()}
+    weight = MetricRecord({"num-examples": metrics(site).studies})
+    return RecordDict({"arrays": ArrayRecord(arrays), "metrics": weight})
 
 
 if __name__ == "__main__":

@@ -11,9 +11,9 @@ from sim.hospitals import DENSITIES, SITES, SiteSpec
 def site_specs(simulation: SyntheticHospitals, seed: int) -> tuple[SiteSpec, ...]:
     """The hospitals of a simulation: the three of `SITES`, and beyond them more like these in turn.
 
-    With `density_alpha` each site's densities are drawn from Dirichlet(alpha, ..., alpha), as in Hsu, Qi, Brown, "Measuring
-    the Effects of Non-Identical Data Distribution for Federated Visual Classification", 2019, but with the same number
-    of studies a site.
+    With `density_alpha` each site's densities are drawn from Dirichlet(alpha, ..., alpha), with the same number of
+    studies a site: Hsu, Qi, Brown, "Measuring the Effects of Non-Identical Data Distribution for Federated Visual
+    Classification", 2019.
     """
     return tuple(_spec(number, simulation, seed) for number in range(simulation.sites))
 
