@@ -2,8 +2,8 @@
 
     python benchmarks/non_iid.py [--seeds 31 32 33] [--cases ...] [--methods ...] [--work DIR] [--set a.b=value]
 
-Hospitals of configs/quickstart.yaml whose densities are drawn from Dirichlet(alpha) (0.1: nearly one density a site; 1e6,
-here `even`: all alike), with one vendor's equipment for all; and `vendors`: alike in density with a vendor each. Cancer
+Hospitals of configs/quickstart.yaml whose densities are drawn from Dirichlet(alpha) (0.1: nearly one density a site;
+`even`: 1e6, all alike), with one vendor's equipment for all; and `vendors`: alike in density with a vendor each. Cancer
 prevalence and reporting style differ in all cases. Every method trains the same steps from the same weights; their
 own settings below were not tuned. Tested on 210 new patients of the same vendors with labels in equal shares; AUCs are
 means of those within each site, where FedBN's sites take their own norms. The interval of a difference to FedAvg
