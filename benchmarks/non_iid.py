@@ -41,6 +41,7 @@ METHODS = {
     "FedProx": ["federation.prox=0.1"],
     "FedAdam": ["federation.server_optimiser={kind: adam, lr: 0.003}"],
     "SCAFFOLD": ["federation.scaffold=true"],
+    "guidance": ["federation.guidance=1"],
     "FedBN": [f"federation.local={json.dumps(NORMS)}"],
 }
 

@@ -1,4 +1,4 @@
-"""A site's part in the federation's method around local training: FedProx, SCAFFOLD, local tensors, frozen ones."""
+"""A site's part in the federation's method: FedProx, SCAFFOLD, guidance, and which tensors are local or frozen."""
 
 import logging
 
@@ -21,6 +21,8 @@ from mama.exchange.tensors import (
     trained_arrays,
     trained_shapes,
 )
+from mama.guide import Guide
+from mama.model import MaMA
 from mama.trainer import Correction
 
 Tensors = dict[str, Tensor]
@@ -79,6 +81,10 @@ class LocalMethod:
         if self.config.prox > 0:
             corrections.append(Proximal(named, self.config.prox))
         return corrections
+
+    def guide(self, model: MaMA) -> Guide | None:
+        """What keeps this round's embeddings near the global model's, given the model as `put` left it."""
+        return Guide(model, self.config.guidance) if self.config.guidance else None
 
     def finish(self, model: nn.Module) -> Arrays:
         """Keep what this site keeps of the round; returns what it sends."""

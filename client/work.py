@@ -71,7 +71,8 @@ def train(
     method = LocalMethod(site, experiment.federation, run, number)
     method.put(model, arrays, initial, after=False)
     corrections = method.begin(model, arrays)
-    trainer = Trainer(model, pairs, experiment, device_of(site), corrections)
+    guide = method.guide(model)
+    trainer = Trainer(model, pairs, experiment, device_of(site), corrections, guide)
     states = RoundStates(site.state / run / "optimiser")
     earlier = states.before(number)
     if experiment.optimiser.keep_state and earlier:
