@@ -71,7 +71,7 @@ class TrainingLines:
         """Print the figures of the last stretch, which ended after `done` steps."""
         taken = time.monotonic() - self._begin
         left = taken * (self.total - done) / max(1, done - self._first)
-        shown = "".join(f"{_figure(figures.get(name)):>{width}}" for _, name, width in COLUMNS)
+        shown = "".join(f"{figure(figures.get(name)):>{width}}" for _, name, width in COLUMNS)
         self.tell(
             f"{f'{done}/{self.total}':>{self._width}}{shown}{_clock(taken):>9}{_clock(left):>9}"
         )
@@ -93,8 +93,8 @@ def print_figures(
             units = ", ".join(f"{count} {of}" for of, count in figures.get("classes", {}).items())
             table.add_row(
                 name,
-                _figure(figures["auc"]),
-                _figure(figures["balanced_accuracy"]),
+                figure(figures["auc"]),
+                figure(figures["balanced_accuracy"]),
                 f"{UNITS.get(label, 'units')}: {units or 'none'}",
             )
             if reason := figures.get("reason"):
@@ -104,7 +104,8 @@ def print_figures(
         console.print(line, soft_wrap=True, markup=False)
 
 
-def _figure(value: float | None) -> str:
+def figure(value: float | None) -> str:
+    """A figure for people; a dash where there is none."""
     return "-" if value is None else f"{value:.3f}"
 
 

@@ -113,7 +113,17 @@ def test_the_command_line(
     ended = command(main, *arguments, "--model", place, "--every", 5)
     assert ended.code == 0, ended.err
     headings, *steps = ended.err.splitlines()
-    assert headings.split() == "step loss img-text 2nd-text img-img local R@1 time left".split()
+    assert headings.split() == [
+        "step",
+        "loss",
+        "img-text",
+        "2nd-text",
+        "img-img",
+        "local",
+        "R@1",
+        "time",
+        "left",
+    ]
     assert [line.split()[0] for line in steps] == ["5/10", "10/10"]
     assert all(len(line) == len(headings) < 80 for line in steps)
     assert "10 steps, 6 test studies" in ended.out

@@ -104,5 +104,5 @@ def test_without_network_the_way_out_is_named(
     with pytest.raises(ModelError) as error:
         model(pretrained=True)
     assert str(error.value).startswith("image.tower test_vit: its weights cannot be fetched")
-    assert "map test_vit to a safetensors file under `models` in the site file" in error.value.fix
+    assert "name a safetensors file of it with --model NAME=PATH" in error.value.fix
     assert "\n" not in str(error.value)
