@@ -69,6 +69,13 @@ def _build(config: ImageTowerConfig, options: dict[str, Any]) -> Any:
                 where=where,
                 fix=f"Name its own weights {MAPPED}",
             ) from None
+        if isinstance(error, AssertionError) and not said:
+            # A stem's feature map that patches do not divide; timm asserts it without a word.
+            raise ModelError(
+                f"its patches do not divide images of {config.size[0]} x {config.size[1]} pixels",
+                where=f"image.size for {config.tower}",
+                fix="Choose multiples of the stem's stride times patch_size, such as 32, 64 or 96",
+            ) from None
         raise ModelError(
             f"timm cannot build it ({type(error).__name__}: {said})",
             where=where,

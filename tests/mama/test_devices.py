@@ -12,6 +12,8 @@ import torch
 from mama.config import Experiment
 from mama.data.manifest import Dataset
 from mama.data.pairs import StudyPairs
+from mama.devices import choose_device
+from mama.errors import ConfigError
 from mama.model import build_model
 from mama.objective import TERMS
 from mama.trainer import Trainer
@@ -45,3 +47,18 @@ def test_a_step_is_the_processors_step(
     expected = step("cpu")
     assert expected.keys() == {*TERMS, "loss"}
     assert step(device, override) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "CPU", "", "mps", "meta"])
+def test_other_names_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="is no device"):
+        choose_device(name)
+
+
+def test_a_gpu_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="--device cuda:99: no such GPU"):
+        choose_device("cuda:99")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="--device cuda: no such GPU: none here"):
+        choose_device("cuda")
+    assert choose_device("auto") == choose_device("cpu") == torch.device("cpu")

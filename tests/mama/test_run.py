@@ -142,7 +142,7 @@ def test_the_command_line(
         (["--device", "gpu"], "--device gpu: is no device. Choose auto, cpu, cuda or cuda:1"),
         (["--device", "cuda:99"], "--device cuda:99: no such GPU"),
         (["--set", "text.tower=/etc"], "--set text.tower=/etc: key 'text.tower': must be a model"),
-        (["--set", "image.size=[33, 32]"], "image.size"),
+        (["--set", "image.size=[28, 32]"], "image.size for vit_tiny"),
         (["--set", "evaluation.density={F: [a], G: [b]}"], "the labels are BI-RADS (A, B, C, D), "),
         (["--set", "image.size=[64, 64]"], "needs 64. Ingest its source with --long-side 64"),
     ],
