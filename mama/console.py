@@ -1,7 +1,7 @@
 """What a person sees in a terminal of 80 columns: bars, lines of training, and the table of an outcome."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,14 +10,13 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 from rich.table import Table
 
-# Of which units the figures of a label are.
-UNITS = {"density": "studies", "suspicious": "breasts"}
 # Heading, figure and width; a figure that a stretch of training does not have is a dash.
 COLUMNS = (
     ("loss", "loss", 8),
@@ -25,7 +24,7 @@ COLUMNS = (
     ("2nd-text", "second_text", 9),
     ("img-img", "image_image", 8),
     ("local", "local", 8),
-    ("R@1", "recall_at_1", 7),
+    ("R@1", "recall_at_1", 6),
 )
 
 
@@ -43,12 +42,18 @@ def bars(console: Console, *, shown: bool) -> Progress:
 
 
 @contextmanager
-def bar(name: str) -> Any:
+def bar(name: str) -> Iterator[Callable[[int, int], None]]:
     """Yield a `progress(done, total)` that draws a bar on a terminal, and nothing elsewhere."""
     console = Console(stderr=True)
-    with bars(console, shown=console.is_terminal) as progress:
-        task = progress.add_task(name, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+    tasks: list[TaskID] = []
+    with bars(console, shown=console.is_terminal) as shown:
+
+        def progress(done: int, total: int) -> None:
+            if not tasks:
+                tasks.append(shown.add_task(name, total=total))
+            shown.update(tasks[0], completed=done)
+
+        yield progress
 
 
 class TrainingLines:
@@ -80,12 +85,12 @@ class TrainingLines:
 def print_figures(
     console: Console, title: str, evaluation: Mapping[str, Mapping[str, Mapping[str, Any]]]
 ) -> None:
-    """A table of {method: {label: figures}}, and under it why a figure is a dash."""
-    table = Table(title=title, title_justify="left")
+    """A table of {method: {label: figures}} with the units of each class, and under it why a figure is a dash."""
+    table = Table()
     table.add_column("")
     for heading in ("AUC", "balanced\naccuracy"):
         table.add_column(heading, justify="right")
-    table.add_column("scored")
+    table.add_column("studies or breasts")
     reasons = []
     for method, labels in evaluation.items():
         for label, figures in labels.items():
@@ -95,10 +100,11 @@ def print_figures(
                 name,
                 figure(figures["auc"]),
                 figure(figures["balanced_accuracy"]),
-                f"{UNITS.get(label, 'units')}: {units or 'none'}",
+                units or "none",
             )
             if reason := figures.get("reason"):
                 reasons.append(f"- {name}: {reason}")
+    console.print(title, soft_wrap=True, markup=False)
     console.print(table)
     for line in reasons:
         console.print(line, soft_wrap=True, markup=False)

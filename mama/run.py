@@ -131,6 +131,7 @@ def _check(experiment: Experiment, dataset: Dataset, out: Path, models: Mapping[
                 where=f"--model {name}",
                 fix=f"Choose {' or '.join(known)}",
             )
+    dataset.require(experiment.image.size)
     labels = {study.labels.density for study in dataset.manifest.studies} - {None}
     if reason := mismatch([str(label) for label in labels], experiment.evaluation.density):
         raise ConfigError(

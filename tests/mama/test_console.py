@@ -46,9 +46,11 @@ def test_the_table_of_an_outcome() -> None:
     four = FIGURES | {"classes": dict.fromkeys("ABCD", 105)}
     lines = printed({m: {"density": four, "suspicious": FIGURES} for m in ("zero_shot", "probe")})
     assert max(map(len, lines)) < 80
+    assert lines[0] == "9 test studies"
+    assert sum("105 A, 105 B, 105 C, 105 D" in line for line in lines) == 2
     (row,) = [line for line in lines if "zero shot suspicious" in line]
     assert [cell.strip() for cell in row.split("│")[1:-1]] == [
-        "zero shot suspicious", "0.812", "0.750", "breasts: 6 no, 3 yes",
+        "zero shot suspicious", "0.812", "0.750", "6 no, 3 yes",
     ]  # fmt: skip
     assert not lines[-1].startswith("-")
 
@@ -56,6 +58,6 @@ def test_the_table_of_an_outcome() -> None:
 def test_a_dash_is_explained_below() -> None:
     nothing = {"auc": None, "balanced_accuracy": None, "classes": {}, "reason": "no labels"}
     lines = printed({"zero_shot": {"density": nothing, "suspicious": FIGURES}})
-    (row,) = [line for line in lines if "zero shot density" in line]
-    assert [cell.strip() for cell in row.split("│")[2:-1]] == ["-", "-", "studies: none"]
+    (row,) = [line for line in lines if "│ zero shot density" in line]
+    assert [cell.strip() for cell in row.split("│")[2:-1]] == ["-", "-", "none"]
     assert lines[-1] == "- zero shot density: no labels"
