@@ -6,10 +6,9 @@ import sys
 
 import typer
 
-from mama.errors import MamaError
+from mama.errors import FilesError, MamaError
 
 STOPPED = 130  # typer's exit code after Ctrl-C
-FILES = 8  # a file or folder that cannot be read or written
 
 FIXES = {
     errno.ENOSPC: "Make room, or give another folder",
@@ -37,7 +36,7 @@ def run_cli(app: typer.Typer) -> None:
     except OSError as error:
         # A full disk or a folder without rights is not our fault, and a person's to mend.
         print(f"error: {_told(error)}", file=sys.stderr)
-        sys.exit(FILES)
+        sys.exit(FilesError.exit_code)
     except SystemExit as end:
         if end.code == STOPPED:
             print("stopped; the same command continues", file=sys.stderr)
@@ -49,7 +48,9 @@ def silence() -> None:
     logging.getLogger("fedmama").setLevel(logging.ERROR)
 
 
-def _told(error: OSError) -> str:
-    fix = FIXES.get(error.errno or 0)
-    what = (error.strerror or str(error) or type(error).__name__).lower()
-    return f"{error.filename or 'system'}: {what}" + (f". {fix}" if fix else "")
+def _told(error: OSError) -> FilesError:
+    return FilesError(
+        (error.strerror or str(error) or type(error).__name__).lower(),
+        where=str(error.filename or "system"),
+        fix=FIXES.get(error.errno or 0, ""),
+    )

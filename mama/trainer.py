@@ -144,7 +144,7 @@ class Trainer:
                     in_a_row += 1
                     if in_a_row > MAX_SKIPPED:
                         raise TrainingError(
-                            f"step after step is not finite: {record.to_blame()}",
+                            f"not finite step after step: {record.to_blame()}",
                             where=f"step {step}",
                             fix="Lower optimiser.lr or use compute.precision fp32",
                         )

@@ -21,6 +21,7 @@ from mama.files import write_text
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+INGEST = "ingest images and reports (`mama ingest`, at a site `mama-site ingest`)"
 
 Laterality = Literal["L", "R"]
 Split = Literal["train", "test"]
@@ -138,12 +139,12 @@ def read_manifest(folder: Path) -> Manifest:
     """Read and check `folder/manifest.json`."""
     path = folder / MANIFEST
     if not folder.is_dir():
-        raise DataError("no such folder", where=str(folder), fix="Check the path of the dataset")
+        raise DataError("no such folder", where=str(folder), fix=f"Check the path, or {INGEST}")
     if not path.is_file():
         raise DataError(
             "no ingested dataset here",
             where=str(folder),
-            fix="Ingest it first: `mama ingest`, at a site `mama-site ingest`",
+            fix=f"First {INGEST}",
         )
     try:
         return Manifest.model_validate(json.loads(path.read_text()))

@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 import typer
 
-from mama.cli_errors import FILES, run_cli
+from mama.cli_errors import run_cli
+from mama.errors import FilesError
 from mama.files import write_text
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -41,7 +40,7 @@ def test_a_place_that_cannot_be_written(
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").touch()
     ended = ends(lambda: write_text(tmp_path / place, "text"))
-    assert (ended.code, ended.out) == (FILES, "")
+    assert (ended.code, ended.out) == (FilesError.exit_code, "")
     assert ended.err.startswith(f"error: {tmp_path}/{said}")
     assert ended.err.count("\n") == 1
 
@@ -51,11 +50,7 @@ def test_an_error_of_the_machine_without_a_file(ends: Callable[..., Any]) -> Non
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     ended = ends(full)
-    assert ended.code == FILES
+    assert ended.code == FilesError.exit_code
     assert (
         ended.err == "error: system: no space left on device. Make room, or give another folder\n"
     )
-
-
-def test_the_exit_code_is_documented() -> None:
-    assert f"\n| {FILES} | files |" in (ROOT / "docs" / "errors.md").read_text()

@@ -180,7 +180,7 @@ def test_too_many_of_them_end_the_training(trainer: Make) -> None:
     one = poisoned(trainer)
     assert one.train(0, MAX_SKIPPED).skipped == MAX_SKIPPED
     with pytest.raises(
-        TrainingError, match=f"step {MAX_SKIPPED}: step after step is not finite: image_text"
+        TrainingError, match=f"step {MAX_SKIPPED}: not finite step after step: image_text"
     ):
         one.train(0, MAX_SKIPPED + 1)
 

@@ -242,7 +242,7 @@ def test_folders_that_cannot_be_used(hospital: Path, tmp_path: Path):
     with pytest.raises(ConfigError, match="unknown adapter"):
         run(hospital, tmp_path / "out", adapter="csv")
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(ConfigError, match="is a file"):
         run(hospital, tmp_path / "file")
 
 
