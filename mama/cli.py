@@ -42,8 +42,9 @@ def evaluate(
 
     MODEL is a finished run's folder, or its final/.
 
-    DATASET is an ingested dataset, of which the test studies are scored (the training studies where it has no
-    other), or, with --adapter, a raw folder, of which all are.
+    DATASET is an ingested dataset, whose test studies are scored (its
+    training studies where it has no other), or a raw folder with --adapter,
+    whose studies are all scored.
     """
     _refuse_folder(json_)
     from mama.console import bar, print_figures
@@ -90,7 +91,9 @@ def ingest(
 
     SOURCE is a folder of images and reports or labels.
 
-    DATASET is the folder for manifest and image cache. A hospital uses `mama-site ingest`.
+    DATASET is the folder for manifest and image cache.
+
+    A hospital uses `mama-site ingest`.
     """
     from mama.console import bar
     from mama.data import ingest as reader
@@ -133,8 +136,8 @@ def train(
 ) -> None:
     """Train on one dataset without a federation. Works under torchrun.
 
-    EXPERIMENT is a file such as configs/mama_vitb.yaml; its federation.rounds x federation.local_steps are the
-    steps taken.
+    EXPERIMENT is a file such as configs/mama_vitb.yaml. It says how many
+    steps are taken: federation.rounds x federation.local_steps.
     """
     overrides = [*(set_ or []), *([f"seed={seed}"] if seed is not None else [])]
     # `simulation` says where a simulation's hospitals come from, and nothing of training.

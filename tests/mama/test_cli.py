@@ -250,3 +250,21 @@ def test_a_mistake_is_one_line(
     assert ended.err.startswith("error: ")
     assert message in ended.err
     assert ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("evaluate", ["MODEL", "DATASET"]),
+        ("ingest", ["SOURCE", "DATASET"]),
+        ("train", ["EXPERIMENT"]),
+    ],
+)
+def test_every_argument_is_described(
+    command: Callable[..., Any], name: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the command's own text: typer's column of descriptions is empty under some versions of click."""
+    monkeypatch.setenv("COLUMNS", "80")
+    ended = command(main, name, "--help")
+    assert all(f" {argument} is " in ended.out for argument in arguments)
+    assert max(map(len, ended.out.splitlines())) <= 80
