@@ -18,7 +18,7 @@ def prepare(
         site.data.source,
         site.data.dataset,
         adapter=site.data.adapter,
-        secret=site.read_secret(),
+        secret=site.secret,
         long_side=long_side,
         test_fraction=site.data.test_fraction,
         workers=site.data.workers,

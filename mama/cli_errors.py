@@ -1,12 +1,27 @@
 """Command lines end with one line and an exit code, not with a traceback, when a person can mend the cause."""
 
+import errno
+import logging
 import sys
 
 import typer
 
-from mama.errors import MamaError
+from mama.errors import FilesError, MamaError
 
 STOPPED = 130  # typer's exit code after Ctrl-C
+
+FIXES = {
+    errno.ENOSPC: "Make room, or give another folder",
+    errno.EDQUOT: "Make room, or give another folder",
+    errno.EFBIG: "Make room, or give another folder",
+    errno.EACCES: "Give a place where you may write, or mend its rights",
+    errno.EPERM: "Give a place where you may write, or mend its rights",
+    errno.EROFS: "Give a place where you may write",
+    errno.EISDIR: "Give the path of a file",
+    errno.ENOTDIR: "A file is where a folder should be; give another path",
+    errno.EEXIST: "A file is where a folder should be; give another path",
+    errno.ENOENT: "Check the path",
+}
 
 
 def run_cli(app: typer.Typer) -> None:
@@ -20,9 +35,22 @@ def run_cli(app: typer.Typer) -> None:
         sys.exit(error.exit_code)
     except OSError as error:
         # A full disk or a folder without rights is not our fault, and a person's to mend.
-        print(f"error: {error.filename or 'system'}: {error.strerror or error}", file=sys.stderr)
-        sys.exit(MamaError.exit_code)
+        print(f"error: {_told(error)}", file=sys.stderr)
+        sys.exit(FilesError.exit_code)
     except SystemExit as end:
         if end.code == STOPPED:
             print("stopped; the same command continues", file=sys.stderr)
         raise
+
+
+def silence() -> None:
+    """Quiet is quiet: what a run remarks on its way is not printed."""
+    logging.getLogger("fedmama").setLevel(logging.ERROR)
+
+
+def _told(error: OSError) -> FilesError:
+    return FilesError(
+        (error.strerror or str(error) or type(error).__name__).lower(),
+        where=str(error.filename or "system"),
+        fix=FIXES.get(error.errno or 0, ""),
+    )

@@ -2,27 +2,55 @@
 
 import difflib
 import typing
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
 
 from mama.errors import ConfigError
+from mama.wording import in_words
 
 Model = TypeVar("Model", bound=BaseModel)
 
 
-def load(kind: type[Model], path: Path, overrides: typing.Iterable[str] = ()) -> Model:
+def load(
+    kind: type[Model],
+    path: Path,
+    overrides: Sequence[str] = (),
+    *,
+    without: Collection[str] = (),
+) -> Model:
     """Read a YAML file into `kind`, after `a.b=c` overrides (values are YAML).
 
+    Args:
+        without: top-level keys that the file may have and `kind` does not know.
+
     Raises:
-        ConfigError: no such file, not YAML, an unknown key, a wrong type or an impossible value.
+        ConfigError: no such file, not YAML, an unknown key, a wrong type or an impossible value; where it is an
+            override that brought the mistake in, the error names that and not the file.
     """
-    return build(kind, read_yaml(path, overrides), str(path))
+
+    def values(count: int) -> dict[str, Any]:
+        whole = read_yaml(path, overrides[:count])
+        return {key: value for key, value in whole.items() if key not in without}
+
+    try:
+        return kind.model_validate(values(len(overrides)))
+    except ValidationError as error:
+        wrong = _identity(_problems(error)[0])
+        # The file alone, then with one override after the other, until the mistake is there.
+        place = next(
+            f"--set {overrides[count - 1]}" if count else str(path)
+            for count in range(len(overrides) + 1)
+            if wrong in map(_identity, _mistakes(kind, values(count)))
+        )
+        raise _explain(kind, error, place) from None
 
 
-def read_yaml(path: Path, overrides: typing.Iterable[str] = ()) -> dict[str, Any]:
+def read_yaml(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
     """The file's mapping with the overrides put in."""
     try:
         values = yaml.safe_load(path.read_text())
@@ -74,9 +102,27 @@ def _first_line(error: Exception) -> str:
     return place + str(getattr(error, "problem", None) or "cannot be parsed")
 
 
+def _problems(error: ValidationError) -> list[ErrorDetails]:
+    """Unknown keys first: a misspelt key that is needed is also a missing one."""
+    return sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+
+
+def _mistakes(kind: type[BaseModel], values: Any) -> list[ErrorDetails]:
+    try:
+        kind.model_validate(values)
+    except ValidationError as error:
+        return error.errors()
+    return []
+
+
+def _identity(problem: ErrorDetails) -> tuple[Any, ...]:
+    """What makes two problems the same; a section's other keys do not."""
+    given = problem["input"]
+    return problem["type"], problem["loc"], None if isinstance(given, dict) else repr(given)
+
+
 def _explain(kind: type[BaseModel], error: ValidationError, where: str) -> ConfigError:
-    # Unknown keys first: a misspelt key that is needed is also a missing one.
-    problems = sorted(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
+    problems = _problems(error)
     first = problems[0]
     key = ".".join(str(part) for part in first["loc"]) or "the file"
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -87,10 +133,9 @@ def _explain(kind: type[BaseModel], error: ValidationError, where: str) -> Confi
         return ConfigError(f"unknown key {key!r}{more}", where=where, fix=fix)
     if first["type"] == "missing":
         return ConfigError(f"key {key!r} is missing{more}", where=where, fix="Add it")
-    message = first["msg"].removeprefix("Value error, ")
     given = first.get("input")
     shown = f" (is {given!r})" if isinstance(given, int | float | str | bool | None) else ""
-    return ConfigError(f"key {key!r}: {message[0].lower()}{message[1:]}{shown}{more}", where=where)
+    return ConfigError(f"key {key!r}: {in_words(first)}{shown}{more}", where=where)
 
 
 def _keys_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

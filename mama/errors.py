@@ -54,6 +54,12 @@ class TrainingError(MamaError):
     exit_code = 7
 
 
+class FilesError(MamaError):
+    """A file or folder that cannot be read or written."""
+
+    exit_code = 8
+
+
 class ProtocolError(MamaError):
     """A message or update that does not follow the protocol; it comes from outside and is refused."""
 

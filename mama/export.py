@@ -6,6 +6,7 @@ text/               tokeniser and configuration of the text tower
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from mama.checkpoint import load_tensors, save_tensors
@@ -18,8 +19,20 @@ from mama.model import MaMA, build_model
 FORMAT = 1
 
 
-def save_final(folder: Path, model: MaMA, experiment: Experiment) -> None:
-    """Write a model with all that its use needs; the weights come last and make it whole."""
+def save_final(
+    folder: Path, model: MaMA, experiment: Experiment, models: Mapping[str, Path] | None = None
+) -> None:
+    """Write a model with all that its use needs; the weights come last and make it whole.
+
+    A base that was quantised for training (`text.base_bits`) is written as it was before, in fp32, with the trained
+    weights beside it: so the folder needs neither bitsandbytes nor the base model, and answers up to quantisation
+    as the model did in training. For a moment both are in memory.
+
+    Args:
+        models: this machine's base models, which hold the quantised base's own weights.
+    """
+    if experiment.text.base_bits is not None:
+        model = _with_its_own_base(model, experiment, models)
     folder.mkdir(parents=True, exist_ok=True)
     model.text.tokeniser.save_pretrained(folder / "text")
     model.text.backbone.config.save_pretrained(folder / "text")
@@ -27,6 +40,22 @@ def save_final(folder: Path, model: MaMA, experiment: Experiment) -> None:
         folder / "experiment.json", json.dumps(experiment.model_dump(mode="json"), indent=1) + "\n"
     )
     save_tensors(folder / "model.safetensors", model.state_dict(), {"format": FORMAT})
+
+
+def _with_its_own_base(
+    model: MaMA, experiment: Experiment, models: Mapping[str, Path] | None
+) -> MaMA:
+    text = experiment.text.model_copy(update={"base_bits": None})
+    whole = build_model(experiment.model_copy(update={"text": text}), models)
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    whole.load_state_dict({name: p.detach().cpu() for name, p in trained.items()}, strict=False)
+    return whole
+
+
+def find_final(folder: Path) -> Path:
+    """The folder of a finished model: the one given, or `final` in a run's folder."""
+    final = folder / "final"
+    return final if final.is_dir() and not (folder / "experiment.json").is_file() else folder
 
 
 def load_final(folder: Path) -> tuple[MaMA, Experiment]:
@@ -57,7 +86,9 @@ def read_experiment(folder: Path) -> Experiment:
     """
     path = folder / "experiment.json"
     if not path.is_file() or not (folder / "model.safetensors").is_file():
-        raise ModelError("holds no model", where=str(folder), fix="Give a run's final/ folder")
+        raise ModelError(
+            "holds no model", where=str(folder), fix="Give a finished run's folder, or its final/"
+        )
     try:
         values = json.loads(path.read_text())
     except ValueError:

@@ -40,6 +40,9 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside `path`; when the block ends without error it becomes `path`.
 
     Only its owner can read a `private` file; others have the rights that the umask leaves.
+
+    Raises:
+        OSError: it cannot be written; the error names `path`, not the temporary file.
     """
     with full_disk_named(path):
         yield from _replacing(path, private)
@@ -47,19 +50,24 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
 
 def _replacing(path: Path, private: bool) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    if not private:
-        os.fchmod(descriptor, 0o666 & ~_MASK)
-    os.close(descriptor)
-    temporary = Path(name)
+    temporary: Path | None = None
     try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = Path(name)
+        if not private:
+            os.fchmod(descriptor, 0o666 & ~_MASK)
+        os.close(descriptor)
         yield temporary
         with open(temporary, "rb") as handle:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
         sync_folder(path.parent)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None
+        raise
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary:
+            temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, data: bytes, *, private: bool = False) -> None:

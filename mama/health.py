@@ -12,6 +12,7 @@ from mama.objective import Encoded
 COLLAPSED_RANK = 1.2
 CHANCE = 0.98  # of ln B: no better than guessing
 GUESSING_AFTER = 0.5  # of the planned steps
+ENOUGH_STEPS = 200  # before them a model may well be guessing still
 
 
 @dataclass(frozen=True)
@@ -35,15 +36,16 @@ class Health:
         """By name; the loss only where its term is on."""
         return {name: value for name, value in asdict(self).items() if not math.isnan(value)}
 
-    def warnings(self, progress: float) -> list[str]:
-        """What a person should look at, given the fraction of the planned steps done."""
+    def warnings(self, progress: float, steps: int) -> list[str]:
+        """What a person should look at, given the fraction of the planned steps done and their number."""
         found = []
         if self.effective_rank < COLLAPSED_RANK:
             found.append(
                 f"image embeddings have collapsed (effective rank {self.effective_rank:.2f}): "
                 "lower optimiser.lr"
             )
-        if progress > GUESSING_AFTER and self.loss_over_chance > CHANCE:
+        late = progress > GUESSING_AFTER and steps >= ENOUGH_STEPS
+        if late and self.loss_over_chance > CHANCE:
             found.append("images and reports are matched no better than by chance: check the data")
         return found
 

@@ -10,8 +10,8 @@ final/            the model, for `mama evaluate`
 
 import json
 import logging
-import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +20,12 @@ import torch.distributed as dist
 import yaml
 from torch.utils.tensorboard import SummaryWriter
 
+from mama.claims import refuse_another, refuse_foreign
 from mama.config import Experiment
-from mama.configfile import load
 from mama.data.manifest import Dataset
 from mama.data.pairs import StudyPairs
 from mama.errors import ConfigError
+from mama.evaluation.predictions import mismatch
 from mama.evaluation.whole import evaluate_whole
 from mama.export import save_final
 from mama.files import write_json, write_text
@@ -36,6 +37,19 @@ from mama.workers import join, world
 logger = logging.getLogger("fedmama.train")
 STREAM = "alone"  # names the random choices, as a site's name does in a federation
 KEPT = 2
+CLAIM = "experiment.yaml"
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Who is told: the steps done before; every few steps those done and their mean losses and health; a remark."""
+
+    begin: Callable[[int], None] = lambda done: None
+    progress: Callable[[int, dict[str, float]], None] = lambda done, figures: None
+    note: Callable[[str], None] = lambda text: None
+
+
+SILENT = Listeners()
 
 
 def train(
@@ -46,27 +60,37 @@ def train(
     every: int = 50,
     models: dict[str, Path] | None = None,
     device: torch.device,
-    progress: Callable[[int, dict[str, float]], None] = lambda step, figures: None,
+    listeners: Listeners = SILENT,
 ) -> dict[str, Any]:
     """Train from the start or from the newest whole checkpoint in `out`; returns the figures of metrics.json.
 
-    Under torchrun every process calls this; together they take each step on the whole batch.
+    Under torchrun every process calls this; together they take each step on the whole batch. A run that has ended
+    is left as it is.
 
     Args:
         every: steps between checkpoints.
         models: base models of this machine, name -> folder or file.
-        progress: told the steps done and their mean losses and health figures, `every` steps.
 
     Raises:
-        MamaError: the folder holds another run, or data, model or training fail.
+        MamaError: the folder holds something else, or data, model or training fail.
     """
     join(device)
     main = world()[0] == 0
-    _claim(out, experiment, write=main)
+    _check(experiment, dataset, out, models or {})
+    if metrics := _ended(out, experiment):
+        if main:
+            listeners.note("this run has ended; nothing is done again")
+        return metrics if main else {}
     model = build_model(experiment, models).to(device)
     trainer = Trainer(model, StudyPairs(dataset, experiment, STREAM), experiment, device)
     stops = Stops(out / "checkpoints", KEPT)
+    _wait()
+    if main:
+        # Not earlier: what is refused must not claim the folder.
+        write_text(out / CLAIM, yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False))
     done = _resume(stops, trainer)
+    if main:
+        listeners.begin(done)
     writer = SummaryWriter(str(out / "tensorboard"), purge_step=done) if main else None
     while done < experiment.total_steps:
         steps = min(every, experiment.total_steps - done)
@@ -82,37 +106,56 @@ def train(
                 figures,
                 record.remarks() + record.warnings(done / experiment.total_steps),
             )
-        progress(done, figures)
+            listeners.progress(done, figures)
         _wait()
-    metrics: dict[str, Any] = {}
     if writer:
         writer.close()
-        save_final(out / "final", model, experiment)
-        metrics = {"steps": done, "evaluation": evaluate_whole(out / "final", dataset)}
+        save_final(out / "final", model, experiment, models)
+        metrics = {"steps": done, "evaluation": _evaluation(out / "final", dataset, device)}
         write_json(out / "metrics.json", metrics)
     _wait()
     return metrics
 
 
-def choose_device(name: str) -> torch.device:
-    """The device of a name; `auto` takes this process's GPU when there is one."""
-    if name != "auto":
-        return torch.device(name)
-    gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
-    return torch.device(gpu if torch.cuda.is_available() else "cpu")
-
-
-def _claim(out: Path, experiment: Experiment, *, write: bool) -> None:
-    path = out / "experiment.yaml"
-    if path.exists():
-        if load(Experiment, path) != experiment:
+def _check(experiment: Experiment, dataset: Dataset, out: Path, models: Mapping[str, Path]) -> None:
+    """What can be refused before anything is loaded or written."""
+    refuse_foreign(out, (CLAIM,))
+    if (out / "rounds.jsonl").exists():
+        raise ConfigError("holds a federation's run", where=str(out), fix="Give another --out")
+    refuse_another(out / CLAIM, experiment, "a run of another experiment")
+    known = (experiment.image.tower, experiment.text.tower)
+    for name in models:
+        if name not in known:
             raise ConfigError(
-                "holds a run of another experiment",
-                where=str(out),
-                fix="Give another --out, or remove it",
+                "is no base model of the experiment",
+                where=f"--model {name}",
+                fix=f"Choose {' or '.join(known)}",
             )
-    elif write:
-        write_text(path, yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False))
+    dataset.require(experiment.image.size)
+    labels = {study.labels.density for study in dataset.manifest.studies} - {None}
+    if reason := mismatch([str(label) for label in labels], experiment.evaluation.density):
+        raise ConfigError(
+            reason,
+            where=f"evaluation.density and {dataset.folder}",
+            fix="Give evaluation.density a prompt for each of the labels' names",
+        )
+
+
+def _ended(out: Path, experiment: Experiment) -> dict[str, Any]:
+    """The figures of a run that came to its end, else nothing."""
+    path = out / "metrics.json"
+    if path.exists() and (out / "final" / "model.safetensors").exists():
+        metrics: dict[str, Any] = json.loads(path.read_text())
+        if metrics["steps"] == experiment.total_steps:
+            return metrics
+    return {}
+
+
+def _evaluation(final: Path, dataset: Dataset, device: torch.device) -> dict[str, Any]:
+    """Figures on test studies; on those it was trained on a model has none."""
+    if not dataset.studies("test"):
+        return {"zero_shot": {}, "reason": "the dataset has no test studies"}
+    return evaluate_whole(final, dataset, device)
 
 
 def _resume(stops: Stops, trainer: Trainer) -> int:

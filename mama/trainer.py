@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -37,20 +38,26 @@ AHEAD = 2  # batches made while a GPU works; without one they would only compete
 class TrainingRecord:
     """What a stretch of training did.
 
-    `sums` has each term's values over the steps; `truncated` counts reports that were cut at `max_tokens`, `blank`
-    images without tissue, and `chunk` is the caching chunk that fitted the device's memory, if it had to be
-    lowered. `in_a_row` steps were skipped last. `health` is of the last step.
+    `done` are the global steps taken when it ended, `skipped` the steps of this stretch that were not taken,
+    `in_a_row` of them last, and `not_finite` what was to blame for them, and how often. `sums` has each term's values
+    over the steps; `truncated` counts reports that were cut at `max_tokens`, `blank` images without tissue, and
+    `chunk` is the caching chunk that fitted the device's memory, if it had to be lowered. `health` is of the last step.
     """
 
+    done: int = 0
     steps: int = 0
     skipped: int = 0
     in_a_row: int = 0
+    not_finite: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     sums: dict[str, list[float]] = field(default_factory=dict)
     truncated: int = 0
     blank: int = 0
     chunk: int | None = None
     health: Health | None = None
+
+    def __post_init__(self) -> None:
+        self.not_finite = Counter(self.not_finite)  # a dict where it comes from JSON
 
     @property
     def taken(self) -> int:
@@ -65,6 +72,10 @@ class TrainingRecord:
         """Mean of each term over the steps in which it took part."""
         return {name: sum(values) / len(values) for name, values in self.sums.items()}
 
+    def to_blame(self) -> str:
+        """What was not finite and in how many steps, the most frequent first."""
+        return ", ".join(f"{name} ({count})" for name, count in self.not_finite.most_common())
+
     def remarks(self) -> list[str]:
         """What the data brought along, for the site's log."""
         counts = {
@@ -75,9 +86,9 @@ class TrainingRecord:
 
     def warnings(self, progress: float) -> list[str]:
         """What a person should look at, given the fraction of the planned steps done; for the site alone."""
-        found = self.health.warnings(progress) if self.health else []
+        found = self.health.warnings(progress, self.done) if self.health else []
         if self.skipped:
-            found.append(f"{self.skipped} steps were skipped because the loss was not finite")
+            found.append(f"{self.skipped} steps were skipped, not finite: {self.to_blame()}")
         if self.chunk is not None:
             found.append(f"memory was short: compute.chunk is {self.chunk} now")
         return found
@@ -159,7 +170,7 @@ class Trainer:
                     record.skipped, record.in_a_row = record.skipped + 1, record.in_a_row + 1
                     if record.in_a_row > MAX_SKIPPED:
                         raise TrainingError(
-                            "the loss or its gradient is not finite step after step",
+                            f"not finite step after step: {record.to_blame()}",
                             where=f"step {step}",
                             fix="Lower optimiser.lr or use compute.precision fp32",
                         )
@@ -167,6 +178,7 @@ class Trainer:
                     record.steps, record.in_a_row = record.steps + 1, 0
                     for name, value in terms.items():
                         record.sums.setdefault(name, []).append(value)
+                record.done = step + 1
                 yield step
 
     def save(self, path: Path) -> None:
@@ -192,7 +204,11 @@ class Trainer:
         record.truncated += cut
         record.chunk = self.chunk if self.chunk != self.experiment.compute.chunk else None
         means = {name: sum(v[name] for v in values) / len(values) for name in values[0]}
-        if not math.isfinite(sum(means.values())) or not self._update():
+        if bad := [name for name in terms if not math.isfinite(means[name])]:
+            record.not_finite.update(bad)
+            return None
+        if not math.isfinite(means["loss"]) or not self._update():
+            record.not_finite["gradient" if math.isfinite(means["loss"]) else "loss"] += 1
             return None
         # Of the last batch, as its embeddings are.
         loss = values[-1].get("image_text", math.nan)

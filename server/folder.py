@@ -18,6 +18,7 @@ from typing import Any
 
 import yaml
 
+from mama.claims import refuse_another
 from mama.config import Experiment
 from mama.configfile import load
 from mama.errors import ConfigError, ModelError
@@ -57,12 +58,7 @@ class RunFolder:
         """
         folder = cls(path)
         if folder.checkpoints():
-            if folder.experiment() != experiment:
-                raise ConfigError(
-                    "holds a run of another experiment",
-                    where=str(path),
-                    fix="Give another --out, or remove it",
-                )
+            refuse_another(path / "experiment.yaml", experiment, "a run of another experiment")
             return folder
         text = yaml.safe_dump(
             experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True

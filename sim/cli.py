@@ -1,5 +1,6 @@
 """`mama-sim`: all hospitals on one machine."""
 
+import difflib
 import json
 from pathlib import Path
 from typing import Annotated
@@ -7,8 +8,9 @@ from typing import Annotated
 import typer
 import yaml
 
-from mama.cli_errors import run_cli
-from mama.configfile import load
+from mama.cli_errors import run_cli, silence
+from mama.configfile import load, read_yaml
+from mama.errors import ConfigError
 from sim.config import DEFAULT_ENGINE, Engine, SimulatedExperiment
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
@@ -31,17 +33,29 @@ def run(
     config: ConfigArgument,
     data: Annotated[Path | None, typer.Option(help="Dataset to deal out, for real films")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default below runs/")] = None,
-    seed: Annotated[int | None, typer.Option(help="Instead of the file's seed")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the file's seed")] = None,
     engine: Annotated[
         Engine, typer.Option(help="Sites take turns, or work side by side")
     ] = DEFAULT_ENGINE,
     set_: SetOption = None,
-    quiet: Annotated[bool, typer.Option(help="Print the outcome only")] = False,
-    dry_run: Annotated[bool, typer.Option(help="Print the whole experiment and stop")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print the outcome only")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the whole experiment and stop")
+    ] = False,
 ) -> None:
-    """Train a federation of simulated hospitals and write its report."""
+    """Train a federation of simulated hospitals and write its report.
+
+    CONFIG is a simulation's file, such as configs/quickstart.yaml.
+    """
     overrides = [*(set_ or []), *([f"seed={seed}"] if seed is not None else [])]
-    simulation = load(SimulatedExperiment, packaged(config), overrides)
+    path = packaged(config)
+    if "simulation" not in read_yaml(path, overrides):
+        raise ConfigError(
+            "says nothing of hospitals: it has no section `simulation`",
+            where=str(path),
+            fix="Train it on one dataset with `mama train`, or take configs/quickstart.yaml",
+        )
+    simulation = load(SimulatedExperiment, path, overrides)
     if dry_run:
         typer.echo(yaml.safe_dump(simulation.model_dump(mode="json"), sort_keys=False), nl=False)
         return
@@ -50,6 +64,8 @@ def run(
     from sim.progress import Display
     from sim.run import simulate
 
+    if quiet:
+        silence()
     with Display(quiet=quiet) as display:
         metrics = simulate(
             simulation, folder, data=data, engine=engine, listeners=display.listeners()
@@ -73,13 +89,25 @@ def rehearse(
 
 
 def packaged(config: Path) -> Path:
-    """The file itself or, outside a checkout, the one of this name that came with the package."""
-    if config.exists() or config.parts[:1] != ("configs",):
+    """The file itself or, outside a checkout, the one of this name that came with the package.
+
+    Raises:
+        ConfigError: there is neither, but a file that may have been meant.
+    """
+    if config.exists():
         return config
     import configs
 
-    shipped = Path(configs.__path__[0]) / config.name
-    return shipped if shipped.exists() else config
+    shipped = {path.name: path for path in Path(configs.__path__[0]).glob("*.yaml")}
+    if config.parts[:1] == ("configs",) and config.name in shipped:
+        return shipped[config.name]
+    names = {name.removesuffix(".yaml"): name for name in shipped}
+    near = difflib.get_close_matches(config.name.removesuffix(".yaml"), names, n=1)
+    if near:
+        raise ConfigError(
+            "no such file", where=str(config), fix=f"Did you mean configs/{names[near[0]]}?"
+        )
+    return config
 
 
 def main() -> None:

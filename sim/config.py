@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from mama.config import Experiment, Section
 
@@ -39,6 +39,15 @@ class SimulatedExperiment(Experiment):
     """The coordinator's experiment with a `simulation` section, which no site ever sees."""
 
     simulation: SyntheticHospitals | SharedDataset = Field(discriminator="source")
+
+    @model_validator(mode="after")
+    def _averages(self) -> "SimulatedExperiment":
+        if self.heads.norm == "batch":
+            raise ValueError(
+                "heads.norm batch keeps running statistics, which sites cannot average; set it to layer, "
+                "or train on one dataset with `mama train`"
+            )
+        return self
 
     def experiment(self) -> Experiment:
         """The experiment alone."""

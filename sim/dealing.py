@@ -23,6 +23,8 @@ def deal_mias(data: Path, folder: Path, sites: int, seed: int) -> list[str]:
     Raises:
         DataError: no films, no label table, or an unknown code in it.
     """
+    if not data.is_dir():
+        raise DataError("no such folder", where=f"--data {data}", fix="Check the path of the data")
     films = sorted(path for path in (data / "png").glob("*.png") if FILM.fullmatch(path.stem))
     if not films:
         raise DataError(

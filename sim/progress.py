@@ -4,17 +4,9 @@ from pathlib import Path
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
+from rich.progress import TaskID
 
+from mama.console import bars, figure, print_figures
 from server.folder import Event
 from sim.run import Listeners
 
@@ -25,15 +17,7 @@ class Display:
     def __init__(self, *, quiet: bool):
         self.console = Console(quiet=quiet, stderr=True, highlight=False)
         self.bars = self.console.is_terminal and not quiet
-        self.progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not self.bars,
-        )
+        self.progress = bars(self.console, shown=self.bars)
         self._tasks: dict[str, TaskID] = {}
         self._rounds = self._sites = self._answers = 0
 
@@ -51,22 +35,13 @@ class Display:
     def outcome(self, metrics: dict[str, Any], folder: Path) -> None:
         """Print the figures and where the report is; this is the command's result, also when quiet."""
         console = Console(highlight=False)
-        table = Table(
-            title=f"{metrics['name']}: {metrics['status']} after {metrics['rounds']} rounds"
-        )
-        for column in ("", "AUC", "balanced accuracy"):
-            table.add_column(column, justify="left" if not column else "right")
-        for method, labels in metrics["evaluation"]["federated"].items():
-            for label, figures in labels.items():
-                table.add_row(
-                    f"{method.replace('_', ' ')}, {label}",
-                    _figure(figures["auc"]),
-                    _figure(figures["balanced_accuracy"]),
-                )
-        console.print(table)
+        title = f"{metrics['name']}: {metrics['status']} after {metrics['rounds']} rounds"
+        print_figures(console, title, metrics["evaluation"]["federated"])
         for problem in metrics["problems"]:
             console.print(f"round {problem['round']}, {problem['site']}: {problem['problem']}")
         console.print(f"report: {folder / 'report.html'}", soft_wrap=True)
+        sites = folder / "sites" / "NAME" / "site_report.html"
+        console.print(f"sites:  {sites} (with images)", soft_wrap=True)
         console.print(f"model:  {folder / 'final'}", soft_wrap=True)
 
     def _line(self, text: str) -> None:
@@ -92,6 +67,8 @@ class Display:
         match event["event"]:
             case "start":
                 self._rounds = event["rounds"]
+                if 0 < event["round"] < self._rounds:
+                    self._line(f"continuing at round {event['round'] + 1} of {self._rounds}")
                 if self.bars:
                     self._bar("rounds", event["round"], self._rounds)
             case "roster":
@@ -113,9 +90,5 @@ class Display:
                 self._line(f"round {event['round']}, {event['site']}: {event['problem']}")
             case "evaluation":
                 figures = event["federated"]["zero_shot"]
-                shown = "  ".join(f"{n} AUC {_figure(f['auc'])}" for n, f in figures.items())
+                shown = "  ".join(f"{n} AUC {figure(f['auc'])}" for n, f in figures.items())
                 self._line(f"zero-shot after round {event['round']}: {shown}")
-
-
-def _figure(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3f}"

@@ -1,7 +1,7 @@
 """One simulated federation, from configuration to reports."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,8 @@ import yaml
 from client.app import make_app as make_client_app
 from client.report import write_site_report
 from client.sitefile import load_site
+from mama.claims import refuse_another, refuse_foreign
 from mama.config import Experiment
-from mama.configfile import load
-from mama.errors import ConfigError
 from mama.exchange.fingerprint import fingerprint, parameter_counts
 from mama.exchange.method import initial_arrays, split
 from mama.exchange.protocol import Description
@@ -40,6 +39,7 @@ class Listeners:
 
 
 SILENT = Listeners()
+CLAIM = "simulation.yaml"
 
 
 def simulate(
@@ -55,8 +55,9 @@ def simulate(
     Raises:
         MamaError: a mistake in data or configuration, or too few sites; what is done is kept.
     """
-    claim = out / "simulation.yaml"
-    _refuse_another(claim, config)
+    claim = out / CLAIM
+    refuse_foreign(out, (CLAIM,), before=("hospitals", "hospitals.json", "sites"))
+    refuse_another(claim, config, "another simulation")
     sites = make_sites(config, out, data, listeners.stage)
     # Not earlier: a mistake in the data must not claim the folder.
     write_text(claim, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
@@ -77,9 +78,15 @@ def federate(
 ) -> dict[str, Any]:
     """Run one federation in `out`, or go on where it was stopped; one site alone is local training.
 
+    A run that has ended with all its reports is left as it is.
+
     Raises:
         MamaError: a mistake in data or configuration, or too few sites; what is done is kept.
     """
+    pages = {path: out / "sites" / path.parent.name / "site_report.html" for path in site_files}
+    if metrics := _ended(out, experiment, pages.values()):
+        listeners.note("this run has ended; nothing is done again")
+        return metrics
     model = build_model(experiment)
     initial = initial_arrays(model, experiment.federation)
     folder = RunFolder.create(out, experiment, initial, _base(model))
@@ -92,11 +99,9 @@ def federate(
     trained, _ = split(end.arrays)
     put_trained(model, trained, experiment.federation.local)
     save_final(out / "final", model, experiment)
-    for path in site_files:
-        page = out / "sites" / path.parent.name / "site_report.html"
+    for path, page in pages.items():
         write_site_report(load_site(path), out / "final", page, end.run)
-    metrics: dict[str, Any] = json.loads((out / "metrics.json").read_text())
-    return metrics
+    return _read(out / "metrics.json")
 
 
 def run_engine(
@@ -117,14 +122,18 @@ def run_engine(
         run_flower(server_app, site_files, settings | {"sites-at-once": processors()})
 
 
-def _refuse_another(claim: Path, config: SimulatedExperiment) -> None:
-    """Leave a folder as it is in which `claim` tells of another simulation."""
-    if claim.exists() and load(SimulatedExperiment, claim) != config:
-        raise ConfigError(
-            "holds another simulation",
-            where=str(claim.parent),
-            fix="Give another --out, or remove it",
-        )
+def _ended(out: Path, experiment: Experiment, pages: Iterable[Path]) -> dict[str, Any]:
+    """The outcome of a run that came to its end, else nothing."""
+    parts = [out / "metrics.json", out / "report.html", out / "final" / "model.safetensors", *pages]
+    if not all(part.exists() for part in parts) or RunFolder(out).experiment() != experiment:
+        return {}
+    metrics = _read(out / "metrics.json")
+    return metrics if metrics["status"] == "finished" else {}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    metrics: dict[str, Any] = json.loads(path.read_text())
+    return metrics
 
 
 def _base(model: MaMA) -> Description:

@@ -38,9 +38,9 @@ def make_sites(
     if isinstance(simulation, SyntheticHospitals):
         if data is not None:
             raise ConfigError(
-                "makes its own hospitals",
-                where="--data",
-                fix="Leave it out, or choose another config",
+                f"the simulation {config.name} makes its hospitals' data itself",
+                where=f"--data {data}",
+                fix="Leave it out, or take configs/mias.yaml for films of your own",
             )
         specs = site_specs(simulation, config.seed)
         make_hospitals(
@@ -57,7 +57,9 @@ def make_sites(
     else:
         if data is None:
             raise ConfigError(
-                "needs a dataset", where="--data", fix="Give the folder that holds png/ and labels"
+                f"the simulation {config.name} needs a dataset",
+                where="--data",
+                fix="Give the folder that holds png/ and labels",
             )
         names = deal_mias(data, raw, simulation.sites, config.seed)
         adapter, fraction = simulation.source, simulation.test_fraction

@@ -156,7 +156,7 @@ def _run(jobs: Sequence[_Job], workers: int) -> Iterator[Cached | Reason]:
         except BrokenProcessPool:
             raise DataError(
                 "a worker process died while reading images",
-                fix="Give ingest fewer workers or more memory; it goes on where it stopped",
+                fix="Free some memory and run it again; it goes on where it stopped",
             ) from None
 
 

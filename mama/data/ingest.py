@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
+from mama.claims import refuse_foreign
 from mama.data import adapters
 from mama.data.adapters import RawDataset, RawStudy, Skipped
 from mama.data.cache import ImageCache, Source
-from mama.data.manifest import Image, Manifest, Split, Study, write_manifest
+from mama.data.manifest import MANIFEST, Image, Manifest, Split, Study, write_manifest
+from mama.data.secret import read_secret
 from mama.data.sentences import split_sentences
 from mama.errors import DataError
 
@@ -55,7 +57,7 @@ def ingest(
     out: Path,
     *,
     adapter: str,
-    secret: bytes,
+    secret: bytes | Path,
     long_side: int,
     test_fraction: float = 0.2,
     workers: int = 1,
@@ -69,7 +71,8 @@ def ingest(
 
     Args:
         adapter: layout of `source`, a name in `mama.data.adapters.ADAPTERS`.
-        secret: key of the site's ids, at least one byte; keep it, or ids change.
+        secret: key of the site's ids, at least one byte, or its file, made once there is something to read; keep
+            it, or ids change.
         long_side: longest side of a cached image in pixels.
         test_fraction: share of patients in the test split where nothing else decides.
         workers: processes that decode; more than one needs an importable main module (spawn).
@@ -79,15 +82,16 @@ def ingest(
     Raises:
         DataError: no folder, no studies, no readable image, a wrong table, or a patient in both
             splits.
-        ConfigError: an unknown adapter.
+        ConfigError: an unknown adapter, or `out` holds other things.
     """
     read = adapters.find(adapter)
+    refuse_foreign(out, (MANIFEST, "images/index.jsonl"), before=("secret.key",))
     if not source.is_dir():
         raise DataError("no such folder", where=str(source), fix="Check the path of the data")
     raw = read(source)
     if not raw.studies:
         raise DataError("no studies", where=str(source), fix=_fix_for_none(raw, adapter))
-    ids = _Ids(secret)
+    ids = _Ids(read_secret(secret) if isinstance(secret, Path) else secret)
 
     sources = [
         Source(ids.of("image", image.id), image.path)

@@ -16,11 +16,12 @@ from typing import Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mama.errors import DataError
+from mama.errors import ConfigError, DataError
 from mama.files import write_text
 
 MANIFEST = "manifest.json"
 FORMAT = 1
+INGEST = "ingest images and reports (`mama ingest`, at a site `mama-site ingest`)"
 
 Laterality = Literal["L", "R"]
 Split = Literal["train", "test"]
@@ -99,7 +100,23 @@ class Dataset:
             raise DataError(
                 f"was ingested at {self.manifest.long_side} pixels, the experiment needs {max(size)}",
                 where=str(self.folder),
-                fix=f"Ingest it again with --long-side {max(size)}",
+                fix=f"Ingest its source with --long-side {max(size)}",
+            )
+
+    @staticmethod
+    def refuse_resizing(folder: Path, long_side: int) -> None:
+        """Refuse to ingest at another size into a dataset, whose pictures would all be replaced.
+
+        Raises:
+            ConfigError: there is a dataset in `folder` whose pictures have another longest side, in pixels.
+        """
+        if (folder / MANIFEST).is_file() and (
+            there := read_manifest(folder).long_side
+        ) != long_side:
+            raise ConfigError(
+                f"holds a dataset at {there} pixels, not {long_side}",
+                where=str(folder),
+                fix=f"Give another folder, or --long-side {there}, or remove it",
             )
 
     def pixels(self, image: Image) -> np.ndarray:
@@ -121,11 +138,13 @@ class Dataset:
 def read_manifest(folder: Path) -> Manifest:
     """Read and check `folder/manifest.json`."""
     path = folder / MANIFEST
+    if not folder.is_dir():
+        raise DataError("no such folder", where=str(folder), fix=f"Check the path, or {INGEST}")
     if not path.is_file():
         raise DataError(
             "no ingested dataset here",
             where=str(folder),
-            fix="Ingest it first, or name its --adapter",
+            fix=f"First {INGEST}",
         )
     try:
         return Manifest.model_validate(json.loads(path.read_text()))

@@ -6,6 +6,9 @@ import numpy as np
 
 from mama.exchange.metrics import BINS, LABELS, METHODS, Cell, EvaluationCounts, LabelCounts
 
+# A figure of a class needs so many units of it and so many others: with fewer a single answer decides it.
+MINIMUM = 3
+
 
 def cells_auc(cells: Iterable[Cell]) -> float | None:
     """Area under the ROC curve of binned counts, also of several sites whose cells differ.
@@ -36,7 +39,8 @@ def summary(answers: Mapping[str, EvaluationCounts]) -> dict[str, dict[str, dict
     """Figures by method and label over all sites, plus each site's AUC.
 
     `auc` is the mean of the sites' own AUCs: a model that only tells vendors apart gains nothing there.
-    `auc_pooled` is that of the summed histograms, `balanced_accuracy` the mean recall of the summed counts.
+    `auc_pooled` is that of the summed histograms, `balanced_accuracy` the mean recall of the summed counts,
+    `classes` has the units they are made of.
     """
     result: dict[str, dict[str, dict[str, object]]] = {}
     asked = {method for answer in answers.values() for method in answer.counts}
@@ -54,16 +58,19 @@ def summary(answers: Mapping[str, EvaluationCounts]) -> dict[str, dict[str, dict
 def _label_summary(counts: Mapping[str, LabelCounts]) -> dict[str, object]:
     areas = {site: site_auc(count) for site, count in counts.items()}
     present = [area for area in areas.values() if area is not None]
-    if not present:
+    units = _units(list(counts.values()))
+    if not present or sum(count >= MINIMUM for count in units.values()) < 2:
         return {
             "auc": None,
             "balanced_accuracy": None,
+            "classes": units,
             "reason": "no site has enough labelled test studies of each class",
         }
     return {
         "auc": float(np.mean(present)),
         "auc_pooled": _pooled_auc(list(counts.values())),
         "balanced_accuracy": _balanced_accuracy(list(counts.values())),
+        "classes": units,
         "sites": areas,
     }
 
@@ -76,6 +83,15 @@ def _pooled_auc(counts: list[LabelCounts]) -> float | None:
         if area is not None:
             areas.append(area)
     return float(np.mean(areas)) if areas else None
+
+
+def _units(counts: list[LabelCounts]) -> dict[str, int]:
+    """Units by class, of the classes that are large enough at their sites."""
+    units: dict[str, int] = {}
+    for recalls in (count.recalls for count in counts):
+        for name, recall in recalls.items():
+            units[name] = units.get(name, 0) + (recall.correct + recall.wrong if recall else 0)
+    return dict(sorted(units.items()))
 
 
 def _balanced_accuracy(counts: list[LabelCounts]) -> float | None:

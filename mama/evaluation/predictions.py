@@ -2,13 +2,18 @@
 
 import hashlib
 from collections import Counter
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
 from mama.data.manifest import Study
+from mama.evaluation.pooling import MINIMUM
 from mama.exchange.metrics import Label
+
+# Density is named by one scheme or another; "D" is not the same in both.
+SCHEMES = {"BI-RADS": frozenset("ABCD"), "MIAS": frozenset("FGD")}
 
 
 @dataclass(frozen=True)
@@ -31,15 +36,31 @@ class Predictions:
     units: list[Unit]
 
     def known(self) -> "Predictions":
-        """Only the units whose truth is one of the classes."""
-        rows = [i for i, unit in enumerate(self.units) if unit.truth in self.classes]
+        """Only the units whose truth is one of the classes; none where the truths are of another scheme."""
+        classes = () if self.foreign() else self.classes
+        rows = [i for i, unit in enumerate(self.units) if unit.truth in classes]
         return Predictions(self.classes, self.probabilities[rows], [self.units[i] for i in rows])
+
+    def foreign(self) -> str | None:
+        """Why the truths cannot be compared with the classes, where their names are of two schemes."""
+        return mismatch({str(unit.truth) for unit in self.units if unit.truth}, self.classes)
 
     def truths(self) -> np.ndarray:
         """(N,) int64 class numbers; only for known units."""
         return np.array(
             [self.classes.index(str(unit.truth)) for unit in self.units], dtype=np.int64
         )
+
+
+def mismatch(labels: Collection[str], classes: Collection[str]) -> str | None:
+    """What differs where labels and classes are named by two schemes of density, else None.
+
+    Names that fit several schemes, or none, are taken as they are.
+    """
+    theirs, ours = _scheme(labels), _scheme(classes)
+    if theirs is None or ours is None or theirs == ours:
+        return None
+    return f"the labels are {_named(theirs)}, the model's classes {_named(ours)}"
 
 
 def units_of(studies: list[Study], label: Label) -> list[Unit]:
@@ -106,43 +127,46 @@ def _draws(units: list[Unit]) -> list[bytes]:
     return draws
 
 
-def auc(classes: tuple[str, ...], probabilities: np.ndarray, truth: np.ndarray) -> float | None:
+def auc(
+    classes: tuple[str, ...], probabilities: np.ndarray, truth: np.ndarray, minimum: int = 1
+) -> float | None:
     """Area under the ROC curve: of the second of two classes, else the macro mean of one class against the rest.
 
-    Classes without a positive or without a negative are left out; None when none remains.
+    Classes with fewer than `minimum` positives or negatives are left out; None when none remains.
     """
     columns = [1] if len(classes) == 2 else range(len(classes))
     areas = [
         roc_auc_score(truth == k, probabilities[:, k])
         for k in columns
-        if 0 < (truth == k).sum() < len(truth)
+        if minimum <= (truth == k).sum() <= len(truth) - minimum
     ]
     return float(np.mean(areas)) if areas else None
 
 
 def metrics(predictions: Predictions) -> dict[str, object]:
-    """`auc`, `balanced_accuracy`, `n`, and `auc_within_vendor` where several vendors are known.
+    """`auc`, `balanced_accuracy`, `n`, units by class in `classes`, and `auc_within_vendor` of several vendors.
 
-    Where the labels allow no figure it is None and `reason` says why.
+    Classes of fewer than MINIMUM units are in neither figure. Where the labels allow none it is None and `reason`
+    says why.
     """
     known = predictions.known()
-    if not known.units:
-        return {"auc": None, "balanced_accuracy": None, "n": 0, "reason": "no labels"}
     truth = known.truths()
-    whole = auc(known.classes, known.probabilities, truth)
+    counts = np.bincount(truth, minlength=len(known.classes))
+    whole = auc(known.classes, known.probabilities, truth, MINIMUM)
     result: dict[str, object] = {
         "auc": whole,
-        "balanced_accuracy": _mean_recall(truth, known.probabilities.argmax(1))
-        if whole is not None
-        else None,
+        "balanced_accuracy": None
+        if whole is None
+        else _mean_recall(truth, known.probabilities.argmax(1), np.flatnonzero(counts >= MINIMUM)),
         "n": len(known.units),
+        "classes": dict(zip(known.classes, counts.tolist(), strict=True)),
     }
     if whole is None:
-        result["reason"] = "all labels are of one class"
+        result["reason"] = predictions.foreign() or _too_few(int((counts > 0).sum()))
     vendors = np.array([unit.vendor or "" for unit in known.units])
     if len(set(vendors)) > 1:
         areas = [
-            auc(known.classes, known.probabilities[vendors == v], truth[vendors == v])
+            auc(known.classes, known.probabilities[vendors == v], truth[vendors == v], MINIMUM)
             for v in sorted(set(vendors))
         ]
         present = [area for area in areas if area is not None]
@@ -150,6 +174,22 @@ def metrics(predictions: Predictions) -> dict[str, object]:
     return result
 
 
-def _mean_recall(truth: np.ndarray, answers: np.ndarray) -> float:
-    """Balanced accuracy: the mean over the classes that occur of the share answered rightly."""
-    return float(np.mean([(answers[truth == k] == k).mean() for k in np.unique(truth)]))
+def _mean_recall(truth: np.ndarray, answers: np.ndarray, classes: np.ndarray) -> float:
+    """Balanced accuracy: the mean over the classes of the share answered rightly."""
+    return float(np.mean([(answers[truth == k] == k).mean() for k in classes]))
+
+
+def _too_few(classes: int) -> str:
+    if classes < 2:
+        return "all labels are of one class" if classes else "no labels"
+    return f"fewer than {MINIMUM} of a class"
+
+
+def _scheme(names: Collection[str]) -> str | None:
+    """The one scheme that has all the names; None when several or none do."""
+    having = [scheme for scheme, classes in SCHEMES.items() if names and classes.issuperset(names)]
+    return having[0] if len(having) == 1 else None
+
+
+def _named(scheme: str) -> str:
+    return f"{scheme} ({', '.join(sorted(SCHEMES[scheme]))})"

@@ -1,13 +1,14 @@
 """Evaluate a finished model on a whole dataset, as `mama evaluate` does."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from mama.data.ingest import ingest
-from mama.data.manifest import Dataset
+from mama.data.manifest import MANIFEST, Dataset, Split, Study
 from mama.errors import DataError
 from mama.evaluation.features import image_features
 from mama.evaluation.predictions import Predictions, balanced, metrics
@@ -16,9 +17,24 @@ from mama.exchange.metrics import Label
 from mama.export import load_final, read_experiment
 
 
-def ingested(dataset: Path, adapter: str | None, final: Path, cache: Path) -> Dataset:
-    """The dataset itself or, with an adapter, its images ingested into `cache` as the model needs them."""
+def ingested(
+    dataset: Path,
+    adapter: str | None,
+    final: Path,
+    cache: Path,
+    progress: Callable[[int, int], None] | None = None,
+) -> Dataset:
+    """The dataset itself or, with an adapter, its images ingested into `cache` as the model needs them.
+
+    All studies of a raw folder are test studies.
+    """
     if adapter is None:
+        if dataset.is_dir() and not (dataset / MANIFEST).is_file():
+            raise DataError(
+                "no ingested dataset here",
+                where=str(dataset),
+                fix="Ingest it first, or name the layout of a raw folder with --adapter",
+            )
         return Dataset(dataset)
     experiment = read_experiment(final)
     ingest(
@@ -30,33 +46,54 @@ def ingested(dataset: Path, adapter: str | None, final: Path, cache: Path) -> Da
         long_side=max(experiment.image.size),
         split=lambda study: "test",
         workers=len(os.sched_getaffinity(0)),
+        progress=progress,
     )
     return Dataset(cache)
 
 
-def answers(final: Path, dataset: Dataset) -> dict[Label, Predictions]:
-    """Zero-shot predictions for the test studies or, where none are set apart, for all studies.
+def scored(dataset: Dataset) -> tuple[Split, list[Study]]:
+    """The studies that figures are of: the test split or, where none is set apart, the training split.
+
+    Raises:
+        DataError: the dataset has no study.
+    """
+    splits: tuple[Split, Split] = ("test", "train")
+    for split in splits:
+        if studies := dataset.studies(split):
+            return split, studies
+    raise DataError("no studies", where=str(dataset.folder), fix="Check what was ingested")
+
+
+def answers(
+    final: Path, dataset: Dataset, device: torch.device | None = None
+) -> dict[Label, Predictions]:
+    """Zero-shot predictions for the studies that `scored` chooses; on the CPU unless a device is given.
 
     Raises:
         ModelError: `final` holds no model.
         DataError: the dataset has no study.
     """
+    device = device or torch.device("cpu")
     model, experiment = load_final(final)
-    studies = dataset.studies("test") or list(dataset.manifest.studies)
-    if not studies:
-        raise DataError("no studies", where=str(dataset.folder), fix="Check what was ingested")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    _, studies = scored(dataset)
     model.to(device)
     features = image_features(model, dataset, studies, device)
     return zero_shot(model, experiment, studies, features, device)
 
 
-def evaluate_whole(final: Path, dataset: Dataset) -> dict[str, Any]:
-    """Figures by label: {"zero_shot": {"density": {"auc": ...}}}; null with a reason where labels lack.
+def evaluate_whole(
+    final: Path, dataset: Dataset, device: torch.device | None = None
+) -> dict[str, Any]:
+    """What is scored, and figures by label; null with a reason where labels lack.
 
-    With `evaluation.balanced` they are those of the class-balanced subset.
+    {"scored": {"split": "test", "studies": 9}, "zero_shot": {"density": {"auc": ...}}}. With `evaluation.balanced`
+    the figures are those of the class-balanced subset.
     """
-    found = answers(final, dataset)
+    found = answers(final, dataset, device)
     if read_experiment(final).evaluation.balanced:
         found = {label: balanced(predictions) for label, predictions in found.items()}
-    return {"zero_shot": {label: metrics(predictions) for label, predictions in found.items()}}
+    split, studies = scored(dataset)
+    return {
+        "scored": {"split": split, "studies": len(studies)},
+        "zero_shot": {label: metrics(predictions) for label, predictions in found.items()},
+    }

@@ -18,6 +18,9 @@ PACKAGED = {
     )
 }
 
+# How a person names a base model's place.
+MAPPED = "with --model NAME=PATH (`mama train`), at a site under `models` in its file"
+
 
 def locate(name: str, models: Mapping[str, Path] | None = None) -> Path | str:
     """The local folder or file of a base model: the machine's own table, then a package, else the hub's name.
@@ -28,7 +31,7 @@ def locate(name: str, models: Mapping[str, Path] | None = None) -> Path | str:
     if models and name in models:
         if not models[name].exists():
             raise ModelError(
-                "no such folder", where=f"models.{name} ({models[name]})", fix="Mend the site file"
+                "no such file or folder", where=f"{name} ({models[name]})", fix=f"Mend it {MAPPED}"
             )
         return models[name]
     if name in PACKAGED:

@@ -11,6 +11,7 @@ from transformers import logging as transformers_logging
 
 from mama.config import TextTowerConfig
 from mama.errors import ModelError
+from mama.towers.base import MAPPED
 
 # Its progress bar and table of unused weights say nothing to our users; failures raise.
 transformers_logging.disable_progress_bar()
@@ -52,8 +53,8 @@ def load_language_model(
         raise ModelError(
             f"cannot be loaded ({type(error).__name__})",
             where=where,
-            fix="Install it, or map its name to a folder with config, tokeniser and safetensors "
-            "under `models` in the site file (HF_HUB_OFFLINE=1 spares the hub's retries)",
+            fix=f"Install it, or name its folder (config, tokeniser, safetensors) {MAPPED} "
+            "(HF_HUB_OFFLINE=1 spares the hub's retries)",
         ) from None
     if settings.is_encoder_decoder:
         raise ModelError(

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mama.config import ImageTowerConfig
 from mama.errors import ModelError
+from mama.towers.base import MAPPED
 
 WEIGHTS = "model.safetensors"
 SIZED = ("vit", "deit", "eva", "beit")  # names of transformers, which are built for one canvas
@@ -58,7 +59,7 @@ def _build(config: ImageTowerConfig, options: dict[str, Any]) -> Any:
         raise ModelError(
             f"its weights cannot be fetched from the hub ({type(error).__name__})",
             where=where,
-            fix=f"Without network, map {config.tower} to a safetensors file under `models` in the site file "
+            fix=f"Without network, name a safetensors file of it {MAPPED} "
             "(HF_HUB_OFFLINE=1 spares the hub's retries)",
         ) from None
     except Exception as error:
@@ -67,7 +68,14 @@ def _build(config: ImageTowerConfig, options: dict[str, Any]) -> Any:
             raise ModelError(
                 f"its weights file is of another model ({said})",
                 where=where,
-                fix=f"Map {config.tower} to its own weights under `models` in the site file",
+                fix=f"Name its own weights {MAPPED}",
+            ) from None
+        if isinstance(error, AssertionError) and not said:
+            # A stem's feature map that patches do not divide; timm asserts it without a word.
+            raise ModelError(
+                f"its patches do not divide images of {config.size[0]} x {config.size[1]} pixels",
+                where=f"image.size for {config.tower}",
+                fix="Choose multiples of the stem's stride times patch_size, such as 32, 64 or 96",
             ) from None
         raise ModelError(
             f"timm cannot build it ({type(error).__name__}: {said})",
@@ -77,7 +85,7 @@ def _build(config: ImageTowerConfig, options: dict[str, Any]) -> Any:
 
 
 def _read(tower: str, path: Path) -> dict[str, Tensor]:
-    where = f"models.{tower} ({path})"
+    where = f"{tower} ({path})"
     file = path / WEIGHTS if path.is_dir() else path
     try:
         return load_file(file)
@@ -85,7 +93,7 @@ def _read(tower: str, path: Path) -> dict[str, Tensor]:
         raise ModelError(
             "is no safetensors file" if file == path else f"holds no {WEIGHTS}",
             where=where,
-            fix="Map the name to a safetensors file or to a folder that holds one",
+            fix=f"Name a safetensors file, or a folder that holds one, {MAPPED}",
         ) from None
 
 

@@ -155,7 +155,7 @@ def test_an_expected_trouble_is_one_line_in_the_log(
         refused(site_file, make_task("describe").encode())
     (record,) = caplog.records
     assert not record.exc_info
-    assert "no ingested dataset here" in record.getMessage()
+    assert "no such folder. Check the path, or ingest" in record.getMessage()
     assert "\n" not in record.getMessage()
 
 

@@ -140,4 +140,4 @@ def test_a_report_needs_a_model(
 ) -> None:
     ended = command(main, "report", site_file, tmp_path)
     assert ended.code == 4
-    assert f"{tmp_path}: holds no model. Give a run's final/ folder" in refused(ended)
+    assert f"{tmp_path}: holds no model. Give a finished run's folder" in refused(ended)

@@ -123,9 +123,12 @@ def test_shows_test_images_only_with_their_text(tmp_path: Path, final: Path) -> 
 
 
 def test_figures_are_the_exact_metrics_of_the_test_split(tmp_path: Path, final: Path) -> None:
-    studies = mixed()
+    studies = [make_study(n, "train") for n in range(3)] + [
+        make_study(n, "test", suspicious=n % 3 == 1, density="AB"[n % 2]) for n in range(3, 12)
+    ]
     site = make_site(tmp_path, studies)
     page = write_site_report(site, final, tmp_path / "r").read_text()
+    assert "15 no, 3 yes" in page
     tests = tuple(study for study in studies if study.split == "test")
     write_manifest(site.data.dataset, Manifest(adapter="x", long_side=96, studies=tests))
     exact = evaluate_whole(final, Dataset(site.data.dataset))["zero_shot"]
@@ -143,7 +146,7 @@ def test_truth_that_is_unknown_or_no_class(tmp_path: Path, final: Path) -> None:
     page = write_site_report(make_site(tmp_path, studies), final, tmp_path / "r").read_text()
     assert "not known." in page
     assert "F, which is none of the model's classes." in page
-    assert "Not measured: no labels." in page
+    assert "Not measured: the labels are MIAS (D, F, G), the model&#39;s classes BI-RADS" in page
     assert "Not measured: all labels are of one class." in page
 
 

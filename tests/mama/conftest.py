@@ -116,13 +116,13 @@ def model(experiment: Experiment, base_models: dict[str, Path]) -> MaMA:
 
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Eight training and four test studies of four images; dense breasts are bright, lesions a white square.
+    """Eight training and six test studies of four images; dense breasts are bright, lesions a white square.
 
     Study 0 has no report, study 1 no labels.
     """
     folder = tmp_path_factory.mktemp("dataset")
     (folder / "images").mkdir()
-    studies = [_study(folder, number) for number in range(12)]
+    studies = [_study(folder, number) for number in range(14)]
     write_manifest(folder, Manifest(adapter="test", long_side=32, studies=tuple(studies)))
     return Dataset(folder)
 

@@ -35,9 +35,9 @@ def edited(tmp_path: Path, original: Path, old: str, new: str) -> Path:
             "text.lora.zzz=4",
             "unknown key 'text.lora.zzz'. Known keys: alpha, dropout, rank, targets",
         ),
-        ("federation.rounds=many", "key 'federation.rounds': input should be a valid integer"),
+        ("federation.rounds=many", "key 'federation.rounds': must be a whole number"),
         ("federation.rounds=many", "(is 'many')"),
-        ("federation.rounds=0", "should be greater than or equal to 1 (is 0)"),
+        ("federation.rounds=0", "must be at least 1 (is 0)"),
         ("image.tower=/etc/x", "key 'image.tower': must be a model name"),
         (
             "federation.server_optimiser={kind: adam, momentum: 0.5}",
@@ -49,13 +49,45 @@ def edited(tmp_path: Path, original: Path, old: str, new: str) -> Path:
             "unknown key 'federation.freeze.0.until_rond' (and 1 more). "
             "Did you mean 'until_round'?",
         ),
-        ("heads=3", "key 'heads': input should be a valid dictionary"),
+        ("image.layout=round", "key 'image.layout': must be 'native' or 'square' (is 'round')"),
+        ("image.pretrained=maybe", "must be true or false (is 'maybe')"),
+        ("optimiser.lr=.inf", "must be a finite number"),
+        ("optimiser.lr=0", "must be more than 0.0 (is 0)"),
+        ("image.size=[32]", "key 'image.size.1' is missing"),
+        ("name=a b", "key 'name': has a character that is not allowed there"),
+        ("evaluation.density={A: [a]}", "must have at least 2 entries"),
+        ("heads=3", "key 'heads': must be a section with keys of its own (is 3)"),
     ],
 )
 def test_wrong_keys_and_values(experiment_file: Path, override: str, message: str) -> None:
     told = refusal(experiment_file, override)
-    assert told.startswith(f"{experiment_file}: ")
+    assert told.startswith(f"--set {override}: ")
     assert message in told
+
+
+def test_the_file_is_blamed_for_its_own_mistakes(tmp_path: Path, experiment_file: Path) -> None:
+    path = edited(tmp_path, experiment_file, "batch_size:", "batch_sise:")
+    assert refusal(path, "seed=1").startswith(f"{path}: unknown key 'optimiser.batch_sise'")
+    path = edited(tmp_path, experiment_file, "name: tiny", "")
+    assert refusal(path, "seed=1").startswith(f"{path}: key 'name' is missing")
+    path = edited(tmp_path, experiment_file, "seed: 3", "seed: x")
+    assert refusal(path, "seed=y").startswith("--set seed=y: key 'seed': must be a whole number")
+
+
+def test_of_several_overrides_the_one_that_brings_the_mistake_is_blamed(
+    experiment_file: Path,
+) -> None:
+    told = refusal(experiment_file, "seed=1", "loss.image_text.weight=0", "loss.second_text.start=1",
+                   "loss.image_image.start=1", "name=other")  # fmt: skip
+    assert told.startswith("--set loss.image_image.start=1: key 'loss': at least one term needs")
+
+
+def test_keys_of_another_reader_are_left_out(tmp_path: Path, experiment_file: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(experiment_file.read_text() + "simulation: {sites: 3}\n")
+    assert load(Experiment, path, without=["simulation"]) == load(Experiment, experiment_file)
+    with pytest.raises(ConfigError, match="unknown key 'simulation'"):
+        load(Experiment, path)
 
 
 def test_a_missing_key(tmp_path: Path, experiment_file: Path) -> None:

@@ -17,6 +17,8 @@ from torch.utils._pytree import tree_leaves, tree_map
 from mama.config import Experiment
 from mama.data.manifest import Dataset
 from mama.data.pairs import Batch, StudyPairs
+from mama.devices import choose_device
+from mama.errors import ConfigError
 from mama.health import health
 from mama.model import MaMA, build_model
 from mama.objective import TERMS, Encoded, encode, losses
@@ -206,3 +208,18 @@ def test_compiled_towers_take_the_same_step(
     assert not compiled
     assert two_steps("cpu", "compute.compile=true", *more) == pytest.approx(expected, rel=1e-3)
     assert compiled == ["ImageTower", "BertModel"]
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:", "cuda:x", "CPU", "", "mps", "meta"])
+def test_other_names_are_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="is no device"):
+        choose_device(name)
+
+
+def test_a_gpu_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="--device cuda:99: no such GPU"):
+        choose_device("cuda:99")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="--device cuda: no such GPU: none here"):
+        choose_device("cuda")
+    assert choose_device("auto") == choose_device("cpu") == torch.device("cpu")

@@ -11,7 +11,7 @@ from mama.config import Experiment
 from mama.data.manifest import Dataset, Manifest, write_manifest
 from mama.errors import ConfigError, DataError, ModelError
 from mama.evaluation.whole import evaluate_whole
-from mama.export import load_final, save_final
+from mama.export import find_final, load_final, save_final
 from mama.model import MaMA
 
 
@@ -39,8 +39,9 @@ def test_figures_of_a_whole_dataset(final: Path, dataset: Dataset) -> None:
     figures = evaluate_whole(final, dataset)
     assert json.loads(json.dumps(figures, allow_nan=False)) == figures
     # The eight studies it may have trained on are left out.
-    assert figures["zero_shot"]["density"]["n"] == 4
-    assert figures["zero_shot"]["suspicious"]["n"] == 8
+    assert figures["zero_shot"]["density"]["n"] == 6
+    assert figures["zero_shot"]["suspicious"]["classes"] == {"no": 9, "yes": 3}
+    assert figures["scored"] == {"split": "test", "studies": 6}
     assert 0 <= figures["zero_shot"]["density"]["auc"] <= 1
 
 
@@ -50,8 +51,17 @@ def test_figures_of_a_balanced_subset(
     balanced = make_experiment("evaluation.balanced=true").model_dump(mode="json")
     (final / "experiment.json").write_text(json.dumps(balanced))
     figures = evaluate_whole(final, dataset)["zero_shot"]
-    assert figures["density"]["n"] == 4  # two studies of each class
-    assert figures["suspicious"]["n"] == 4  # both suspicious breasts and two of the six others
+    assert figures["density"]["classes"] == {"A": 3, "D": 3}
+    assert figures["suspicious"]["classes"] == {"no": 3, "yes": 3}
+
+
+def test_figures_of_training_studies_are_marked(
+    final: Path, dataset: Dataset, tmp_path: Path
+) -> None:
+    (tmp_path / "images").symlink_to(dataset.folder / "images")
+    studies = tuple(dataset.studies("train"))
+    write_manifest(tmp_path, Manifest(adapter="test", long_side=32, studies=studies))
+    assert evaluate_whole(final, Dataset(tmp_path))["scored"] == {"split": "train", "studies": 8}
 
 
 def test_a_dataset_without_studies(final: Path, tmp_path: Path) -> None:
@@ -63,7 +73,7 @@ def test_a_dataset_without_studies(final: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ("no weights", "holds no model. Give a run's final/ folder"),
+        ("no weights", "holds no model. Give a finished run's folder, or its final/"),
         ("no experiment", "holds no model"),
         ("other weights", "weights do not fit the experiment"),
         ("cut weights", "weights cannot be read"),
@@ -97,3 +107,37 @@ def test_an_experiment_that_is_no_json(final: Path) -> None:
     (final / "experiment.json").write_text("{")
     with pytest.raises(ModelError, match="experiment"):
         load_final(final)
+
+
+def test_a_quantised_base_is_written_as_it_was(
+    final: Path,
+    model: MaMA,
+    make_experiment: Callable[..., Experiment],
+    base_models: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    """bitsandbytes is not at hand: packed integers and their scales stand for what it makes of a layer."""
+    base = model.state_dict()
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data += 0.01
+    for module in list(model.text.backbone.modules()):
+        if isinstance(module, torch.nn.Linear) and not module.weight.requires_grad:
+            packed = torch.zeros(module.weight.numel() // 2, 1, dtype=torch.uint8)
+            module.weight = torch.nn.Parameter(packed, requires_grad=False)
+            module.register_buffer("absmax", torch.ones(1))
+    quantised = make_experiment("text.base_bits=4")
+    save_final(tmp_path / "quantised", model, quantised, base_models)
+    loaded, read = load_final(tmp_path / "quantised")
+    assert read == quantised
+    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    found = loaded.state_dict()
+    assert found.keys() == base.keys()
+    for name, value in found.items():
+        assert torch.equal(value, trained[name] if name in trained else base[name]), name
+
+
+def test_a_runs_folder_stands_for_its_model(final: Path) -> None:
+    assert find_final(final.parent) == final
+    assert find_final(final) == final
+    assert find_final(final / "text") == final / "text"

@@ -57,3 +57,14 @@ def test_json_is_readable_and_refuses_nan(tmp_path: Path) -> None:
         write_json(path, {"auc": float("nan")})
     assert json.loads(path.read_text())["auc"] == 0.5
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_cannot_be_written_is_named_by_its_own_name(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("old")
+    (tmp_path / "folder").mkdir()
+    for path, named in (("folder", "folder"), ("file/below", "file")):
+        with pytest.raises(OSError) as error:
+            write_text(tmp_path / path, "new")
+        assert error.value.filename == str(tmp_path / named)
+        assert error.value.filename2 is None
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]

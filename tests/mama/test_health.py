@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mama.health import Health, effective_rank, health
+from mama.health import ENOUGH_STEPS, Health, effective_rank, health
 from mama.objective import Encoded
 
 WELL = Health(
@@ -128,19 +128,20 @@ def test_collapsed_embeddings_are_warned_of_and_others_not(progress: float) -> N
     generator = torch.Generator().manual_seed(0)
     texts = torch.randn(8, 16, generator=generator)
     same = torch.ones(8, 16) + 1e-3 * torch.randn(8, 16, generator=generator)
-    (line,) = figures(encoded(same, texts)).warnings(progress)
+    (line,) = figures(encoded(same, texts)).warnings(progress, 1)
     assert line.startswith("image embeddings have collapsed (effective rank 1.0")
     assert "optimiser.lr" in line
     for images in (texts, torch.ones(8, 16) + texts):
-        assert figures(encoded(images, texts)).warnings(progress) == []
+        assert figures(encoded(images, texts)).warnings(progress, 1) == []
 
 
-def test_guessing_is_warned_of_in_the_second_half() -> None:
+def test_guessing_is_warned_of_in_the_second_half_of_a_run_that_is_long_enough() -> None:
     guessing = replace(WELL, loss_over_chance=1.0)
-    assert guessing.warnings(0.4) == []
-    (line,) = guessing.warnings(0.6)
+    assert guessing.warnings(0.4, 400) == []
+    assert guessing.warnings(1.0, ENOUGH_STEPS - 1) == []
+    (line,) = guessing.warnings(0.6, ENOUGH_STEPS)
     assert "no better than by chance" in line
-    assert WELL.warnings(0.6) == []
+    assert WELL.warnings(0.6, 600) == []
     off = replace(WELL, loss_over_chance=math.nan)  # the term
-    assert off.warnings(0.6) == []
+    assert off.warnings(0.6, 600) == []
     assert off.figures().keys() == WELL.figures().keys() - {"loss_over_chance"}

@@ -15,10 +15,10 @@ import yaml
 from mama.checkpoint import load_tensors, save_tensors
 from mama.cli import main
 from mama.config import Experiment
-from mama.data.manifest import Dataset
+from mama.data.manifest import Dataset, Manifest, write_manifest
 from mama.errors import ConfigError, ModelError
 from mama.evaluation.whole import evaluate_whole
-from mama.run import train
+from mama.run import Listeners, train
 
 CPU = torch.device("cpu")
 
@@ -43,7 +43,7 @@ def run(dataset: Dataset, base_models: dict[str, Path], tmp_path: Path) -> Calla
             every=3,
             models=base_models,
             device=CPU,
-            progress=tell,
+            listeners=Listeners(progress=tell),
         )
 
     return go
@@ -93,7 +93,7 @@ def test_another_experiment_keeps_out(
     run: Callable[..., Any], make_experiment: Callable[..., Experiment]
 ) -> None:
     run(make_experiment(), "run")
-    with pytest.raises(ConfigError, match="holds a run of another experiment"):
+    with pytest.raises(ConfigError, match="another experiment: seed is 3 there and 9 here"):
         run(make_experiment("seed=9"), "run")
 
 
@@ -117,15 +117,31 @@ def test_the_command_line(
     base_models: dict[str, Path],
     dataset: Dataset,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     values = yaml.safe_load(experiment_file.read_text()) | {"simulation": {"source": "anything"}}
     (tmp_path / "e.yaml").write_text(yaml.safe_dump(values))
     place = f"tiny-bert={base_models['tiny-bert']}"
+    monkeypatch.setenv("COLUMNS", "80")
     arguments = ["train", tmp_path / "e.yaml", "--data", dataset.folder, "--out", tmp_path / "run"]
     ended = command(main, *arguments, "--model", place, "--every", 5)
     assert ended.code == 0, ended.err
-    assert "step 5/10" in ended.err
-    assert json.loads(ended.out[: ended.out.rindex("model:")])["steps"] == 10
+    headings, *steps = ended.err.splitlines()
+    assert headings.split() == [
+        "step",
+        "loss",
+        "img-text",
+        "2nd-text",
+        "img-img",
+        "local",
+        "R@1",
+        "time",
+        "left",
+    ]
+    assert [line.split()[0] for line in steps] == ["5/10", "10/10"]
+    assert all(len(line) == len(headings) < 80 for line in steps)
+    assert "10 steps, 6 test studies" in ended.out
+    assert ended.out.endswith(f"model:   {tmp_path / 'run' / 'final'}\n")
     assert (tmp_path / "run" / "final" / "model.safetensors").exists()
 
 
@@ -134,7 +150,15 @@ def test_the_command_line(
     [
         (["--model", "tiny-bert"], "--model tiny-bert: is not of the form NAME=PATH"),
         (["--set", "image.layuot=square"], "unknown key 'image.layuot'. Did you mean 'layout'?"),
-        (["--data", "nowhere"], "nowhere: no ingested dataset here"),
+        (["--data", "nowhere"], "nowhere: no such folder"),
+        (["--model", "tiny-bart=."], "tiny-bart: is no base model of the experiment. Choose vit_"),
+        (["--model", "tiny-bert=/nowhere"], "--model NAME=PATH"),
+        (["--device", "gpu"], "--device gpu: is no device. Choose auto, cpu, cuda or cuda:1"),
+        (["--device", "cuda:99"], "--device cuda:99: no such GPU"),
+        (["--set", "text.tower=/etc"], "--set text.tower=/etc: key 'text.tower': must be a model"),
+        (["--set", "image.size=[28, 32]"], "image.size for vit_tiny"),
+        (["--set", "evaluation.density={F: [a], G: [b]}"], "the labels are BI-RADS (A, B, C, D), "),
+        (["--set", "image.size=[64, 64]"], "needs 64. Ingest its source with --long-side 64"),
     ],
 )
 def test_mistakes_are_one_line(
@@ -150,6 +174,53 @@ def test_mistakes_are_one_line(
     assert ended.code != 0
     assert ended.err.count("\n") == 1
     assert line in ended.err
+    assert not (tmp_path / "run").exists()  # the mended command finds a free folder
+
+
+def test_a_run_that_has_ended_is_left_as_it_is(
+    run: Callable[..., Any], make_experiment: Callable[..., Experiment], tmp_path: Path
+) -> None:
+    first = run(make_experiment(), "run")
+    before = {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*") if p.is_file()}
+    assert run(make_experiment(), "run") == first
+    assert {p: p.stat().st_mtime_ns for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
+
+
+def test_figures_of_training_studies_are_not_given(
+    make_experiment: Callable[..., Experiment],
+    dataset: Dataset,
+    base_models: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "images").symlink_to(dataset.folder / "images")
+    studies = tuple(dataset.studies("train"))
+    write_manifest(tmp_path / "data", Manifest(adapter="test", long_side=32, studies=studies))
+    metrics = train(
+        make_experiment("federation.rounds=1"),
+        Dataset(tmp_path / "data"),
+        tmp_path / "run",
+        models=base_models,
+        device=CPU,
+    )
+    reason = "the dataset has no test studies"
+    assert metrics == {"steps": 2, "evaluation": {"zero_shot": {}, "reason": reason}}
+
+
+def test_a_folder_of_other_things_is_left_alone(
+    run: Callable[..., Any], make_experiment: Callable[..., Experiment], tmp_path: Path
+) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "thesis.tex").touch()
+    with pytest.raises(ConfigError, match=r"holds other things \(thesis.tex\)"):
+        run(make_experiment(), "notes")
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="file: is a file"):
+        run(make_experiment(), "file")
+    run(make_experiment("federation.rounds=1"), "federated")
+    (tmp_path / "federated" / "rounds.jsonl").touch()
+    with pytest.raises(ConfigError, match="holds a federation's run"):
+        run(make_experiment("federation.rounds=1"), "federated")
 
 
 @pytest.mark.slow

@@ -169,6 +169,8 @@ def test_steps_whose_loss_is_not_finite_are_skipped_and_counted(trainer: Make) -
     before = weights(one.model)
     record = one.train(0, 3)
     assert (record.steps, record.skipped, record.means()) == (0, 3, {})
+    (line,) = record.warnings(1.0)
+    assert line == "3 steps were skipped, not finite: image_text (3), second_text (3)"
     before.pop("image_projection.bias")
     after = weights(one.model)
     assert all(torch.equal(before[name], after[name]) for name in before)
@@ -177,7 +179,9 @@ def test_steps_whose_loss_is_not_finite_are_skipped_and_counted(trainer: Make) -
 def test_too_many_of_them_end_the_training(trainer: Make) -> None:
     one = poisoned(trainer)
     assert one.train(0, MAX_SKIPPED).skipped == MAX_SKIPPED
-    with pytest.raises(TrainingError, match=f"step {MAX_SKIPPED}: the loss or its"):
+    with pytest.raises(
+        TrainingError, match=f"step {MAX_SKIPPED}: not finite step after step: image_text"
+    ):
         one.train(0, MAX_SKIPPED + 1)
 
 
@@ -185,7 +189,8 @@ def test_a_gradient_that_is_not_finite_is_no_step_either(trainer: Make) -> None:
     one = trainer()
     before = weights(one.model)
     one.model.image_projection.bias.register_hook(lambda gradient: gradient * math.nan)
-    assert one.train(0, 2).skipped == 2
+    record = one.train(0, 2)
+    assert (record.skipped, record.not_finite) == (2, {"gradient": 2})
     assert equal(weights(one.model), before)
 
 

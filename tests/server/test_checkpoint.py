@@ -33,7 +33,8 @@ from tests.server.faults import (
 from tests.server.test_faults import of
 
 
-def save(folder: RunFolder, number: int, arrays: dict = initial()) -> None:
+def save(folder: RunFolder, number: int, arrays: dict | None = None) -> None:
+    arrays = initial() if arrays is None else arrays
     state = folder.latest().state.model_copy(update={"round": number})
     files = {
         MODEL: lambda path: write_bytes(path, encode(arrays)),

@@ -77,7 +77,7 @@ def test_two_runs_have_two_names(tmp_path: Path, experiment: Experiment) -> None
 def test_another_experiment_is_refused(folder: RunFolder, small_config: Callable) -> None:
     other = small_config("optimiser.lr=0.5").experiment()
     before = {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
-    with pytest.raises(ConfigError, match=r"another experiment\. Give another --out") as error:
+    with pytest.raises(ConfigError, match=r"another experiment: optimiser\.lr is") as error:
         RunFolder.create(folder.path, other, model(1), BASE)
     assert str(folder.path) in str(error.value)
     assert before == {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}

@@ -1,6 +1,7 @@
 """`mama-sim run`: every mistake is one line and an exit code, and what is done is kept."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from mama.configfile import load
 from sim import run as simulation
 from sim.cli import main
 from sim.config import SimulatedExperiment
+from sim.progress import Display
 
 ROOT = Path(__file__).parents[2]
 QUICKSTART, MIAS = ROOT / "configs" / "quickstart.yaml", ROOT / "configs" / "mias.yaml"
@@ -58,12 +60,9 @@ def test_the_whole_experiment_is_printed_as_yaml_that_loads_again(
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        (
-            "federation.round=1",
-            "quickstart.yaml: unknown key 'federation.round'. Did you mean 'rounds'?",
-        ),
-        ("federation.rounds=many", "quickstart.yaml: key 'federation.rounds': input should be"),
-        ("seed=-1", "quickstart.yaml: key 'seed': input should be greater than or equal to 0"),
+        ("federation.round=1", "unknown key 'federation.round'. Did you mean 'rounds'?"),
+        ("federation.rounds=many", "key 'federation.rounds': must be a whole number"),
+        ("seed=-1", "error: --set seed=-1: key 'seed': must be at least 0"),
         ("simulation.sites=3", "unknown key"),
         ("optimiser.lr", "--set optimiser.lr: is not of the form a.b=value"),
         ("=3", "--set =3: is not of the form a.b=value"),
@@ -110,12 +109,12 @@ def test_data_that_is_missing_or_not_wanted(
 ) -> None:
     out = ("--out", tmp_path / "out")
     code, line = refusal(MIAS, *out)
-    assert (code, "--data: needs a dataset" in line) == (2, True)
+    assert (code, "--data: the simulation mias needs a dataset" in line) == (2, True)
     code, line = refusal(QUICKSTART, "--data", make_films(), *out)
-    assert (code, "--data: makes its own hospitals" in line) == (2, True)
+    assert (code, "the simulation quickstart makes its hospitals' data itself" in line) == (2, True)
     code, line = refusal(MIAS, "--data", tmp_path / "nowhere", *out)
     assert code == 3
-    assert f"{tmp_path / 'nowhere'}: no films" in line
+    assert f"--data {tmp_path / 'nowhere'}: no such folder" in line
     (tmp_path / "empty").mkdir()
     code, line = refusal(MIAS, "--data", tmp_path / "empty", *out)
     assert code == 3
@@ -163,9 +162,77 @@ def test_a_small_run_from_the_command_line(
     metrics = json.loads((out / "metrics.json").read_text())
     assert (metrics["status"], metrics["rounds"]) == ("finished", 1)
 
+    assert f"sites:  {out / 'sites' / 'NAME' / 'site_report.html'}" in ended.out
+
+    before = {path: path.read_bytes() for path in out.glob("*.*")}
     again = command(main, *arguments, "--quiet")
-    assert (again.code, again.err) == (0, "")
-    assert again.out.splitlines()[-2:] == ended.out.splitlines()[-2:]
+    assert (again.code, again.err, again.out) == (0, "", ended.out)
+    told = command(main, *arguments)
+    assert "this run has ended; nothing is done again" in told.err
+    assert {path: path.read_bytes() for path in out.glob("*.*")} == before
+
+
+def test_a_stopped_run_says_where_it_continues(
+    command: Callable[..., Any],
+    make_films: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    overrides = small("federation.rounds=2")
+    data, out = make_films(patients=9), tmp_path / "out"
+    arguments = ["run", MIAS, "--data", data, "--out", out, *overrides]
+
+    def stop(event: dict[str, Any]) -> None:
+        if event["event"] == "round":
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Display, "_event", lambda self, event: stop(event))
+        assert command(main, *arguments, "--quiet").code == 130
+    shutil.rmtree(out / "checkpoints" / "round-0001", ignore_errors=True)
+    ended = command(main, *arguments)
+    assert ended.code == 0, ended.err
+    assert "continuing at" not in ended.err  # no round was whole
+    (out / "metrics.json").unlink()
+    shutil.rmtree(out / "checkpoints" / "round-0002")
+    ended = command(main, *arguments)
+    assert ended.code == 0, ended.err
+    assert "continuing at round 2 of 2" in ended.err
+
+
+def test_a_folder_of_other_things_is_left_alone(
+    refusal: Callable[..., Any], make_films: Callable[..., Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "thesis.tex").touch()
+    code, line = refusal(MIAS, "--data", make_films(), "--out", out)
+    assert (code, "holds other things (thesis.tex)" in line) == (2, True)
+    assert [path.name for path in out.iterdir()] == ["thesis.tex"]
+
+
+def test_an_experiment_without_hospitals_is_for_mama_train(refusal: Callable[..., Any]) -> None:
+    code, line = refusal(ROOT / "configs" / "mama_vitb.yaml")
+    assert (code, "Train it on one dataset with `mama train`" in line) == (2, True)
+
+
+@pytest.mark.parametrize("name", ["quickstart", "quikstart.yaml", "configs/quickstrat.yaml"])
+def test_a_name_that_is_nearly_right(refusal: Callable[..., Any], name: str) -> None:
+    code, line = refusal(name)
+    assert code == 2
+    assert line == f"error: {name}: no such file. Did you mean configs/quickstart.yaml?"
+
+
+@pytest.mark.parametrize("more", [(), ("--dry-run",)])
+def test_batch_norm_is_refused_before_anything_is_made(
+    refusal: Callable[..., Any], tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    override = ("--set", "heads.norm=batch")
+    code, line = refusal(QUICKSTART, *override, "--out", tmp_path / "out", *more)
+    assert code == 2
+    assert line.startswith("error: --set heads.norm=batch: ")
+    assert "sites cannot average" in line
+    assert not (tmp_path / "out").exists()
 
 
 def test_fewer_sites_than_the_quorum(
@@ -214,7 +281,11 @@ def test_a_folder_with_another_run_is_left_as_it_is(
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     code, line = refusal(*arguments, *option)
     assert code == 2
-    assert f"{out}: holds another simulation. Give another --out" in line
+    difference = {
+        "--seed": "seed is 0 there and 3 here",
+        "--set": "simulation.sites is 3 there and",
+    }
+    assert f"{out}: holds another simulation: {difference[option[0]]}" in line
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 

@@ -79,7 +79,9 @@ def test_progress_names_each_stage(make_films: Any, mias_config: Any, tmp_path: 
 def test_data_is_wanted_or_not(
     small_config: Any, mias_config: Any, make_films: Any, tmp_path: Path
 ) -> None:
-    with pytest.raises(ConfigError, match="--data: makes its own hospitals"):
+    with pytest.raises(
+        ConfigError, match="the simulation quickstart makes its hospitals' data itself"
+    ):
         make_sites(small_config(), tmp_path / "a", make_films(), silent)
     with pytest.raises(ConfigError, match="--data: needs a dataset"):
         make_sites(mias_config(), tmp_path / "b", None, silent)

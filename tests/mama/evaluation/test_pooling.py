@@ -74,7 +74,16 @@ def test_summary_by_hand() -> None:
     assert found["auc"] == 1.0
     assert found["auc_pooled"] == pytest.approx(0.75)  # one of four pairs of halves is inverted
     assert found["balanced_accuracy"] == pytest.approx(np.mean([18 / 24, 50 / 80]))
+    assert found["classes"] == {"no": 80, "yes": 24}
     assert "reason" not in found
+
+
+def test_fewer_than_the_minimum_in_all_give_no_figure() -> None:
+    """A site of public films may have cells of one unit."""
+    found = summary({"a": answer([cell(0, 1, 9, 0), cell(1, 2, 0, 2)], yes=(2, 0), no=(9, 0))})
+    figures = found["zero_shot"]["suspicious"]
+    assert (figures["auc"], figures["balanced_accuracy"]) == (None, None)
+    assert figures["classes"] == {"no": 9, "yes": 2}
 
 
 def test_figures_that_no_site_can_give_are_null_with_a_reason() -> None:

@@ -14,6 +14,7 @@ from mama.evaluation.predictions import (
     balanced,
     mean_over,
     metrics,
+    mismatch,
     units_of,
 )
 
@@ -88,8 +89,10 @@ def test_known_keeps_units_whose_truth_is_a_class() -> None:
 
 
 def test_exact_figures() -> None:
-    found = metrics(predictions(["no", "no", "yes", "yes", None], [0.1, 0.6, 0.4, 0.9, 0.5]))
-    assert found == {"auc": 0.75, "balanced_accuracy": 0.5, "n": 4}
+    truths, scores = ["no", "no", "yes", "yes", None], [0.1, 0.6, 0.4, 0.9, 0.5]
+    found = metrics(predictions(truths * 2, scores * 2))
+    classes = {"no": 4, "yes": 4}
+    assert found == {"auc": 0.75, "balanced_accuracy": 0.5, "n": 8, "classes": classes}
 
 
 @pytest.mark.parametrize(
@@ -98,11 +101,57 @@ def test_exact_figures() -> None:
         ([], 0, "no labels"),
         ([None], 0, "no labels"),
         (["yes"] * 3, 3, "all labels are of one class"),
+        (["yes"] * 2 + ["no"] * 9, 11, "fewer than 3 of a class"),
+        (["no"] * 2 + ["yes"] * 9, 11, "fewer than 3 of a class"),
     ],
 )
 def test_labels_that_allow_no_figure(truths: list[str | None], n: int, reason: str) -> None:
     found = metrics(predictions(truths, [0.5] * len(truths)))
-    assert found == {"auc": None, "balanced_accuracy": None, "n": n, "reason": reason}
+    classes = {name: truths.count(name) for name in ("no", "yes")}
+    assert found == {
+        "auc": None, "balanced_accuracy": None, "n": n, "classes": classes, "reason": reason
+    }  # fmt: skip
+
+
+def densities(truths: str, classes: str) -> Predictions:
+    """Answers that are always right where the truth is a class."""
+    units = [Unit((n,), truth, None, str(n), str(n)) for n, truth in enumerate(truths)]
+    right = np.array([[float(truth == name) for name in classes] for truth in truths])
+    return Predictions(tuple(classes), right, units)
+
+
+def test_a_small_class_is_in_no_figure() -> None:
+    answers = densities("AAAABBBBC", "ABC")
+    answers.probabilities[-1] = 1, 0, 0  # the only C is answered wrongly
+    found = metrics(answers)
+    assert found["balanced_accuracy"] == 1.0
+    assert found["auc"] == pytest.approx((0.9 + 1) / 2)  # A has one wrong neighbour of five, tied
+    assert found["classes"] == {"A": 4, "B": 4, "C": 1}
+
+
+def test_labels_of_another_scheme_are_not_scored() -> None:
+    """BI-RADS' D, extremely dense, is not MIAS' D, dense-glandular."""
+    answers = densities("ABCD" * 5, "DFG")
+    assert answers.known().units == []
+    found = metrics(answers)
+    assert (found["auc"], found["n"]) == (None, 0)
+    assert found["reason"] == (
+        "the labels are BI-RADS (A, B, C, D), the model's classes MIAS (D, F, G)"
+    )
+    assert not balanced(answers).units
+    assert metrics(densities("FGD" * 5, "ABCD"))["reason"] == (
+        "the labels are MIAS (D, F, G), the model's classes BI-RADS (A, B, C, D)"
+    )
+    assert metrics(densities("AADD" * 5, "AD"))["auc"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"), [("D", "ABCD"), ("D", "DFG"), ("", "DFG"), ("AX", "DFG"), ("FG", "XY")]
+)
+def test_names_that_fit_several_schemes_or_none_are_taken_as_they_are(
+    labels: str, classes: str
+) -> None:
+    assert mismatch(labels, classes) is None
 
 
 def test_several_classes_give_the_mean_of_those_present() -> None:
@@ -119,16 +168,17 @@ def test_a_model_that_tells_vendors_apart_gains_nothing_within_them() -> None:
     """Prevalence differs by vendor; the score is the vendor, and noise within it."""
     truths = ["no", "no", "no", "yes", "no", "yes", "yes", "yes"]
     scores = [0.1, 0.1, 0.1, 0.1, 0.9, 0.9, 0.9, 0.9]
-    found = metrics(predictions(list(truths), scores, "aaaabbbb"))
+    found = metrics(predictions(truths * 3, scores * 3, "aaaabbbb" * 3))
     assert found["auc"] == 0.75
     assert found["auc_within_vendor"] == 0.5
 
 
 def test_within_vendor_figures_leave_out_vendors_of_one_class() -> None:
-    truths, scores = ["no", "yes", "yes", "yes"], [0.3, 0.7, 0.1, 0.2]
-    assert metrics(predictions(list(truths), scores, "aabb"))["auc_within_vendor"] == 1.0
-    assert metrics(predictions(["no", "yes"], [0.1, 0.9], "ab"))["auc_within_vendor"] is None
-    assert "auc_within_vendor" not in metrics(predictions(list(truths), scores, "aaaa"))
+    truths, scores = ["no", "yes", "yes", "yes"] * 3, [0.3, 0.7, 0.1, 0.2] * 3
+    assert metrics(predictions(list(truths), scores, "aabb" * 3))["auc_within_vendor"] == 1.0
+    split = metrics(predictions(["no", "yes"] * 3, [0.1, 0.9] * 3, "ab" * 3))
+    assert split["auc_within_vendor"] is None
+    assert "auc_within_vendor" not in metrics(predictions(list(truths), scores, "aaaa" * 3))
 
 
 def breasts(studies: list[Study]) -> Predictions:

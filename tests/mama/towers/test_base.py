@@ -18,7 +18,7 @@ def test_the_machines_table_comes_first(tmp_path: Path) -> None:
 
 
 def test_a_table_entry_that_does_not_exist(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"models\.x .*gone\): no such folder. Mend the site file"):
+    with pytest.raises(ModelError, match=r"^x \(.*gone\): no such file or folder. Mend it with"):
         locate("x", {"x": tmp_path / "gone"})
 
 

@@ -104,5 +104,13 @@ def test_without_network_the_way_out_is_named(
     with pytest.raises(ModelError) as error:
         model(pretrained=True)
     assert str(error.value).startswith("image.tower test_vit: its weights cannot be fetched")
-    assert "map test_vit to a safetensors file under `models` in the site file" in error.value.fix
+    assert "name a safetensors file of it with --model NAME=PATH" in error.value.fix
     assert "\n" not in str(error.value)
+
+
+def test_a_size_that_a_stems_patches_do_not_divide() -> None:
+    with pytest.raises(ModelError) as error:
+        model(tower="vit_tiny_r_s16_p8_224", size=(36, 32), options={"patch_size": 2, "depth": 1})
+    assert "image.size for vit_tiny_r_s16_p8_224: its patches do not divide images of 36 x 32" in (
+        str(error.value)
+    )

@@ -1,0 +1,56 @@
+"""What a person can mend is one line with its fix, and a documented exit code."""
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from mama.cli_errors import run_cli
+from mama.errors import FilesError
+from mama.files import write_text
+
+
+@pytest.fixture
+def ends(command: Callable[..., Any]) -> Callable[..., Any]:
+    """How a command of one function ends."""
+
+    def run(work: Callable[[], None]) -> Any:
+        app = typer.Typer()
+        app.command()(work)
+        return command(lambda: run_cli(app))
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("folder", "folder: is a directory. Give the path of a file"),
+        ("file/below", "file: file exists. A file is where a folder should be"),
+        ("file/below/it", "file/below: not a directory. A file is where a folder should be"),
+    ],
+)
+def test_a_place_that_cannot_be_written(
+    ends: Callable[..., Any], tmp_path: Path, place: str, said: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").touch()
+    ended = ends(lambda: write_text(tmp_path / place, "text"))
+    assert (ended.code, ended.out) == (FilesError.exit_code, "")
+    assert ended.err.startswith(f"error: {tmp_path}/{said}")
+    assert ended.err.count("\n") == 1
+
+
+def test_an_error_of_the_machine_without_a_file(ends: Callable[..., Any]) -> None:
+    def full() -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    ended = ends(full)
+    assert ended.code == FilesError.exit_code
+    assert (
+        ended.err == "error: system: no space left on device. Make room, or give another folder\n"
+    )
