@@ -33,10 +33,10 @@ from tests.server.faults import (
 from tests.server.test_faults import of
 
 
-def save(folder: RunFolder, number: int, arrays: dict = initial()) -> None:
+def save(folder: RunFolder, number: int) -> None:
     state = folder.latest().state.model_copy(update={"round": number})
     files = {
-        MODEL: lambda path: write_bytes(path, encode(arrays)),
+        MODEL: lambda path: write_bytes(path, encode(initial())),
         OPTIMISER: lambda path: write_bytes(path, b"momentum"),
     }
     folder.save(state, files)
