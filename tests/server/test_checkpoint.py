@@ -33,11 +33,15 @@ from tests.server.faults import (
 from tests.server.test_faults import of
 
 
+<<<<<<< HEAD
 def save(folder: RunFolder, number: int, arrays: dict | None = None) -> None:
     arrays = initial() if arrays is None else arrays
+=======
+def save(folder: RunFolder, number: int) -> None:
+>>>>>>> rounds
     state = folder.latest().state.model_copy(update={"round": number})
     files = {
-        MODEL: lambda path: write_bytes(path, encode(arrays)),
+        MODEL: lambda path: write_bytes(path, encode(initial())),
         OPTIMISER: lambda path: write_bytes(path, b"momentum"),
     }
     folder.save(state, files)

@@ -14,7 +14,7 @@ from mama.exchange.coding import CODECS, decode, encode
 from mama.exchange.metrics import EvaluationCounts, TrainingMetrics
 from mama.exchange.protocol import Answer, Description, Kind, Task
 from mama.exchange.tensors import Arrays
-from server.checks import check_answer, check_update
+from server.checks import check_answer, check_metrics, check_norm, check_update
 
 TRAINED = TrainingMetrics(
     studies=8, patients=8, steps=2, skipped=0, seconds=1.0, terms={"loss": 1.0}
@@ -143,8 +143,29 @@ def test_noise_is_refused(data: bytes) -> None:
 @pytest.mark.parametrize("value", [1e38, -1e38, 2e6])
 def test_a_hostile_site_cannot_make_the_mean_overflow(codec: str, value: float) -> None:
     """Each value is finite, but eight studies' weight would carry it past float32."""
-    with pytest.raises(ProtocolError, match=r"head\.weight: tensor changes beyond reason"):
-        check_update(encode(with_value(value), CODECS[codec]), SHAPES)
+    update = check_update(encode(with_value(value), CODECS[codec]), SHAPES)
+    with pytest.raises(ProtocolError, match="changes the model beyond reason"):
+        check_norm(update, 1.0, usual=1e30, limit=1e12)
+
+
+def test_length_is_compared_as_if_all_steps_had_been_done() -> None:
+    # sqrt(1 + 4 + 9 + 16 + 25 + 1/16)
+    length = 55.0625**0.5
+    assert check_norm(UPDATE, 1.0, usual=1.0, limit=8.0) == pytest.approx(length)
+    assert check_norm(UPDATE, 0.5, usual=1.0, limit=15.0) == pytest.approx(2 * length)
+    with pytest.raises(ProtocolError, match="is 14.8 times as long as usual, above 14"):
+        check_norm(UPDATE, 0.5, usual=1.0, limit=14.0)
+
+
+def test_work_that_cannot_have_been_done_is_refused() -> None:
+    check_metrics(TRAINED, planned=2, studies_before=None)
+    check_metrics(TRAINED, planned=2, studies_before=4)
+    for planned, before, message in (
+        (1, None, "claims 2 steps of 1"),
+        (2, 3, "claims 8 studies, more than 2 times the 3 of before"),
+    ):
+        with pytest.raises(ProtocolError, match=message):
+            check_metrics(TRAINED, planned=planned, studies_before=before)
 
 
 @pytest.mark.parametrize("codec", sorted(CODECS))

@@ -1,4 +1,4 @@
-"""The ServerApp dies by kill -9 in each phase, and the run goes on to the same bits; processes and kills are real."""
+"""The ServerApp dies by a real kill -9 in each phase, and the run goes on to the same bits."""
 
 import os
 import signal

@@ -1,0 +1,269 @@
+"""What does the server need for a hundred sites with updates of 86M values, and how long does it take?
+
+    python benchmarks/many_sites.py [--sites 100] [--optimiser sgd] [--tower vit_base_patch14_reg4_dinov2]
+
+One round of the server's own loop over sites whose local work is nothing: a process of its own answers for all of
+them, so that the server's memory is the server's alone. Everything else is real: both processes decode, check and
+encode whole blocks of random float32 values, messages are Flower's own and travel serialised, and the server checks,
+folds, steps and writes its checkpoint. It never imports a tower; the shapes are made in the sites' process.
+
+`server_peak_over_model`: the server's peak resident memory above what it was after its imports, over the model's
+bytes. `update_over_read`: CPU seconds of norm and fold of an update over those of reading it once (the sum of its
+values). Decoding (checksum and finite check) is told apart, as CPU seconds an update.
+"""
+
+import argparse
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from functools import wraps
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import last_line
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.proto.message_pb2 import Message as MessageProto
+from flwr.serverapp import Grid
+from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+import server.checks
+import server.folding
+from mama.config import Experiment
+from mama.exchange.coding import decode, encode
+from mama.exchange.metrics import TrainingMetrics
+from mama.exchange.protocol import Answer, Description, Task
+from mama.exchange.tensors import Arrays
+from server.folder import RunFolder
+from server.rounds import Federation
+
+BASE = Description(fingerprint="0" * 64, trained_parameters=1, frozen_parameters=1)
+TIMES: dict[str, list[float]] = {"decode": [], "norm": [], "fold": [], "read": []}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--sites", type=int, default=100)
+    parser.add_argument("--optimiser", default="sgd")
+    parser.add_argument("--tower", default="vit_base_patch14_reg4_dinov2")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as work:
+        last_line(measure(Path(work) / "run", options.sites, options.optimiser, options.tower))
+
+
+def measure(out: Path, sites: int, optimiser: str, tower: str) -> dict[str, Any]:
+    """One round; the run's folder is made by the sites' process, which alone ever holds a second model."""
+    ours, theirs = get_context("spawn").Pipe()
+    child = get_context("spawn").Process(
+        target=serve_sites, args=(theirs, out, optimiser, tower), daemon=True
+    )
+    child.start()
+    size = ours.recv()
+    instrument()
+    idle = resident()
+    reset_peak()
+    begin = time.monotonic()
+    Federation(
+        PipeGrid(ours, sites), RunFolder(out), lambda event: None, expected=sites, at_once=1
+    ).run()
+    seconds = time.monotonic() - begin
+    above = peak() - idle
+    ours.send_bytes(b"")
+    child.join()
+    median = {name: statistics.median(values) for name, values in TIMES.items()}
+    assert not {"timm", "transformers", "peft"} & set(sys.modules)
+    return {
+        "sites": len(TIMES["fold"]),
+        "optimiser": optimiser,
+        "model_mb": round(size / 1e6),
+        "idle_mb": round(idle / 1e6),
+        "server_peak_over_model": round(above / size, 2),
+        "update_over_read": round((median["norm"] + median["fold"]) / median["read"], 2),
+        **{f"{name}_s": round(value, 3) for name, value in median.items()},
+        "seconds_a_site": round(seconds / sites, 2),
+    }
+
+
+def instrument() -> None:
+    """Time what the server does with each update, and one reading of it."""
+    check = server.checks.decode
+
+    def decode_and_read(payload: bytes, shapes: dict) -> Arrays:
+        begin = time.process_time()
+        update = check(payload, shapes)
+        TIMES["decode"].append(time.process_time() - begin)
+        begin = time.process_time()
+        for array in update.values():
+            array.sum()
+        TIMES["read"].append(time.process_time() - begin)
+        return update
+
+    server.checks.decode = decode_and_read
+    server.checks.update_norm = timed("norm", server.checks.update_norm)
+    combination = server.folding.Combination
+    combination.fold = timed("fold", combination.fold)
+
+
+def timed(name: str, work: Callable) -> Callable:
+    @wraps(work)
+    def call(*arguments: Any, **named: Any) -> Any:
+        begin = time.process_time()
+        result = work(*arguments, **named)
+        TIMES[name].append(time.process_time() - begin)
+        return result
+
+    return call
+
+
+class PipeGrid(Grid):
+    """Serialised messages to another process and back, one at a time."""
+
+    def __init__(self, pipe: Connection, sites: int):
+        self.pipe, self.sites = pipe, sites
+        self.waiting: list[str] = []
+        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 0
+
+    def set_run(self, run: Run) -> None:
+        """One run only."""
+
+    @property
+    def run(self) -> Run:
+        """The only run."""
+        return Run.create_empty(run_id=1)
+
+    def create_message(self, *arguments: Any, **named: Any) -> Message:
+        """Not needed."""
+        raise NotImplementedError
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Nodes are numbered from 1."""
+        return range(1, self.sites + 1)
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        """Send each to the sites' process, which answers in turn."""
+        names = []
+        for message in messages:
+            name = f"{len(self.waiting)}-{message.metadata.dst_node_id}-{time.monotonic_ns()}"
+            message.metadata.__dict__["_message_id"] = name
+            self.pipe.send_bytes(message_to_proto(message).SerializeToString())
+            self.waiting.append(name)
+            names.append(name)
+        return names
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """The next answer, if it is the one that is asked for."""
+        if not self.waiting or self.waiting[0] not in message_ids:
+            return []
+        self.waiting.pop(0)
+        return [message_from_proto(MessageProto.FromString(self.pipe.recv_bytes()))]
+
+    def send_and_receive(self, *arguments: Any, **named: Any) -> Iterable[Message]:
+        """Not needed."""
+        raise NotImplementedError
+
+
+def serve_sites(pipe: Connection, out: Path, optimiser: str, tower: str) -> None:
+    """The sites' process: makes the run's folder, then answers whatever comes."""
+    torch.set_num_threads(1)
+    TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
+    random = np.random.default_rng(0)
+    experiment = an_experiment(optimiser)
+    arrays = {
+        name: random.standard_normal(shape, np.float32) * np.float32(0.02)
+        for name, shape in tower_shapes(tower).items()
+    }
+    RunFolder.create(out, experiment, arrays, BASE)
+    size = sum(array.nbytes for array in arrays.values())
+    pipe.send(size)
+    while data := pipe.recv_bytes():
+        message = message_from_proto(MessageProto.FromString(data))
+        pipe.send_bytes(message_to_proto(answer(message, random)).SerializeToString())
+
+
+def answer(message: Message, random: np.random.Generator) -> Message:
+    """A site's answer: what it decodes of the model decides the shapes, chance the values."""
+    task = Task.decode(message.content.config_records["header"]["json"])
+    result: dict[str, Any] = {"description": BASE}
+    block = b""
+    if task.kind == "train":
+        model = decode(message.content.array_records["payload"]["tensors"].data)
+        # Each site's values are others: one draw of noise, begun elsewhere in it.
+        noise = random.standard_normal(2**20, np.float32) * np.float32(1e-3)
+        update = {name: np.resize(noise, array.shape) for name, array in model.items()}
+        metrics = TrainingMetrics(
+            studies=10, patients=10, steps=1, skipped=0, seconds=0.0, terms={"loss": 1.0}
+        )
+        result, block = {"training": metrics}, encode(update)
+    if task.kind == "evaluate":
+        result = {"evaluation": {"counts": {}}}
+    site = f"site-{message.metadata.dst_node_id:03d}"
+    reply = Answer(run=task.run, round=task.round, task=task.task, site=site, status="ok", **result)
+    content = RecordDict(
+        {
+            "header": ConfigRecord({"json": reply.model_dump_json()}),
+            "payload": ArrayRecord(
+                {"tensors": Array("uint8", (len(block),), "safetensors", block)}
+            ),
+        }
+    )
+    return Message(content, reply_to=message)
+
+
+def an_experiment(optimiser: str) -> Experiment:
+    return Experiment.model_validate(
+        {
+            "name": "many_sites",
+            "image": {"tower": "any", "size": [32, 32]},
+            "text": {"tower": "any"},
+            "federation": {
+                "rounds": 1,
+                "local_steps": 1,
+                "server_optimiser": {"kind": optimiser},
+            },
+            "evaluation": {
+                "density": {"A": ["a"], "B": ["b"]},
+                "suspicious": {"no": ["a"], "yes": ["b"]},
+            },
+        }
+    )
+
+
+def tower_shapes(tower: str) -> dict[str, tuple[int, ...]]:
+    import timm
+
+    with torch.device("meta"):
+        model = timm.create_model(tower, num_classes=0)
+    return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
+
+
+def resident() -> int:
+    """This process's resident memory in bytes."""
+    return _status("VmRSS")
+
+
+def peak() -> int:
+    """The most it was since `reset_peak`."""
+    return _status("VmHWM")
+
+
+def reset_peak() -> None:
+    Path("/proc/self/clear_refs").write_text("5")
+
+
+def _status(key: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(key + ":"):
+            return 1024 * int(line.split()[1])
+    raise KeyError(key)
+
+
+if __name__ == "__main__":
+    main()

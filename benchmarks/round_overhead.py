@@ -1,0 +1,61 @@
+"""How much of a round is not work at the sites?
+
+    python benchmarks/round_overhead.py [--rounds 20] [--work DIR] [--engines inprocess flower]
+
+The quickstart as it is, but for the number of rounds and no evaluation between them, on each engine. A round is from
+the telling of one to that of the next: checkpoint, choice, training, exchange, checks, folding and step. Its overhead is all of it but the time
+that sites need at least to train, as they measure it: the sum of their seconds where they take turns, on Flower's
+engine that of the busier processor. Median over all rounds but the first.
+"""
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from common import last_line
+
+CONFIG = "configs/quickstart.yaml"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--work", type=Path, default=Path("runs/round_overhead"))
+    parser.add_argument("--engines", nargs="+", default=["inprocess", "flower"])
+    options = parser.parse_args()
+    result: dict[str, Any] = {"rounds": options.rounds}
+    for engine in options.engines:
+        out = options.work / engine
+        if not (out / "metrics.json").exists():
+            run(engine, out, options.rounds + 1)
+        rounds = completed(out)
+        assert len(rounds) == options.rounds
+        shares = [1 - event["train_s"] / event["whole_s"] for event in rounds]
+        result[f"overhead_{engine}"] = round(statistics.median(shares), 4)
+        result[f"round_s_{engine}"] = round(statistics.median(e["whole_s"] for e in rounds), 2)
+    last_line(result)
+
+
+def run(engine: str, out: Path, rounds: int) -> None:
+    arguments = ["run", CONFIG, "--engine", engine, "--out", str(out), "--quiet"]
+    arguments += ["--set", f"federation.rounds={rounds}", "--set", "federation.evaluate_every=0"]
+    program = [sys.executable, "-c", "from sim.cli import main; main()", *arguments]
+    subprocess.run(program, check=True)
+
+
+def completed(out: Path) -> list[dict[str, Any]]:
+    """The rounds but the first, with `whole_s` since the telling of the one before."""
+    events = [json.loads(line) for line in (out / "rounds.jsonl").read_text().splitlines()]
+    rounds = [event for event in events if event["event"] == "round"]
+    return [
+        event | {"whole_s": event["time"] - before["time"]} for before, event in pairwise(rounds)
+    ]
+
+
+if __name__ == "__main__":
+    main()
