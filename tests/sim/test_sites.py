@@ -83,7 +83,7 @@ def test_data_is_wanted_or_not(
         ConfigError, match="the simulation quickstart makes its hospitals' data itself"
     ):
         make_sites(small_config(), tmp_path / "a", make_films(), silent)
-    with pytest.raises(ConfigError, match="--data: needs a dataset"):
+    with pytest.raises(ConfigError, match="--data: the simulation mias needs a dataset"):
         make_sites(mias_config(), tmp_path / "b", None, silent)
     assert not (tmp_path / "a").exists()
     assert not (tmp_path / "b").exists()
