@@ -21,6 +21,7 @@ from mama.errors import (
     ModelError,
     NoStudiesError,
     ProtocolError,
+    StorageError,
     TrainingError,
 )
 from mama.exchange.codes import ErrorCode
@@ -142,7 +143,7 @@ def _code_of(error: Exception) -> ErrorCode:
             return ErrorCode.NO_DATA
         case ModelError():
             return ErrorCode.BASE_MODEL
-        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EFBIG):
+        case StorageError() | OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EFBIG):
             return ErrorCode.DISK_FULL
         case _:
             return ErrorCode.INTERNAL

@@ -68,7 +68,7 @@ class RunFolder:
             run=secrets.token_hex(8),
             round=0,
             base=base,
-            memory=Memory(norms=[update_norm(arrays)]),
+            memory=Memory(initial_norm=update_norm(arrays)),
         )
         folder.save(state, {MODEL: lambda file: write_bytes(file, encode(arrays))})
         return folder

@@ -42,10 +42,10 @@ class SimulatedExperiment(Experiment):
 
     @model_validator(mode="after")
     def _averages(self) -> "SimulatedExperiment":
-        if self.heads.norm == "batch":
+        if self.heads.norm == "batch" and not self.federation.local:
             raise ValueError(
-                "heads.norm batch keeps running statistics, which sites cannot average; set it to layer, "
-                "or train on one dataset with `mama train`"
+                "heads.norm batch keeps running statistics, which sites cannot average; set it to layer, keep "
+                "them at the sites with federation.local, or train on one dataset with `mama train`"
             )
         return self
 

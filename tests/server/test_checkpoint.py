@@ -33,12 +33,7 @@ from tests.server.faults import (
 from tests.server.test_faults import of
 
 
-<<<<<<< HEAD
-def save(folder: RunFolder, number: int, arrays: dict | None = None) -> None:
-    arrays = initial() if arrays is None else arrays
-=======
 def save(folder: RunFolder, number: int) -> None:
->>>>>>> rounds
     state = folder.latest().state.model_copy(update={"round": number})
     files = {
         MODEL: lambda path: write_bytes(path, encode(initial())),
@@ -97,7 +92,7 @@ def _same_json(first: bytes, second: bytes) -> bool:
 @pytest.mark.parametrize("name", [MODEL, OPTIMISER, STATE])
 def test_truncated_or_missing_files_fall_back_too(folder: RunFolder, name: str) -> None:
     path = folder.checkpoints()[-1] / name
-    path.write_bytes(path.read_bytes()[:-1])
+    path.write_bytes(path.read_bytes()[:-2])
     assert folder.latest().round == 1
     path.unlink()
     assert folder.latest().round == 1

@@ -32,11 +32,13 @@ def test_a_site_that_is_met_again_starts_anew() -> None:
 
 
 def test_the_usual_norm_is_the_models_until_there_are_updates_and_then_of_recent_rounds() -> None:
-    memory = Memory(norms=[50.0])
+    memory = Memory(initial_norm=50.0)
     assert memory.usual_norm == 50
     memory.answered({}, [3.0, 1.0, 2.0])
     assert memory.usual_norm == 2
     memory.answered({}, [])
+    assert memory.norms == [2]
+    memory.answered({}, [0.0])  # says nothing of what is usual
     assert memory.norms == [2]
     for number in range(2 * RECENT):
         memory.answered({}, [float(number)])
