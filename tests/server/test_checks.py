@@ -153,7 +153,7 @@ def test_length_is_compared_as_if_all_steps_had_been_done() -> None:
     length = 55.0625**0.5
     assert check_norm(UPDATE, 1.0, usual=1.0, limit=8.0) == pytest.approx(length)
     assert check_norm(UPDATE, 0.5, usual=1.0, limit=15.0) == pytest.approx(2 * length)
-    with pytest.raises(ProtocolError, match="is 14.8 times as long as usual, above 14"):
+    with pytest.raises(ProtocolError, match=r"is 14\.8 times as long as usual, above 14"):
         check_norm(UPDATE, 0.5, usual=1.0, limit=14.0)
 
 
