@@ -1,4 +1,4 @@
-"""A site's part in the federation's method around local training: FedProx, SCAFFOLD, local tensors, frozen ones."""
+"""A site's part in the federation's method: FedProx, SCAFFOLD, guidance, and which tensors are local or frozen."""
 
 import logging
 
@@ -21,7 +21,11 @@ from mama.exchange.tensors import (
     trained_arrays,
     trained_shapes,
 )
+from mama.guide import Guide
+from mama.model import MaMA
 from mama.trainer import Correction
+
+Tensors = dict[str, Tensor]
 
 logger = logging.getLogger("fedmama.client")
 
@@ -34,13 +38,11 @@ class LocalMethod:
         self.site, self.config, self.number = site, config, number
         self.local = RoundStates(site.state / run / "local")
         self.variates = RoundStates(site.state / run / "variate")
-        self._own: dict[str, Tensor] = {}
+        self._own: Tensors = {}
         self._variate = ControlVariate({})
         self._arrays: Arrays = {}
 
-    def put(
-        self, model: nn.Module, arrays: Arrays, initial: dict[str, Tensor], *, after: bool
-    ) -> None:
+    def put(self, model: nn.Module, arrays: Arrays, initial: Tensors, *, after: bool) -> None:
         """Make the model the server's, with this site's own local tensors.
 
         Args:
@@ -50,9 +52,13 @@ class LocalMethod:
 
         Raises:
             ProtocolError: the server's tensors are not those of this model.
-            ModelError: the local tensors on this site's disk are damaged. Other sites have no copy.
+            ModelError: the local tensors on this site's disk are damaged. Nobody has a copy.
         """
         put_trained(model, split(arrays)[0], self.config.local)
+        self.put_own(model, initial, after=after)
+
+    def put_own(self, model: nn.Module, initial: Tensors, *, after: bool) -> None:
+        """Set the local tensors alone."""
         path = self.local.before(self.number + 1 if after else self.number)
         put_local(model, load_tensors(path)[0] if path else initial, self.config.local)
 
@@ -66,7 +72,7 @@ class LocalMethod:
         if self.config.scaffold:
             self._own = self._own_variate()
             shift = {
-                name: (torch.from_numpy(variates[name]) - self._own.get(name, 0)).to(p.device)
+                name: (torch.tensor(variates[name]) - self._own.get(name, 0)).to(p.device)
                 for name, p in named
             }
             self._variate = ControlVariate(shift)
@@ -75,6 +81,10 @@ class LocalMethod:
         if self.config.prox > 0:
             corrections.append(Proximal(named, self.config.prox))
         return corrections
+
+    def guide(self, model: MaMA) -> Guide | None:
+        """What keeps this round's embeddings near the global model's, given the model as `put` left it."""
+        return Guide(model, self.config.guidance) if self.config.guidance else None
 
     def finish(self, model: nn.Module) -> Arrays:
         """Keep what this site keeps of the round; returns what it sends."""
@@ -99,7 +109,7 @@ class LocalMethod:
         self.variates.prune(self.number)
         return change
 
-    def _own_variate(self) -> dict[str, Tensor]:
+    def _own_variate(self) -> Tensors:
         """c_site, empty where it is 0."""
         path = self.variates.before(self.number)
         try:

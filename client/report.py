@@ -10,6 +10,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image as Picture
 
+from client.method import LocalMethod
 from client.sitefile import SiteFile
 from client.work import device_of
 from mama.data.manifest import Dataset, Image, Split, Study
@@ -18,6 +19,7 @@ from mama.evaluation.features import image_features
 from mama.evaluation.predictions import Predictions, metrics
 from mama.evaluation.zero_shot import zero_shot
 from mama.exchange.metrics import Label
+from mama.exchange.tensors import local_tensors
 from mama.export import load_final
 from mama.files import write_text
 
@@ -42,16 +44,23 @@ class Case:
         return (self.study.labels.suspicious or {}).get(side) if side else None
 
 
-def write_site_report(site: SiteFile, final: Path, path: Path) -> Path:
+def write_site_report(site: SiteFile, final: Path, path: Path, run: str | None = None) -> Path:
     """Write the site's report on the model in `final` to `path`; returns `path`.
 
     Shown and scored are test studies, and training studies only where there is no other.
+
+    Args:
+        run: the model takes the local tensors that this site keeps of that run.
 
     Raises:
         ModelError: `final` holds no model.
         DataError: the site's dataset is missing or damaged.
     """
     model, experiment = load_final(final)
+    if run:
+        config = experiment.federation
+        own = LocalMethod(site, config, run, config.rounds)
+        own.put_own(model, local_tensors(model, config.local), after=True)
     dataset, device = Dataset(site.data.dataset), device_of(site)
     model.to(device)
     split: Split = "test" if dataset.studies("test") else "train"

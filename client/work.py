@@ -71,7 +71,8 @@ def train(
     method = LocalMethod(site, experiment.federation, run, number)
     method.put(model, arrays, initial, after=False)
     corrections = method.begin(model, arrays)
-    trainer = Trainer(model, pairs, experiment, device_of(site), corrections)
+    guide = method.guide(model)
+    trainer = Trainer(model, pairs, experiment, device_of(site), corrections, guide)
     states = RoundStates(site.state / run / "optimiser")
     earlier = states.before(number)
     if experiment.optimiser.keep_state and earlier:
@@ -103,7 +104,7 @@ def train(
 def evaluate(
     site: SiteFile, experiment: Experiment, run: str, number: int, arrays: Arrays, *, probes: bool
 ) -> EvaluationCounts:
-    """Counts of the answers of the model after a round on this site's test studies; with `probes` also of probes."""
+    """Counts of a round's model's answers on this site's test studies; with `probes` also of linear probes."""
     (model, initial), dataset = _model(site, experiment), Dataset(site.data.dataset)
     device = device_of(site)
     LocalMethod(site, experiment.federation, run, number).put(model, arrays, initial, after=True)

@@ -237,6 +237,10 @@ class FederationConfig(RoundsConfig):
     prox: Weight = Field(
         0.0, description="FedProx's mu: pull towards the round's global model (Li et al. 2020)"
     )
+    guidance: Weight = Field(
+        0.0,
+        description="pull of each study's embeddings towards the round's global model's (Shuai and Shen 2024)",
+    )
     scaffold: bool = Field(
         False,
         description="control variates against drift (Karimireddy et al. 2020), which double what travels",

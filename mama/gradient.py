@@ -8,18 +8,16 @@ because each chunk is encoded again from the random state it was encoded from.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor
 
 from mama.config import LossConfig
 from mama.data.pairs import Batch
+from mama.guide import Autocast, Guide, guidance
 from mama.model import MaMA
 from mama.objective import EMBEDDINGS, Encoded, encode, joined, losses
 from mama.workers import counted_once, gathered
-
-Autocast = Callable[[], AbstractContextManager]
 
 
 class RandomState:
@@ -46,6 +44,7 @@ def add_gradient(
     chunk: int | None = None,
     autocast: Autocast,
     scale: Callable[[Tensor], Tensor] = lambda loss: loss,
+    guide: Guide | None = None,
 ) -> tuple[dict[str, float], Encoded]:
     """Add the gradient of the weighted terms to the parameters' `grad`.
 
@@ -56,6 +55,7 @@ def add_gradient(
         chunk: studies encoded at a time; None encodes all at once, without caching.
         autocast: makes the context of the forward pass.
         scale: applied to the total before the backward pass (accumulation, loss scaling).
+        guide: adds its pull towards the global model's embeddings as the term `guidance`.
 
     Returns:
         The terms and their weighted sum `loss` as numbers, and the batch's embeddings without a graph.
@@ -75,7 +75,13 @@ def add_gradient(
         everyone = Encoded(*map(gathered, own))
         scales = counted_once(model.logit_scale), counted_once(model.local_scale)
         values = losses(everyone, *scales, config, terms)
-    total = torch.stack([getattr(config, name).weight * values[name] for name in terms]).sum()
+    weights = {name: getattr(config, name).weight for name in terms}
+    if guide:
+        with torch.no_grad():
+            parts = [guide.encode(part, autocast) for part in _chunks(batch, chunk)]
+        anchor = Encoded(*map(gathered, joined(parts)))
+        weights["guidance"], values["guidance"] = guide.weight, guidance(everyone, anchor)
+    total = torch.stack([weight * values[name] for name, weight in weights.items()]).sum()
     numbers = {name: float(value.detach()) for name, value in values.items()}
     numbers["loss"] = float(total.detach())
     seen = Encoded(*(part.detach() for part in everyone))

@@ -17,6 +17,7 @@ from mama.corrections import Named
 from mama.data.pairs import Batch, StudyPairs
 from mama.errors import ConfigError, TrainingError
 from mama.gradient import add_gradient
+from mama.guide import Guide
 from mama.health import Health, health
 from mama.model import MaMA
 from mama.objective import Encoded, active_terms
@@ -81,6 +82,7 @@ class Trainer:
 
     Args:
         corrections: called with the named parameters once a step's gradient is whole, before it is clipped.
+        guide: keeps embeddings near those of the global model.
 
     Raises:
         ConfigError: a batch cannot be divided as asked.
@@ -93,10 +95,11 @@ class Trainer:
         experiment: Experiment,
         device: torch.device,
         corrections: Sequence[Correction] = (),
+        guide: Guide | None = None,
     ):
         _check(experiment, pairs.batch_size)
         self.model, self.pairs, self.experiment, self.device = model, pairs, experiment, device
-        self.corrections = corrections
+        self.corrections, self.guide = corrections, guide
         self.parameters = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
         config = experiment.optimiser
         self.optimiser = torch.optim.AdamW(
@@ -198,6 +201,7 @@ class Trainer:
                         chunk=self.chunk,
                         autocast=self.autocast,
                         scale=self._scaled,
+                        guide=self.guide,
                     )
                     values.append(numbers)
                     cut += int(encoded.truncated.sum())

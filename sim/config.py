@@ -12,11 +12,19 @@ DEFAULT_ENGINE: Engine = "inprocess"
 
 
 class SyntheticHospitals(Section):
-    """Hospitals made from phantoms. `train_studies` and `test_studies` are numbers a site."""
+    """Hospitals made from phantoms. `train_studies` and `test_studies` are numbers a site.
+
+    `density_alpha`: the shares of densities A to D among a site's training studies are drawn from a Dirichlet
+    distribution, the same for all sites where it is large, one density a site where it is far below 1; null are the
+    hospitals' own. Without `vendor_shift` all have the first one's equipment.
+    """
 
     source: Literal["synthetic"]
     train_studies: int = Field(100, ge=1, le=100_000)
     test_studies: int = Field(70, ge=1, le=100_000)
+    sites: int = Field(3, ge=1, le=100)
+    density_alpha: float | None = Field(None, ge=0.01, le=1e6)
+    vendor_shift: bool = True
 
 
 class SharedDataset(Section):

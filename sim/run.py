@@ -88,12 +88,13 @@ def federate(
     finally:
         if (out / "metrics.json").exists():
             write_report(out)
-    trained, _ = split(folder.latest().arrays)
+    end = folder.latest()
+    trained, _ = split(end.arrays)
     put_trained(model, trained, experiment.federation.local)
     save_final(out / "final", model, experiment)
     for path in site_files:
         page = out / "sites" / path.parent.name / "site_report.html"
-        write_site_report(load_site(path), out / "final", page)
+        write_site_report(load_site(path), out / "final", page, end.run)
     metrics: dict[str, Any] = json.loads((out / "metrics.json").read_text())
     return metrics
 

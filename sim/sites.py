@@ -14,7 +14,8 @@ from mama.errors import ConfigError, DataError
 from mama.files import write_bytes, write_text
 from sim.config import SimulatedExperiment, SyntheticHospitals
 from sim.dealing import deal_mias
-from sim.hospitals import SITES, make_hospitals
+from sim.hospitals import make_hospitals
+from sim.skew import site_specs
 
 Progress = Callable[[str, int, int], None]
 
@@ -41,15 +42,17 @@ def make_sites(
                 where="--data",
                 fix="Leave it out, or choose another config",
             )
+        specs = site_specs(simulation, config.seed)
         make_hospitals(
             raw,
             seed=config.seed,
+            sites=specs,
             train_studies=simulation.train_studies,
             test_studies=simulation.test_studies,
             processes=2,
             progress=partial(progress, "making hospitals"),
         )
-        names, adapter, fraction = [site.name for site in SITES], "dicom_folder", 0.2
+        names, adapter, fraction = [site.name for site in specs], "dicom_folder", 0.2
         policy = PolicyConfig()
     else:
         if data is None:

@@ -12,7 +12,9 @@ Count = Annotated[int, Field(ge=0, le=10**9)]
 # Bounded so that no weighted sum of them leaves float64.
 Mean = Annotated[float, Field(ge=-1e30, le=1e30)]
 ClassName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
-TermName = Annotated[str, Field(pattern=r"^(loss|image_text|second_text|image_image|local)$")]
+TermName = Annotated[
+    str, Field(pattern=r"^(loss|image_text|second_text|image_image|local|guidance)$")
+]
 
 
 class TrainingMetrics(Section):

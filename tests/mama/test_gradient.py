@@ -14,6 +14,7 @@ from torch import Tensor
 from mama.config import Experiment, LossConfig
 from mama.data.pairs import Batch
 from mama.gradient import add_gradient
+from mama.guide import Guide
 from mama.model import MaMA, build_model
 from mama.objective import TERMS, Encoded, encode, joined, losses
 from mama.precision import autocast
@@ -292,3 +293,53 @@ def test_under_autocast_caching_changes_rounding_alone(model: Callable[..., MaMA
         found.append(torch.cat([g.flatten() for g in gradient.values() if g is not None]))
     assert torch.cosine_similarity(*found, dim=0) > 0.999
     torch.testing.assert_close(found[0].norm(), found[1].norm(), rtol=0.02, atol=0)
+
+
+@pytest.mark.parametrize("chunk", [None, 2])
+def test_guidance_adds_the_gradient_of_its_term(
+    model: Callable[..., MaMA], chunk: int | None
+) -> None:
+    made, batch = model(), make_batch(REPORTS)
+    guide = Guide(made, weight=3.0)
+    with torch.no_grad():
+        for parameter in made.parameters():
+            if parameter.requires_grad and parameter.ndim:
+                parameter += 0.05 * torch.randn_like(parameter)
+    numbers, expected = plain(made, batch)
+    expected = {n: g.clone() for n, g in expected.items() if g is not None}
+    made.zero_grad()
+    with torch.no_grad():
+        anchor = encode(guide.model, batch, ())
+    ours = encode(made, batch, ())
+    told = torch.tensor([bool(report) for report in REPORTS])
+    pull = 2 - 2 * torch.cosine_similarity(ours.first, anchor.first).mean()
+    pull = pull + 2 - 2 * torch.cosine_similarity(ours.text[told], anchor.text[told]).mean()
+    (3 * pull).backward()
+    for name, gradient in gradients(made).items():
+        if gradient is not None:
+            expected[name] = expected[name] + gradient
+
+    made.zero_grad()
+    found, _ = add_gradient(
+        made, batch, CONFIG, TERMS, chunk=chunk, autocast=nullcontext, guide=guide
+    )
+    assert found["guidance"] == pytest.approx(pull.item())
+    assert found["guidance"] > 1e-3
+    assert found["loss"] == pytest.approx(numbers["loss"] + 3 * pull.item())
+    assert_equal(gradients(made), expected, 1e-9)
+
+
+def test_a_guide_stays_where_it_was_and_shares_what_is_frozen(model: Callable[..., MaMA]) -> None:
+    made = model(0.1)
+    guide = Guide(made, weight=1.0)
+    assert not guide.model.training
+    assert made.training
+    for (name, own), other in zip(made.named_parameters(), guide.model.parameters(), strict=True):
+        assert (own is other) == (not own.requires_grad), name
+    batch = make_batch(REPORTS)
+    with torch.no_grad():
+        before = guide.encode(batch, nullcontext)
+        made.image_projection.weight.add_(1)
+        after = guide.encode(batch, nullcontext)
+    assert torch.equal(before.first, after.first)
+    assert torch.equal(before.text, after.text)

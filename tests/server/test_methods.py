@@ -76,8 +76,7 @@ def test_scaffold_changes_nothing_in_the_first_round_and_steps_after_it(
     outcome = run_federation(unchanged)
     plain = [model_after(outcome.folder, number) for number in (1, 2)]
     outcome.folder.path.rename(tmp_path / "plain")
-    for path in (tmp_path / "sites",):
-        path.rename(tmp_path / "plain-sites")
+    (tmp_path / "sites").rename(tmp_path / "plain-sites")
     folder = run_federation(unchanged, "federation.scaffold=true").folder
     for number in (1, 2):
         corrected = model_after(folder, number)
@@ -137,10 +136,9 @@ def test_frozen_tensors_travel_from_their_round_on(run_federation, small_config)
     first, second = (model_after(outcome.folder, number) for number in (1, 2))
     for number, arrays in ((1, sent(outcome, 1)["alder"]), (2, sent(outcome, 2)["alder"])):
         assert any(name.startswith("image.model.") for name in arrays) == (number == 2)
-    for name, array in initial.items():
-        assert np.array_equal(first[name], array) == name.startswith("image.model.") or (
-            not array.any() and not first[name].any()
-        )
+    moved = {name for name, array in initial.items() if not np.array_equal(first[name], array)}
+    assert "image_projection.weight" in moved
+    assert not any(name.startswith("image.model.") for name in moved)
     name = "image.model.patch_embed.proj.weight"
     assert not np.array_equal(second[name], first[name])
 
@@ -194,6 +192,7 @@ def test_a_crash_in_every_method_at_once_continues_to_the_same_bits(
         "federation.rounds=3",
         "federation.scaffold=true",
         "federation.prox=0.1",
+        "federation.guidance=1",
         "federation.fairness=1",
         "federation.server_optimiser.kind=yogi",
         "federation.freeze=[{pattern: 'text.*', until_round: 3}]",
@@ -220,3 +219,24 @@ def test_a_crash_in_every_method_at_once_continues_to_the_same_bits(
     assert [e for e in cut.events() if e["event"] == "problem"] == []
     for name, array in whole.latest().arrays.items():
         np.testing.assert_array_equal(array, cut.latest().arrays[name], err_msg=name)
+
+
+def test_guidance_is_told_and_keeps_a_site_nearer_to_the_global_model(
+    run_federation, tmp_path
+) -> None:
+    def length(weight: float) -> float:
+        outcome = run_federation(
+            unchanged,
+            f"federation.guidance={weight}",
+            "federation.rounds=1",
+            "federation.local_steps=4",
+        )
+        terms = outcome.sent["alder", "train", 1][0]["training"]["terms"]
+        assert ("guidance" in terms) == (weight > 0)
+        assert outcome.problems == []
+        for name in ("run", "sites"):
+            (tmp_path / name).rename(tmp_path / f"{name}-{weight}")
+        update = decode(outcome.sent["alder", "train", 1][1])
+        return float(np.linalg.norm(update["image_projection.weight"]))
+
+    assert length(100.0) < length(0.0)

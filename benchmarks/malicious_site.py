@@ -1,0 +1,148 @@
+"""What does one bad site of five do to the model, and what withstands it?
+
+    python benchmarks/malicious_site.py [--seeds 41] [--rules ...] [--attacks ...] [--work DIR] [--set a.b=value]
+
+Five hospitals like those of configs/quickstart.yaml. From the first round on the last one sends its update with the
+sign turned; a hundred times as long; noise of ten times its length; or an honest update of training on reports that
+were dealt anew among its studies (`labels`). Rules: the mean with the server's check of lengths (`checked`: at most
+three times the usual) and without it; and, without it, the median, trimmed mean and Krum. All weights are uniform.
+Tested on new patients, 70 a site with labels in equal shares; AUCs are means of those within each site. What was
+trained before in --work is not trained again.
+"""
+
+import argparse
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+from common import last_line
+from synthetic_seeds import datasets, trained, within_vendor
+
+from client import work
+from mama.configfile import load
+from mama.data.manifest import Dataset, write_manifest
+from mama.evaluation.whole import answers
+from mama.exchange.metrics import LABELS
+from mama.exchange.tensors import Arrays
+from sim.config import SimulatedExperiment
+
+OFF = "federation.norm_limit=1e12"
+RULES = {
+    "mean, checked": ["federation.norm_limit=3"],
+    "mean": [OFF],
+    "median": [OFF, "federation.aggregator.kind=median"],
+    "trimmed mean": [OFF, "federation.aggregator={kind: trimmed_mean, trim: 0.2}"],
+    "Krum": [OFF, "federation.aggregator={kind: krum, byzantine: 1}"],
+}
+Attack = Callable[[Arrays, int], Arrays]
+
+
+def turned(update: Arrays, number: int) -> Arrays:
+    return {name: -array for name, array in update.items()}
+
+
+def hundredfold(update: Arrays, number: int) -> Arrays:
+    return {name: 100 * array for name, array in update.items()}
+
+
+def noise(update: Arrays, number: int) -> Arrays:
+    """Of ten times each tensor's length."""
+    random = np.random.default_rng(number)
+    return {
+        name: (10 * array.std() * random.standard_normal(array.shape)).astype(np.float32)
+        for name, array in update.items()
+    }
+
+
+ATTACKS: dict[str, Attack | None] = {
+    "none": None,
+    "sign": turned,
+    "x100": hundredfold,
+    "random": noise,
+    "labels": None,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[41])
+    parser.add_argument("--rules", nargs="+", choices=RULES, default=list(RULES))
+    parser.add_argument("--attacks", nargs="+", choices=ATTACKS, default=list(ATTACKS))
+    parser.add_argument("--work", type=Path, default=Path("runs/malicious-site"))
+    parser.add_argument("--set", action="append", default=[])
+    options = parser.parse_args()
+    found: dict[str, list[float]] = {}
+    for seed in options.seeds:
+        for attack in options.attacks:
+            for rule in options.rules:
+                areas = one_run(seed, attack, rule, options.work, options.set)
+                print(f"seed {seed}, {attack}, {rule}: {areas}", flush=True)
+                for label, area in areas.items():
+                    found.setdefault(f"{label}.{attack}.{rule}", []).append(area)
+    for label in LABELS:
+        print(f"\n{label}: mean AUC\n{'':<10}" + "".join(f"{rule:>15}" for rule in options.rules))
+        for attack in options.attacks:
+            means = [np.mean(found[f"{label}.{attack}.{rule}"]) for rule in options.rules]
+            print(f"{attack:<10}" + "".join(f"{mean:>15.3f}" for mean in means))
+    summary: dict[str, Any] = found
+    last_line(summary)
+
+
+def one_run(
+    seed: int, attack: str, rule: str, folder: Path, overrides: list[str]
+) -> dict[str, float]:
+    """AUC by label of a federation with the last site bad."""
+    home = folder / f"seed-{seed}"
+    changes = [*overrides, "simulation.sites=5"]
+    _, train, test = datasets(seed, home, changes)
+    files = [dataset.folder.parent / "site.yaml" for dataset in train]
+    if attack == "labels":
+        files[-1] = with_wrong_reports(files[-1], home / "wrong-reports", seed)
+    changes += [f"seed={seed}", "federation.weights=uniform", "federation.quorum=4", *RULES[rule]]
+    if rule in ("trimmed mean", "Krum"):
+        changes += ["federation.quorum=5"]
+    config = load(SimulatedExperiment, Path("configs/quickstart.yaml"), changes)
+    out = home / f"{attack}-{rule}".replace(", ", "-").replace(" ", "-")
+    with attacking(files[-1].parent.name, ATTACKS[attack]):
+        final = trained(config.experiment(), files, out)
+    areas = [answers(final, dataset) for dataset in test]
+    return {label: within_vendor([found[label] for found in areas]) for label in LABELS}
+
+
+def attacking(bad: str, attack: Attack | None) -> AbstractContextManager:
+    """Sites' local training, of which the bad one's update is changed before it is sent."""
+    if attack is None:
+        return nullcontext()
+    honest = work.train
+
+    def train(site: Any, experiment: Any, run: str, number: int, *more: Any) -> tuple:
+        metrics, update = honest(site, experiment, run, number, *more)
+        return metrics, attack(update, number) if site.site == bad else update
+
+    return patch.object(work, "train", train)
+
+
+def with_wrong_reports(file: Path, home: Path, seed: int) -> Path:
+    """A copy of a site in which each training study has the report of another."""
+    site = home / file.parent.name
+    if not site.exists():
+        shutil.copytree(file.parent, site, ignore=shutil.ignore_patterns("state"))
+        manifest = Dataset(site / "dataset").manifest
+        train = [study for study in manifest.studies if study.split == "train"]
+        order = np.random.default_rng(seed).permutation(len(train))
+        given = dict(zip(order, np.roll(order, 1), strict=True))  # nobody's own
+        wrong = {
+            study.id: study.model_copy(update={"sentences": train[given[place]].sentences})
+            for place, study in enumerate(train)
+        }
+        studies = tuple(wrong.get(study.id, study) for study in manifest.studies)
+        write_manifest(site / "dataset", manifest.model_copy(update={"studies": studies}))
+    return site / "site.yaml"
+
+
+if __name__ == "__main__":
+    main()
