@@ -41,11 +41,6 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
 
     Only its owner can read a `private` file; others have the rights that the umask leaves.
     """
-    with full_disk_named(path):
-        yield from _replacing(path, private)
-
-
-def _replacing(path: Path, private: bool) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     if not private:
