@@ -3,9 +3,9 @@
     python benchmarks/round_overhead.py [--rounds 20] [--work DIR] [--engines inprocess flower]
 
 The quickstart as it is, but for the number of rounds and no evaluation between them, on each engine. A round is from
-the telling of one to that of the next: checkpoint, choice, training, exchange, checks, folding and step. Its
-overhead is all of it but the time that sites need at least to train, as they measure it: the sum of their seconds
-where they take turns, on Flower's engine that of the busier processor. Median over all rounds but the first.
+the telling of one to that of the next: checkpoint, choice, training, exchange, checks, folding and step. Its overhead
+is all of it but the time that sites need at least to train, as they measure it: the sum of their seconds where they
+take turns, on Flower's engine their sum over the processors or the longest. Median over all rounds but the first.
 """
 
 import argparse

@@ -44,11 +44,6 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
     Raises:
         OSError: it cannot be written; the error names `path`, not the temporary file.
     """
-    with full_disk_named(path):
-        yield from _replacing(path, private)
-
-
-def _replacing(path: Path, private: bool) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary: Path | None = None
     try:

@@ -25,7 +25,7 @@ from mama.errors import ConfigError, ModelError
 from mama.exchange.coding import encode
 from mama.exchange.protocol import Description
 from mama.exchange.tensors import Arrays
-from mama.files import write_bytes, write_json, write_text
+from mama.files import full_disk_named, write_bytes, write_json, write_text
 from server.aggregation.norm import update_norm
 from server.checkpoint import (
     MODEL,
@@ -55,6 +55,7 @@ class RunFolder:
 
         Raises:
             ConfigError: the folder holds a run of another experiment.
+            StorageError: the disk is full.
         """
         folder = cls(path)
         if folder.checkpoints():
@@ -63,14 +64,15 @@ class RunFolder:
         text = yaml.safe_dump(
             experiment.model_dump(mode="json"), sort_keys=False, allow_unicode=True
         )
-        write_text(path / "experiment.yaml", text)
         state = State(
             run=secrets.token_hex(8),
             round=0,
             base=base,
             memory=Memory(initial_norm=update_norm(arrays)),
         )
-        folder.save(state, {MODEL: lambda file: write_bytes(file, encode(arrays))})
+        with full_disk_named(path):
+            write_text(path / "experiment.yaml", text)
+            folder.save(state, {MODEL: lambda file: write_bytes(file, encode(arrays))})
         return folder
 
     def experiment(self) -> Experiment:

@@ -56,13 +56,12 @@ class Folding:
             ProtocolError: the update is not what it should be. Nothing of it counts.
         """
         site, reply = arrival.site, arrival.reply
-        payload, reply.payload = reply.payload, b""
         if reply.answer is None or reply.answer.training is None:
             raise ProtocolError("answer holds no update", where=site)
         metrics = reply.answer.training
         planned = self._config.local_steps
         check_metrics(metrics, planned, self._memory.studies.get(site))
-        update = check_update(payload, self._shapes)
+        update = check_update(reply.payload, self._shapes)
         norm = check_norm(
             update, metrics.steps / planned, self._memory.usual_norm, self._config.norm_limit
         )

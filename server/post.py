@@ -29,10 +29,7 @@ GRACE_S = 60.0
 
 @dataclass
 class Reply:
-    """What came back: an answer with its tensors, or a one-line `problem`.
-
-    The payload is the largest thing in the server's memory: whoever takes it empties it as soon as it is used.
-    """
+    """What came back: an answer with its tensors, or a one-line `problem`; `lost` if it is worth asking again."""
 
     answer: Answer | None = None
     payload: bytes = b""

@@ -20,7 +20,9 @@ from markupsafe import Markup
 from mama.config import Experiment
 from mama.errors import ConfigError
 from mama.files import write_text
+from server.choosing import enrolled
 from server.folder import Event, RunFolder
+from server.quorum import Quorum
 
 TERMS = {
     "image_text": "image – text",
@@ -78,6 +80,8 @@ def replay(events: Iterable[Event]) -> History:
                         del kept[number]
             case "roster":
                 history.sites |= set(event["sites"])
+            case "joined":
+                history.sites.add(event["site"])
             case "round":
                 history.rounds[event["round"]] = event
                 history.sites |= set(event["sites"])
@@ -103,6 +107,8 @@ def render(metrics: dict[str, Any], history: History, experiment: Experiment, te
     )
     environment.filters |= {"figure": figure, "size": size}
     evaluation, evaluated_after = _evaluation(metrics, history)
+    names = history.sites | set(metrics["sites"]) | enrolled(experiment.federation)
+    sites = [_site(site, history.rounds, evaluation) for site in sorted(names)]
     return environment.get_template("report.html.j2").render(
         metrics=metrics,
         history=history,
@@ -114,10 +120,10 @@ def render(metrics: dict[str, Any], history: History, experiment: Experiment, te
         evaluated_after=evaluated_after,
         terms=TERMS,
         curves=_curves(history),
-        sites=[
-            _site(site, history.rounds, evaluation)
-            for site in sorted(history.sites | set(metrics["sites"]))
-        ],
+        sites=sites,
+        absent=_absent([site["name"] for site in sites if not site["answered"]], names, experiment)
+        if history.rounds
+        else [],
         # metrics.json is of the last start that ended; the events may already know more.
         problems=_problems([*metrics["problems"], *history.problems]),
     )
@@ -166,7 +172,7 @@ def _site(site: str, rounds: dict[int, Event], evaluation: dict[str, Any]) -> di
         "name": site,
         "studies": told[-1]["studies"] if told else None,
         "answered": len(answered),
-        "missed": ranges(set(rounds) - set(answered)),
+        "missed": ranges(n for n, event in rounds.items() if site in _missing(event, site)),
         "loss": told[-1]["terms"].get("loss") if told else None,
         "skipped": sum(metrics["skipped"] for metrics in told),
         "seconds": sum(metrics["seconds"] for metrics in told) / count if told else None,
@@ -175,6 +181,19 @@ def _site(site: str, rounds: dict[int, Event], evaluation: dict[str, Any]) -> di
         else None,
         "auc": {label: zero_shot.get(label, {}).get("sites", {}).get(site) for label in LABELS},
     }
+
+
+def _missing(event: Event, site: str) -> Iterable[str]:
+    """Who a round was meant to hear and did not; rounds that do not say so were meant to hear all."""
+    return event.get("missing", [] if site in event["sites"] else [site])
+
+
+def _absent(
+    sites: list[str], all_sites: set[str], experiment: Experiment
+) -> list[tuple[str, float]]:
+    """Sites that were in no round, with their public shares in per cent."""
+    quorum = Quorum(experiment.federation)
+    return [(site, 100 * quorum.share([site], all_sites)) for site in sites]
 
 
 def _problems(problems: list[dict[str, Any]]) -> list[dict[str, Any]]:

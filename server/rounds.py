@@ -1,7 +1,7 @@
 """The round loop: choose sites, ask them, check and fold what comes back, step, checkpoint, evaluate."""
 
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from contextlib import closing, suppress
 from typing import Any
 
@@ -11,25 +11,18 @@ from mama.errors import ProtocolError, QuorumError, StorageError
 from mama.evaluation.pooling import summary
 from mama.exchange.coding import encode
 from mama.exchange.metrics import EvaluationCounts
-from mama.exchange.protocol import Answer, Kind, Task
 from mama.files import full_disk_named, write_bytes
 from server.aggregation.optimiser import ServerOptimiser
-from server.asking import Arrival, Asking
-from server.attendance import Attendance
 from server.audit import Audit, content_of
 from server.checkpoint import MODEL
-from server.checks import check_answer
 from server.choosing import choose, enrolled
-from server.downlink import Downlink
 from server.folder import Event, RunFolder
 from server.folding import Folding
 from server.outcome import mean_auc, outcome, terms, training_seconds
-from server.post import Post
 from server.quorum import Quorum
+from server.sites import Sites
 
 Listener = Callable[[Event], None]
-# How long to wait for all expected sites to connect, in seconds.
-GATHERING_S = 60.0
 OPTIMISER = "optimiser.safetensors"
 
 
@@ -53,21 +46,7 @@ class Federation:
         self.shapes = self.checkpoint.shapes
         self.quorum = Quorum(self.config)
         self.audit = Audit(folder.path / "audit.jsonl", self.checkpoint.run)
-        self.downlink = Downlink(self.config.exchange, self.checkpoint.model)
-        self._canonical = self.experiment.canonical_json()
-        self._hash = self.experiment.hash()
-        self._number = self.checkpoint.round
-        self._gathered = False
-        post = Post(grid)
-        self.attendance = Attendance(
-            post,
-            self.checkpoint.base,
-            lambda node: self._task("describe", self._number, f"node-{node}"),
-            self.config.deadline_s,
-            lambda site, problem, code: self._problem(self._number, site, problem, code),
-            self._welcome,
-        )
-        self.asking = Asking(post, self.attendance, at_once, self._asked_again)
+        self.sites = Sites(grid, self.experiment, self.checkpoint, self.memory, self._tell, at_once)
 
     def run(self) -> None:
         """All rounds that are left, then the final evaluation; metrics.json is kept up to date.
@@ -81,7 +60,7 @@ class Federation:
                 self._run()
         except (QuorumError, StorageError) as error:
             # On a full disk the reason may not fit either.
-            with suppress(OSError, StorageError):
+            with suppress(OSError):
                 self._tell("stopped", reason=str(error))
                 self._write_metrics("stopped", {})
             raise
@@ -95,43 +74,31 @@ class Federation:
             round=self.checkpoint.round,
             rounds=self.config.rounds,
         )
-        self._gather()
+        self.sites.gather(self.expected)
+        if len(self.sites.here) < self.config.quorum:
+            self._stop("start", self.sites.here, self.sites.here)
         self._evaluate_if_due()
         for number in range(self.checkpoint.round + 1, self.config.rounds + 1):
-            self._number = number
             self._round(number)
             self._evaluate_if_due()
         evaluation = self._evaluate(self.checkpoint.round, probes=True)
         self._hand_out()
-        self._tell("finished", round=self.checkpoint.round, model=self.downlink.digest)
+        self._tell("finished", round=self.checkpoint.round, model=self.sites.downlink.digest)
         self._write_metrics("finished", evaluation)
-
-    def _gather(self) -> None:
-        """Wait for nodes and learn which sites they are."""
-        end = time.monotonic() + GATHERING_S
-        self.attendance.look(now=True)
-        while self.attendance.nodes < self.expected and time.monotonic() < end:
-            time.sleep(0.2)
-            self.attendance.look(now=True)
-        while self.attendance.undecided:
-            self.attendance.hear()
-            if self.attendance.undecided:
-                time.sleep(0.1)
-        here = sorted(self.attendance.seats)
-        self._tell("roster", sites=here)
-        self._gathered = True
-        if len(here) < self.config.quorum:
-            self._stop("start", here, here)
 
     def _round(self, number: int) -> None:
         """One round, from the choice of sites to the checkpoint."""
         begin = time.monotonic()
-        self.attendance.look(now=True)
-        self.attendance.hear()
         asked, meant = self._choose(number)
-        scratch = self.folder.path / "scratch"
         with closing(
-            Folding(self.config, number, self.shapes, self.memory, len(self._known()), scratch)
+            Folding(
+                self.config,
+                number,
+                self.shapes,
+                self.memory,
+                len(self._known()),
+                self.folder.path / "scratch",
+            )
         ) as folding:
             self._collect(number, asked, meant, folding)
             if not self.quorum.holds(folding.metrics, meant):
@@ -141,29 +108,12 @@ class Federation:
                 optimiser.load(kept)
             arrays = optimiser.step(folding.result())
         folding.remember()
-        missing = [site for site in meant if site not in folding.metrics]
         in_vain = [site for site in asked if site not in folding.metrics]
         for site in self.memory.failed(in_vain, number, self.config.pause_after):
             self._tell("paused", round=number, site=site, failures=self.memory.failures[site])
-        seconds = time.monotonic() - begin
-        metrics = dict(sorted(folding.metrics.items()))
         # Told before it is saved: a crash between the two repeats the round, and its last telling counts.
-        self._tell(
-            "round",
-            round=number,
-            seconds=seconds,
-            train_s=min(seconds, training_seconds(metrics.values(), self.at_once)),
-            asked=asked,
-            missing=missing,
-            share=self.quorum.share(metrics, meant),
-            late=folding.late,
-            bytes_up={site: folding.bytes_up[site] for site in metrics},
-            bytes_down={site: folding.bytes_down[site] for site in metrics},
-            norms={site: folding.norms[site] for site in metrics},
-            cosines=folding.cosines(),
-            sites={site: of_site.model_dump() for site, of_site in metrics.items()},
-            terms=terms(metrics.values()),
-        )
+        seconds = time.monotonic() - begin
+        self._tell("round", round=number, **self._figures(seconds, asked, meant, folding))
         self.checkpoint = self.folder.save(
             self.checkpoint.state.model_copy(update={"round": number}),
             {
@@ -172,19 +122,19 @@ class Federation:
             },
             self.config.keep_checkpoints,
         )
-        self.downlink.publish(self.checkpoint.model)
+        self.sites.downlink.publish(self.checkpoint.model)
 
     def _choose(self, number: int) -> tuple[list[str], list[str]]:
+        """The sites that are asked, and those that the round is meant to hear."""
         every = self.config.pause_after
-        if every and number % every == 0:
-            self.attendance.ask_refused_again()
+        self.sites.begin(number, forgive=bool(every) and number % every == 0)
         return choose(
             self.config,
             self.experiment.seed,
             number,
             self._known(),
             self.memory.resting(number, every),
-            self.attendance.seats,
+            self.sites.here,
         )
 
     def _known(self) -> set[str]:
@@ -202,7 +152,7 @@ class Federation:
                 self._tell("extended", round=number, times=times, reason=reason)
             return times is not None
 
-        for arrival in self._ask(
+        for arrival in self.sites.ask(
             "train",
             number,
             asked,
@@ -219,12 +169,32 @@ class Federation:
                 folding.take(arrival)
             except ProtocolError as error:
                 self.audit.record(site, number, task, content, "refused")
-                self._problem(number, site, f"update refused: {error}")
+                self.sites.problem(number, site, f"update refused: {error}")
                 continue
             self.audit.record(site, number, task, content, "accepted")
             if arrival.when == "time":
                 up, norm = folding.bytes_up[site], folding.norms[site]
                 self._tell("update", round=number, site=site, bytes_up=up, norm=norm)
+
+    def _figures(
+        self, seconds: float, asked: list[str], meant: list[str], folding: Folding
+    ) -> dict[str, Any]:
+        """What rounds.jsonl says of a round. `train_s` is the time it must take at least to train."""
+        metrics = dict(sorted(folding.metrics.items()))
+        return {
+            "seconds": seconds,
+            "train_s": min(seconds, training_seconds(metrics.values(), self.at_once)),
+            "asked": asked,
+            "missing": [site for site in meant if site not in metrics],
+            "share": self.quorum.share(metrics, meant),
+            "late": folding.late,
+            "bytes_up": {site: folding.bytes_up[site] for site in metrics},
+            "bytes_down": {site: folding.bytes_down[site] for site in metrics},
+            "norms": {site: folding.norms[site] for site in metrics},
+            "cosines": folding.cosines(),
+            "sites": {site: of_site.model_dump() for site, of_site in metrics.items()},
+            "terms": terms(metrics.values()),
+        }
 
     def _evaluate_if_due(self) -> None:
         """An evaluation on the way, also one that a crash prevented."""
@@ -236,11 +206,10 @@ class Federation:
             self._evaluate(number, probes=False)
 
     def _evaluate(self, number: int, *, probes: bool) -> dict[str, Any]:
+        resting = self.memory.resting(number, self.config.pause_after)
         counts: dict[str, EvaluationCounts] = {}
-        sites = sorted(
-            set(self.memory.failures) - self.memory.resting(number, self.config.pause_after)
-        )
-        for arrival in self._ask("evaluate", number, sites, probes=probes):
+        asked = sorted(set(self.memory.failures) - resting)
+        for arrival in self.sites.ask("evaluate", number, asked, probes=probes):
             if arrival.when == "time" and arrival.reply.answer and arrival.reply.answer.evaluation:
                 counts[arrival.site] = arrival.reply.answer.evaluation
         evaluation = summary(counts)
@@ -250,76 +219,12 @@ class Federation:
 
     def _hand_out(self) -> None:
         """Give every site that is here the last model; another gets it when the run is started again."""
-        number, sites = self.checkpoint.round, sorted(self.attendance.seats)
-        for arrival in self._ask("finish", number, sites):
-            if arrival.reply.answer and arrival.reply.answer.final == self.downlink.digest:
+        number, here = self.checkpoint.round, sorted(self.sites.here)
+        for arrival in self.sites.ask("finish", number, here):
+            if arrival.reply.answer and arrival.reply.answer.final == self.sites.downlink.digest:
                 self._tell("received", round=number, site=arrival.site)
             else:
-                self._problem(number, arrival.site, "it has put away another model")
-
-    def _ask(
-        self,
-        kind: Kind,
-        number: int,
-        sites: list[str],
-        *,
-        probes: bool = False,
-        **closing_rule: Callable[[], bool],
-    ) -> Iterator[Arrival]:
-        """Yield each answer that is whole, late ones too; tell of all others."""
-
-        def payload_for(site: str) -> bytes:
-            block = self.downlink.block_for(site)
-            self.downlink.forget(site)
-            return block
-
-        self._tell("asked", round=number, task=kind, sites=sites)
-        tasks = [(site, self._task(kind, number, site, probes=probes)) for site in sites]
-        silent = set(sites)
-        for arrival in self.asking.ask(tasks, payload_for, self.config.deadline_s, **closing_rule):
-            site, answer = arrival.site, arrival.reply.answer
-            if arrival.when == "time":
-                silent.discard(site)
-            else:
-                of = arrival.task.round
-                self._tell(f"answered_{arrival.when}", round=number, site=site, task_round=of)
-            if answer is None:
-                self._problem(number, site, arrival.reply.problem)
-            elif answer.status != "ok":
-                self._problem(number, site, answer.status.sentence, answer.status.value)
-            elif arrival.when != "again":
-                try:
-                    check_answer(answer, arrival.task, site)
-                except ProtocolError as error:
-                    self._problem(number, site, str(error))
-                    continue
-                self.downlink.learn(site, answer.holds)
-                yield arrival
-        for site in sorted(silent):
-            away = site not in self.attendance.seats
-            self._problem(
-                number, site, "not connected" if away else "no answer before the deadline"
-            )
-
-    def _task(self, kind: Kind, number: int, site: str, *, probes: bool = False) -> Task:
-        return Task(
-            run=self.checkpoint.run,
-            round=number,
-            task=f"{kind}-{number}-{site}",
-            kind=kind,
-            experiment=self._canonical,
-            experiment_hash=self._hash,
-            probes=probes,
-        )
-
-    def _welcome(self, answer: Answer) -> None:
-        self.memory.met(answer.site)
-        self.downlink.learn(answer.site, answer.holds)
-        if self._gathered:
-            self._tell("joined", round=self._number, site=answer.site)
-
-    def _asked_again(self, site: str, number: int) -> None:
-        self._tell("asked_again", round=number, site=site)
+                self.sites.problem(number, arrival.site, "it has put away another model")
 
     def _stop(self, when: str, answered: Collection[str], meant: Collection[str]) -> None:
         raise QuorumError(
@@ -328,9 +233,6 @@ class Federation:
             fix=f"Read the sites' problems in {self.folder.path / 'rounds.jsonl'}, mend them and "
             "run again with the same --out; with a lower federation.quorum give a new one",
         )
-
-    def _problem(self, number: int, site: str, problem: str, code: str = "refused") -> None:
-        self._tell("problem", round=number, site=site, problem=problem, code=code)
 
     def _tell(self, kind: str, **values: Any) -> None:
         event = {"event": kind, **values}
@@ -343,8 +245,8 @@ class Federation:
                 "name": self.experiment.name,
                 "status": status,
                 "run": self.checkpoint.run,
-                "experiment_hash": self._hash,
-                "model_sha256": self.downlink.digest,
+                "experiment_hash": self.experiment.hash(),
+                "model_sha256": self.sites.downlink.digest,
                 "rounds": self.checkpoint.round,
                 "sites": sorted(self.memory.failures),
                 "evaluation": {"federated": evaluation},

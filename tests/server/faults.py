@@ -289,6 +289,6 @@ def small_experiment(**federation: Any) -> Experiment:
 
 def freeze_time(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in ("asking", "attendance", "rounds"):
+    for module in ("asking", "attendance", "rounds", "sites"):
         monkeypatch.setattr(f"server.{module}.time", clock)
     return clock

@@ -17,13 +17,13 @@ HOSTILE = '<script src="http://evil.example/x.js">alert(1)</script>'
 NOT_ENOUGH = "no site has enough labelled test studies of each class"
 
 
-def experiment(rounds: int = 4) -> Experiment:
+def experiment(rounds: int = 4, **federation: Any) -> Experiment:
     return Experiment.model_validate(
         {
             "name": "small",
             "image": {"tower": "vit_tiny_r_s16_p8_224", "size": [96, 64]},
             "text": {"tower": "all-MiniLM-L6-v2"},
-            "federation": {"rounds": rounds, "local_steps": 3},
+            "federation": {"rounds": rounds, "local_steps": 3} | federation,
             "evaluation": {
                 "density": {"A": ["fatty"], "B": ["<b>scattered</b>"]},
                 "suspicious": {"no": ["benign"], "yes": ["malignant"]},
@@ -68,10 +68,13 @@ def federated(density: float | None, suspicious: float) -> dict[str, Any]:
 
 
 def report(
-    folder: Path, events: list[dict[str, Any]], evaluation: dict[str, Any], **metrics: Any
+    folder: Path,
+    events: list[dict[str, Any]],
+    evaluation: dict[str, Any],
+    config: Experiment = experiment(),  # noqa: B008
+    **metrics: Any,
 ) -> str:
     """The page of a run with these events, as one line of plain HTML."""
-    config = experiment()
     text = yaml.safe_dump(config.model_dump(mode="json"))
     (folder / "experiment.yaml").write_text(text)
     (folder / "rounds.jsonl").write_text(
@@ -293,3 +296,21 @@ def test_figures_for_people() -> None:
         "2.6 MB",
         "3.2 GB",
     ]
+
+
+def test_who_was_missing_from_every_round_is_named_with_its_public_share(tmp_path: Path) -> None:
+    config = experiment(shares={"a": 3, "big": 6})
+    page = report(tmp_path, finished(), {"federated": federated(0.9, 0.8)}, config)
+    # 3 + 1 + 6
+    assert "<strong>Missing from every round:</strong> big (public share 60 %)." in page
+    assert cells(page, "big")[2:4] == ["0 of 4", "1–4"]
+    assert "Missing from every round" not in report(tmp_path, finished(), {"federated": {}})
+
+
+def test_a_round_that_asked_others_was_not_missed(tmp_path: Path) -> None:
+    events = finished()
+    for event in events:
+        if event["event"] == "round":
+            event |= {"asked": list(event["sites"]), "missing": []}
+    page = report(tmp_path, events, {"federated": federated(0.9, 0.8)})
+    assert cells(page, "b")[2:4] == ["2 of 4", "none"]

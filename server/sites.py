@@ -1,0 +1,171 @@
+"""The sites of a run as the round loop sees them: it asks by name and hears whole answers; of all others it is told."""
+
+import time
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, Protocol
+
+from flwr.serverapp import Grid
+
+from mama.config import Experiment
+from mama.errors import ProtocolError
+from mama.exchange.protocol import Answer, Kind, Task
+from server.asking import Arrival, Asking
+from server.attendance import Attendance
+from server.checkpoint import Checkpoint
+from server.checks import check_answer
+from server.downlink import Downlink
+from server.memory import Memory
+from server.post import Post
+
+# How long to wait for all expected sites to connect, in seconds.
+GATHERING_S = 60.0
+
+
+class Tell(Protocol):
+    """Takes an event: its kind and its values."""
+
+    def __call__(self, kind: str, **values: Any) -> None:
+        """Log it and pass it on."""
+
+
+class Sites:
+    """Asks sites over a grid.
+
+    Args:
+        memory: learns which sites there are.
+        at_once: how many work at the same time; 1 where they take turns in one process.
+    """
+
+    def __init__(
+        self,
+        grid: Grid,
+        experiment: Experiment,
+        checkpoint: Checkpoint,
+        memory: Memory,
+        tell: Tell,
+        at_once: int,
+    ):
+        self._run, self._number, self._memory = checkpoint.run, checkpoint.round, memory
+        self._tell, self._gathered = tell, False
+        self._wait_s = experiment.federation.deadline_s
+        self._canonical, self._hash = experiment.canonical_json(), experiment.hash()
+        self.downlink = Downlink(experiment.federation.exchange, checkpoint.model)
+        post = Post(grid)
+        self._attendance = Attendance(
+            post,
+            checkpoint.base,
+            lambda node: self._task("describe", self._number, f"node-{node}"),
+            self._wait_s,
+            lambda site, problem, code: self.problem(self._number, site, problem, code),
+            self._welcome,
+        )
+        self._asking = Asking(
+            post,
+            self._attendance,
+            at_once,
+            lambda site, number: tell("asked_again", round=number, site=site),
+        )
+
+    @property
+    def here(self) -> Collection[str]:
+        """The sites that are connected."""
+        return self._attendance.seats
+
+    def gather(self, expected: int) -> None:
+        """Wait for nodes and learn which sites they are."""
+        end = time.monotonic() + GATHERING_S
+        self._attendance.look(now=True)
+        while self._attendance.nodes < expected and time.monotonic() < end:
+            time.sleep(0.2)
+            self._attendance.look(now=True)
+        while self._attendance.undecided:
+            self._attendance.hear()
+            if self._attendance.undecided:
+                time.sleep(0.1)
+        self._tell("roster", sites=sorted(self.here))
+        self._gathered = True
+
+    def begin(self, number: int, *, forgive: bool) -> None:
+        """See who is there for a round; `forgive` gives nodes that were refused another chance."""
+        self._number = number
+        if forgive:
+            self._attendance.ask_refused_again()
+        self._attendance.look(now=True)
+        self._attendance.hear()
+
+    def ask(
+        self,
+        kind: Kind,
+        number: int,
+        sites: list[str],
+        *,
+        probes: bool = False,
+        **closing: Callable[[], bool],
+    ) -> Iterator[Arrival]:
+        """Yield each answer that is whole, late ones too; its tensors are there until the next is asked for.
+
+        Args:
+            closing: `enough` and `extend` of `Asking.ask`.
+        """
+        self._tell("asked", round=number, task=kind, sites=sites)
+        tasks = [(site, self._task(kind, number, site, probes=probes)) for site in sites]
+        silent = set(sites)
+        for arrival in self._asking.ask(tasks, self._payload_for, self._wait_s, **closing):
+            if arrival.when == "time":
+                silent.discard(arrival.site)
+            else:
+                self._tell(
+                    f"answered_{arrival.when}",
+                    round=number,
+                    site=arrival.site,
+                    task_round=arrival.task.round,
+                )
+            if arrival.when != "again" and self._whole(number, arrival):
+                yield arrival
+            # Used or not: two updates must not be in memory when the next one comes.
+            arrival.reply.payload = b""
+        for site in sorted(silent):
+            why = "no answer before the deadline" if site in self.here else "not connected"
+            self.problem(number, site, why)
+
+    def problem(self, number: int, site: str, problem: str, code: str = "refused") -> None:
+        """Tell of something that is not as it should be with a site."""
+        self._tell("problem", round=number, site=site, problem=problem, code=code)
+
+    def _whole(self, number: int, arrival: Arrival) -> bool:
+        site, answer = arrival.site, arrival.reply.answer
+        if answer is None:
+            self.problem(number, site, arrival.reply.problem)
+        elif answer.status != "ok":
+            self.problem(number, site, answer.status.sentence, answer.status.value)
+        else:
+            try:
+                check_answer(answer, arrival.task, site)
+            except ProtocolError as error:
+                self.problem(number, site, str(error))
+            else:
+                self.downlink.learn(site, answer.holds)
+                return True
+        return False
+
+    def _payload_for(self, site: str) -> bytes:
+        block = self.downlink.block_for(site)
+        self.downlink.forget(site)
+        return block
+
+    def _task(self, kind: Kind, number: int, site: str, *, probes: bool = False) -> Task:
+        return Task(
+            run=self._run,
+            round=number,
+            task=f"{kind}-{number}-{site}",
+            kind=kind,
+            experiment=self._canonical,
+            experiment_hash=self._hash,
+            probes=probes,
+        )
+
+    def _welcome(self, answer: Answer) -> None:
+        self._memory.met(answer.site)
+        self.downlink.learn(answer.site, answer.holds)
+        if self._gathered:
+            self._tell("joined", round=self._number, site=answer.site)
