@@ -17,6 +17,7 @@ from mama.exchange.method import VARIATE, initial_arrays
 from mama.exchange.protocol import Task
 from mama.exchange.tensors import Arrays
 from mama.model import build_model
+from server.checkpoint import read_checkpoint
 from server.folder import RunFolder
 from server.rounds import Federation
 from sim.inprocess import InProcessGrid
@@ -30,8 +31,7 @@ def unchanged(site: str, kind: str, number: int, header: str, data: bytes) -> tu
 
 
 def model_after(folder: RunFolder, number: int) -> Arrays:
-    path = folder.path / "checkpoints" / f"round-{number:04d}" / "model.safetensors"
-    return {name: tensor.numpy() for name, tensor in load_tensors(path)[0].items()}
+    return read_checkpoint(folder.path / "checkpoints" / f"round-{number:04d}").arrays
 
 
 def kept(site_file: Path, kind: str, number: int) -> Arrays:
@@ -221,7 +221,7 @@ def test_a_crash_in_every_method_at_once_continues_to_the_same_bits(
         np.testing.assert_array_equal(array, cut.latest().arrays[name], err_msg=name)
 
 
-def test_guidance_keeps_a_sites_embeddings_nearer_to_the_global_models(
+def test_guidance_is_told_and_keeps_a_site_nearer_to_the_global_model(
     run_federation, tmp_path
 ) -> None:
     def distance(weight: float) -> float:
