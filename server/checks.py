@@ -75,7 +75,7 @@ def check_norm(update: Arrays, share: float, usual: float, limit: float) -> floa
 
     Args:
         share: of the planned steps that were done, above 0.
-        usual: 0 where nothing is known yet.
+        usual: the usual length; 0 if it is not known.
 
     Raises:
         ProtocolError: it is longer than `limit` times the usual one, or beyond all reason.
@@ -83,6 +83,6 @@ def check_norm(update: Arrays, share: float, usual: float, limit: float) -> floa
     norm = update_norm(update) / share
     if not norm <= MAX_NORM:
         raise ProtocolError("update changes the model beyond reason")
-    if usual > 0 and not norm <= limit * usual:
+    if usual and not norm <= limit * usual:
         raise ProtocolError(f"update is {norm / usual:.3g} times as long as usual, above {limit:g}")
     return norm

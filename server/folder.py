@@ -68,7 +68,7 @@ class RunFolder:
             run=secrets.token_hex(8),
             round=0,
             base=base,
-            memory=Memory(initial_norm=update_norm(arrays)),
+            memory=Memory(model_norm=update_norm(arrays)),
         )
         with full_disk_named(path):
             write_text(path / "experiment.yaml", text)

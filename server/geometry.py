@@ -13,6 +13,7 @@ import numpy as np
 from mama.exchange.tensors import Arrays
 
 WIDTH = 65521  # prime, so that no row length of a tensor puts a whole column into one bucket
+SIGNS = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), 2 * WIDTH)
 
 
 class Sketch:
@@ -21,8 +22,7 @@ class Sketch:
     def __init__(self, arrays: Iterable[np.ndarray] = ()):
         self.values = np.zeros(WIDTH, np.float32)
         # Equal for all updates: only so do their sketches compare.
-        self._random = np.random.default_rng(0)
-        self._signs = self._random.choice(np.array([-1, 1], np.float32), 2 * WIDTH)
+        self._random = np.random.default_rng(1)
         for array in arrays:
             self.add(array)
 
@@ -32,7 +32,7 @@ class Sketch:
         for start in range(0, flat.size, WIDTH):
             piece = flat[start : start + WIDTH]
             first = self._random.integers(WIDTH)
-            self.values[: piece.size] += piece * self._signs[first : first + piece.size]
+            self.values[: piece.size] += piece * SIGNS[first : first + piece.size]
 
 
 def sketch(update: Arrays) -> Sketch:

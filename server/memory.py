@@ -13,7 +13,8 @@ class Memory(BaseModel):
     """All sites ever seen are keys of `failures`: the rounds in a row that a site was asked in vain.
 
     `paused`: the round since which a site is asked only now and then. `studies`: what a site last said that it has.
-    `norms`: the median length of the updates of recent rounds; `initial_norm`: that of the initial model.
+    `norms`: the median length of the updates of each recent round. `model_norm`: that of the initial model, which
+    stands in for them in the first round.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -22,7 +23,7 @@ class Memory(BaseModel):
     paused: dict[str, int] = {}
     studies: dict[str, int] = {}
     norms: list[float] = []
-    initial_norm: float = 0.0
+    model_norm: float = 0.0
 
     def met(self, site: str) -> None:
         """A site is there, for the first time or again; its pause is over."""
@@ -36,8 +37,8 @@ class Memory(BaseModel):
             self.failures[site] = 0
             self.paused.pop(site, None)
         self.studies |= studies
-        lengths = [length for length in norms if length > 0]
-        if lengths:
+        # Updates of nothing, as at a learning rate of 0, say nothing of what is usual.
+        if lengths := [norm for norm in norms if norm > 0]:
             self.norms = [*self.norms, median(lengths)][-RECENT:]
 
     def failed(self, sites: Iterable[str], number: int, pause_after: int) -> list[str]:
@@ -56,5 +57,5 @@ class Memory(BaseModel):
 
     @property
     def usual_norm(self) -> float:
-        """The length that updates have had lately; the model's own stands in until there was one."""
-        return median(self.norms) if self.norms else self.initial_norm
+        """The length that updates have had lately; 0 if nothing can be said."""
+        return median(self.norms) if self.norms else self.model_norm

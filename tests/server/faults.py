@@ -20,7 +20,7 @@ from flwr.common.constant import ErrorCode
 from mama.config import Experiment
 from mama.exchange.block import digest_of
 from mama.exchange.coding import encode
-from mama.exchange.metrics import Cell, EvaluationCounts, LabelCounts, TrainingMetrics
+from mama.exchange.metrics import Cell, EvaluationCounts, LabelCounts, Recall, TrainingMetrics
 from mama.exchange.protocol import Answer, Description, Task
 from mama.exchange.tensors import Arrays
 from mama.seeds import numpy_generator
@@ -103,7 +103,8 @@ def counts(number: int) -> EvaluationCounts:
         Cell(start=0, stop=128, negatives=right, positives=10),
         Cell(start=128, stop=256, negatives=10, positives=right),
     ]
-    label = LabelCounts(histograms={"yes": cells}, recalls={"yes": None})
+    recall = Recall(correct=right, wrong=10)
+    label = LabelCounts(histograms={"yes": cells}, recalls={"no": recall, "yes": recall})
     return EvaluationCounts(counts={"zero_shot": {"suspicious": label}})
 
 
@@ -292,3 +293,21 @@ def freeze_time(monkeypatch: pytest.MonkeyPatch) -> Clock:
     for module in ("asking", "attendance", "rounds", "sites"):
         monkeypatch.setattr(f"server.{module}.time", clock)
     return clock
+
+
+FINE = {f"{site}": float(STUDIES[site]) for site in ("alder", "birch", "cedar")}
+
+
+def only(site: str, number: int, fault: Fault, attempt: int | None = None):
+    """A plan in which one site has one fault in one round of training."""
+
+    def plan(who: str, kind: str, when: int, which: int) -> Fault:
+        hit = (who, kind, when) == (site, "train", number) and attempt in (None, which)
+        return fault if hit else Fault()
+
+    return plan
+
+
+def of(number: int, *sites: str) -> dict[str, float]:
+    """A round's weights when these sites answered."""
+    return {f"{site}/{number}": float(STUDIES[site]) for site in sites or FINE}

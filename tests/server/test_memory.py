@@ -32,17 +32,17 @@ def test_a_site_that_is_met_again_starts_anew() -> None:
 
 
 def test_the_usual_norm_is_the_models_until_there_are_updates_and_then_of_recent_rounds() -> None:
-    memory = Memory(initial_norm=50.0)
+    memory = Memory(model_norm=50.0)
     assert memory.usual_norm == 50
     memory.answered({}, [3.0, 1.0, 2.0])
     assert memory.usual_norm == 2
     memory.answered({}, [])
-    assert memory.norms == [2]
-    memory.answered({}, [0.0])  # says nothing of what is usual
+    memory.answered({}, [0.0, 0.0])
     assert memory.norms == [2]
     for number in range(2 * RECENT):
         memory.answered({}, [float(number)])
     assert memory.norms == [float(n) for n in range(RECENT, 2 * RECENT)]
+    assert Memory().usual_norm == 0
 
 
 def test_it_comes_back_from_json_as_it_was() -> None:
