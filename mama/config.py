@@ -8,10 +8,10 @@ import hashlib
 import json
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
-Weight = Annotated[float, Field(ge=0.0, le=1000.0)]
+from mama.config_privacy import PrivacyConfig
+from mama.section import Fraction, Section, Weight
 
 # Options that change a tower's shape. Others of timm's (checkpoint_path, pretrained_cfg) could read files.
 TOWER_OPTIONS = (
@@ -47,12 +47,6 @@ LayerNames = Annotated[
     list[Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9_.]+$")]],
     Field(min_length=1, max_length=16),
 ]
-
-
-class Section(BaseModel):
-    """Base of all configuration: unknown keys are refused, values do not change after validation."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class LoraConfig(Section):
@@ -290,7 +284,16 @@ class Experiment(Section):
     optimiser: OptimiserConfig = OptimiserConfig()
     compute: ComputeConfig = ComputeConfig()
     federation: FederationConfig = FederationConfig()
+    privacy: PrivacyConfig = PrivacyConfig()
     evaluation: EvaluationConfig
+
+    @model_validator(mode="after")
+    def _privacy_holds(self) -> "Experiment":
+        if self.privacy.mode == "patient":
+            for refused, why in _not_private(self):
+                if refused:
+                    raise ValueError(f"privacy.mode patient: {why}")
+        return self
 
     @property
     def total_steps(self) -> int:
@@ -306,3 +309,31 @@ class Experiment(Section):
     def hash(self) -> str:
         """SHA-256 of the canonical JSON, in hex."""
         return hashlib.sha256(self.canonical_json().encode()).hexdigest()
+
+
+def _not_private(experiment: Experiment) -> tuple[tuple[bool, str], ...]:
+    """What would make the stated epsilon untrue, each with its reason."""
+    config, compute = experiment, experiment.compute
+    return (
+        (
+            compute.precision == "fp16",
+            "fp16's loss scale would carry one patient's overflow to other steps; set compute.precision bf16 or fp32",
+        ),
+        (
+            config.heads.norm == "batch",
+            "BatchNorm's running statistics are neither clipped nor noised; set heads.norm layer",
+        ),
+        (
+            compute.chunk is not None,
+            "a group is computed whole, as its gradient is clipped whole; leave compute.chunk out and lower "
+            "privacy.group_size",
+        ),
+        (
+            config.optimiser.accumulate > 1,
+            "a step is one Poisson sample of groups; set optimiser.accumulate 1 and raise privacy.sample_rate",
+        ),
+        (
+            config.federation.evaluate_every > 0,
+            "evaluations are not noised and stay at the sites; set federation.evaluate_every 0",
+        ),
+    )

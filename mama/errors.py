@@ -64,3 +64,13 @@ class QuorumError(MamaError):
     """Too few sites answered for a round to count."""
 
     exit_code = 6
+
+
+class PrivacyError(MamaError):
+    """Private training whose bound would not hold."""
+
+    exit_code = 9
+
+
+class BudgetError(PrivacyError):
+    """A step that the site's privacy budget does not allow."""

@@ -1,0 +1,14 @@
+"""What all configuration shares: the strict base class and the common ranges."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Weight = Annotated[float, Field(ge=0.0, le=1000.0)]
+
+
+class Section(BaseModel):
+    """Base of all configuration: unknown keys are refused, values do not change after validation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
