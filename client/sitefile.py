@@ -29,6 +29,17 @@ class PolicyConfig(Section):
     max_local_steps: int = Field(10_000, ge=1)
 
 
+class BudgetConfig(Section):
+    """The most that private runs together may tell of one training patient, zero-out (docs/privacy.md).
+
+    `required` refuses whatever is not private: without it the bound holds for the private runs alone.
+    """
+
+    epsilon: float = Field(8.0, gt=0, le=1000)
+    delta: float = Field(1e-5, gt=0, le=0.1)
+    required: bool = False
+
+
 class SiteFile(Section):
     """One hospital's settings. Relative paths count from the file's folder.
 
@@ -45,6 +56,7 @@ class SiteFile(Section):
     threads: int | None = Field(None, ge=1, le=1024)
     models: dict[str, Path] = {}
     policy: PolicyConfig = PolicyConfig()
+    budget: BudgetConfig = BudgetConfig()
 
     def read_secret(self) -> bytes:
         """The site's key (32 bytes), made with mode 0600 when there is none yet."""

@@ -33,7 +33,7 @@ def test_the_number_of_groups_is_binomial() -> None:
     )
     expected = draws * stats.binom.pmf(range(groups + 1), groups, rate)
     # The rare ends together, as the test asks for at least a handful in each cell.
-    cells = [counts[:5].tolist() + [int(counts[5:].sum())], [*expected[:5], expected[5:].sum()]]
+    cells = [[*counts[:5].tolist(), int(counts[5:].sum())], [*expected[:5], expected[5:].sum()]]
     assert stats.chisquare(*cells).pvalue > 1e-6
 
 
