@@ -120,13 +120,14 @@ def test_any_flipped_bit_is_seen_or_charged(path: Path) -> None:
         path.write_bytes(
             data[:place] + bytes([data[place] ^ (1 << generator.randrange(8))]) + data[place + 1 :]
         )
-        with pytest.raises(PrivacyError):
+        try:
             ledger = opened(path)
             assert sum(steps for _, _, steps in ledger.charges) >= 3
             ledger.require([head])
-            # A line's end alone says nothing.
-            assert data[place] == ord("\n")
-            raise PrivacyError("unchanged")
+        except PrivacyError:
+            continue
+        # Unseen only where it changes nothing: the last line's end, which the next writer adds.
+        assert place == len(data) - 1
 
 
 def test_a_file_cut_back_is_missed_by_those_who_knew_it(path: Path) -> None:
