@@ -1,17 +1,19 @@
 """What this site answers to a task. No exception leaves: errors become a code and a fixed sentence."""
 
-import json
+import errno
 import logging
+import time
 from collections.abc import Callable
-from pathlib import Path
-
-import torch
-from pydantic import ValidationError
+from typing import Any
 
 from client import work
+from client.last_answer import LastAnswer
 from client.link import Link
+from client.open_round import OpenRound
+from client.rehearsal import cost_since, rehearse
 from client.sitefile import SiteFile
-from mama.checkpoint import load_tensors, save_tensors
+from client.states import alone
+from mama.config import Experiment
 from mama.errors import (
     ConfigError,
     DataError,
@@ -23,6 +25,7 @@ from mama.errors import (
 )
 from mama.exchange.codes import ErrorCode
 from mama.exchange.protocol import PROTOCOL, Answer, Task
+from mama.exchange.tensors import Arrays
 
 logger = logging.getLogger("fedmama.client")
 
@@ -39,14 +42,14 @@ def answer(
         header: the task's JSON, unchecked.
         payload: the global model's trained tensors (empty for `describe`), unchecked.
     """
+    arrived = time.monotonic()
     try:
         task = Task.decode(header)
     except ProtocolError as error:
         logger.error("site %s: %s", site.site, error)
         return refusal(ErrorCode.BAD_REQUEST, site.site), b""
-    known = site.state / task.run / "last_answer.safetensors"
     try:
-        return _answered(known, task.task) or _done(site, task, payload, known, on_step)
+        return _done(site, task, payload, on_step, arrived)
     except Exception as error:
         # The server gets a code; what happened stays in the site's own log.
         code = _code_of(error)
@@ -65,48 +68,58 @@ def _done(
     site: SiteFile,
     task: Task,
     payload: bytes,
-    known: Path,
     on_step: Callable[[str, int], None] | None,
+    arrived: float,
 ) -> tuple[Answer, bytes]:
-    """Do a task; the answer to a round of training is kept in `known`, so that it is done once."""
-    result, update = _work(site, task, payload, on_step)
-    reply = Answer(
-        run=task.run, round=task.round, task=task.task, site=site.site, status="ok", **result
-    )
-    if task.kind == "train":
-        block = torch.frombuffer(bytearray(update), dtype=torch.uint8)
-        save_tensors(known, {"update": block}, reply.model_dump(mode="json"))
-    return reply, update
-
-
-def _work(
-    site: SiteFile, task: Task, payload: bytes, on_step: Callable[[str, int], None] | None
-) -> tuple[dict, bytes]:
     if task.protocol != PROTOCOL:
         raise work.RefusedError(ErrorCode.PROTOCOL)
     experiment = task.read_experiment()
     link = Link(site, task.run, experiment.federation.exchange)
     if task.kind == "describe":
         description = work.describe(site, experiment)
-        return {"description": description, "holds": link.holds()}, b""
-    arrays = link.receive(payload, work.shapes(site, experiment))
-    if task.kind == "evaluate":
-        counts = work.evaluate(site, experiment, arrays, probes=task.probes)
-        return {"evaluation": counts, "holds": link.holds()}, b""
-    metrics, update = work.train(site, experiment, task.run, task.round, arrays, on_step)
-    return {"training": metrics, "holds": link.holds()}, link.send(update, task.round)
+        return _answer(site, task, description=description, holds=link.holds()), b""
+    if task.kind == "rehearse":
+        block = rehearse(payload, work.shapes(site, experiment), experiment.federation.exchange)
+        return _answer(site, task, rehearsal=cost_since(arrived)), block
+    with alone(site.state / task.run):
+        arrays = link.receive(payload, work.shapes(site, experiment))
+        if task.kind == "evaluate":
+            counts = work.evaluate(site, experiment, arrays, probes=task.probes)
+            return _answer(site, task, evaluation=counts, holds=link.holds()), b""
+        if task.kind == "finish":
+            work.keep_final(site, experiment, task, arrays, link.received)
+            return _answer(site, task, final=link.received, holds=link.holds()), b""
+        return _trained(site, task, experiment, link, arrays, on_step, arrived)
 
 
-def _answered(path: Path, task: str) -> tuple[Answer, bytes] | None:
-    try:
-        tensors, state = load_tensors(path)
-        reply = Answer.model_validate_json(json.dumps(state))
-    except (
-        ModelError,
-        ValidationError,
-    ):  # none yet, damaged, or an older version's: it is done again
-        return None
-    return (reply, tensors["update"].numpy().tobytes()) if reply.task == task else None
+def _trained(
+    site: SiteFile,
+    task: Task,
+    experiment: Experiment,
+    link: Link,
+    arrays: Arrays,
+    on_step: Callable[[str, int], None] | None,
+    arrived: float,
+) -> tuple[Answer, bytes]:
+    """Train, or repeat the answer of before where the same was asked of the same model."""
+    known = LastAnswer(site.state / task.run / "last_answer.safetensors")
+    before = known.read(task.task, link.received)
+    if before is None:
+        open_round = OpenRound(site, task, link.received, arrived)
+        metrics, update = work.train(
+            site, experiment, task.run, task.round, arrays, open_round, on_step
+        )
+        reply = _answer(site, task, training=metrics, holds=link.holds())
+        before = reply, link.send(update, task.round)
+        known.write(*before, link.received)
+        open_round.close()
+    return before
+
+
+def _answer(site: SiteFile, task: Task, **values: Any) -> Answer:
+    return Answer(
+        run=task.run, round=task.round, task=task.task, site=site.site, status="ok", **values
+    )
 
 
 def _code_of(error: Exception) -> ErrorCode:
@@ -127,5 +140,7 @@ def _code_of(error: Exception) -> ErrorCode:
             return ErrorCode.NO_DATA
         case ModelError():
             return ErrorCode.BASE_MODEL
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EFBIG):
+            return ErrorCode.DISK_FULL
         case _:
             return ErrorCode.INTERNAL

@@ -9,14 +9,15 @@ from flwr.clientapp import ClientApp
 
 from client.answers import answer, refusal
 from client.sitefile import load_site
-from mama.errors import MamaError
 from mama.exchange.codes import ErrorCode
+from mama.logs import write_logs
 
 logger = logging.getLogger("fedmama.client")
 
 
 def make_app(on_step: Callable[[str, int], None] | None = None) -> ClientApp:
     """A ClientApp; `on_step(site, step)` is told of every local step."""
+    write_logs()
     app = ClientApp()
 
     @app.train()
@@ -26,7 +27,7 @@ def make_app(on_step: Callable[[str, int], None] | None = None) -> ClientApp:
         """Unpack, answer, pack. The node's own configuration, never the run's, names the site file."""
         try:
             site = load_site(Path(str(context.node_config["site-file"])))
-        except (KeyError, MamaError) as error:
+        except Exception as error:  # whatever it is, its text must not reach the server
             logger.error("site file: %s", error)
             return _pack(message, refusal(ErrorCode.SITE_FILE).encode(), b"")
         header, payload = _unpack(message.content)

@@ -1,20 +1,24 @@
 """`mama-site`: one hospital."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from mama.cli_errors import run_cli
+from mama.logs import LogOption, write_logs
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
 SiteArgument = Annotated[Path, typer.Argument(help="The hospital's site file")]
+JsonOption = Annotated[bool, typer.Option("--json", help="As JSON")]
 
 
 @app.callback()
-def _root() -> None:
+def _root(log: LogOption = None) -> None:
     """One hospital."""
+    write_logs(log)
 
 
 @app.command()
@@ -45,6 +49,27 @@ def report(
     from client.sitefile import load_site
 
     typer.echo(write_site_report(load_site(site), model, out))
+
+
+@app.command()
+def models(site: SiteArgument, json_: JsonOption = False) -> None:
+    """List the final models of the runs that this site took part in."""
+    from client.finals import finals
+    from client.sitefile import load_site
+
+    found = finals(load_site(site).state)
+    if json_:
+        rows = [r.model_dump() | {"folder": str(f), "bytes": size} for f, r, size in found]
+        typer.echo(json.dumps(rows, indent=1))
+        return
+    for folder, record, size in found:
+        typer.echo(
+            f"{record.finished}  {record.experiment}  {record.rounds} rounds  {size / 1e6:.0f} MB"
+        )
+        typer.echo(f"  sha256 {record.sha256}")
+        typer.echo(f"  {folder}")
+    if not found:
+        typer.echo("no run has ended yet")
 
 
 def main() -> None:

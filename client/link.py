@@ -31,6 +31,8 @@ class Link:
         self.site, self.config = site, config
         self.model = site.state / run / "model.safetensors"
         self.residuals = RoundStates(site.state / run / "residual")
+        # The checksum of the global model that was received.
+        self.received = ""
 
     def holds(self) -> str | None:
         """The checksum of the global model on this site's disk, None where it keeps none."""
@@ -52,6 +54,7 @@ class Link:
             arrays = decode_block(block, shapes)
             if self.config.down == "delta" and self.holds() != digest_of(payload):
                 write_bytes(self.model, payload)
+            self.received = digest_of(payload)
             return arrays
         held = self._held(shapes)
         if held is None or digest_of(held) not in (block.base, block.target):
@@ -59,6 +62,7 @@ class Link:
         if digest_of(held) != block.target:
             held = change.apply_change(block, held)
             write_bytes(self.model, held)
+        self.received = digest_of(held)
         return decode(held, shapes)
 
     def send(self, update: Arrays, number: int) -> bytes:

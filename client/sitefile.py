@@ -23,10 +23,12 @@ class DataConfig(Section):
 
 class PolicyConfig(Section):
     """`minimum_cell`: counts of studies or breasts below it do not leave the site; the number of training
-    studies, an update's weight, does."""
+    studies, an update's weight, does. `max_round_s`: seconds of training a round after which the site sends what
+    it has; null sets no limit."""
 
     minimum_cell: int = Field(5, ge=1, le=1000)
     max_local_steps: int = Field(10_000, ge=1)
+    max_round_s: float | None = Field(None, gt=0, le=30 * 86400)
 
 
 class BudgetConfig(Section):
@@ -45,7 +47,7 @@ class SiteFile(Section):
 
     `models` maps names of base models in experiments to local folders or files; `secret` is a file with the key
     of the pseudonyms, made on first use; `state` keeps optimiser, coding errors and last model
-    between rounds.
+    between rounds, and within one the steps so far every `checkpoint_s` seconds.
     """
 
     site: SiteName
@@ -54,6 +56,7 @@ class SiteFile(Section):
     secret: Path
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
     threads: int | None = Field(None, ge=1, le=1024)
+    checkpoint_s: float = Field(300.0, ge=0, le=86400)
     models: dict[str, Path] = {}
     policy: PolicyConfig = PolicyConfig()
     budget: BudgetConfig = BudgetConfig()

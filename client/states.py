@@ -1,6 +1,24 @@
 """What a site keeps from round to round, one file a round, so that a round asked for again starts where it did."""
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Keep a run's state to this process: a second one waits, so that a task that two were given is done once.
+
+    Half-written files are removed that a process left when it died.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / "lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        for torn in folder.rglob(".*"):
+            if torn.is_file():
+                torn.unlink()
+        yield
 
 
 class RoundStates:

@@ -2,17 +2,20 @@
 
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import lru_cache
 
 import torch
 
+from client.finals import FinalModel, keep
+from client.open_round import OpenRound
 from client.sitefile import SiteFile
 from client.states import RoundStates
 from mama.config import Experiment
-from mama.corrections import Proximal
+from mama.corrections import Correction, Proximal
 from mama.data.manifest import Dataset
 from mama.data.pairs import StudyPairs
-from mama.errors import TrainingError
+from mama.errors import ModelError, TrainingError
 from mama.evaluation.counts import label_counts
 from mama.evaluation.features import image_features
 from mama.evaluation.predictions import Predictions
@@ -21,10 +24,10 @@ from mama.evaluation.zero_shot import zero_shot
 from mama.exchange.codes import ErrorCode
 from mama.exchange.fingerprint import fingerprint, parameter_counts
 from mama.exchange.metrics import EvaluationCounts, Label, LabelCounts, Method, TrainingMetrics
-from mama.exchange.protocol import Description
+from mama.exchange.protocol import Description, Task
 from mama.exchange.tensors import Arrays, difference, put_trained, trained_arrays, trained_shapes
 from mama.model import MaMA, build_model
-from mama.trainer import Correction, Trainer
+from mama.trainer import Trainer
 
 logger = logging.getLogger("fedmama.client")
 
@@ -58,9 +61,14 @@ def train(
     run: str,
     number: int,
     arrays: Arrays,
+    open_round: OpenRound,
     on_step: Callable[[str, int], None] | None = None,
 ) -> tuple[TrainingMetrics, Arrays]:
-    """One round (counted from 1) of local training from the global model; returns metrics and update."""
+    """One round (counted from 1) of local training from the global model; returns metrics and update.
+
+    A round that ends early has taken its first steps; the next one starts at the step that was planned for it, so that
+    schedules and late starts are the same at all sites.
+    """
     steps = experiment.federation.local_steps
     if steps > site.policy.max_local_steps:
         raise RefusedError(ErrorCode.POLICY)
@@ -73,9 +81,18 @@ def train(
     states = RoundStates(site.state / run / "optimiser")
     earlier = states.before(number)
     if experiment.optimiser.keep_state and earlier:
-        trainer.load(earlier)
-    progress = (lambda step: on_step(site.site, step)) if on_step else None
-    record = trainer.train((number - 1) * steps, steps, progress)
+        try:
+            trainer.load(earlier)
+        except ModelError as error:
+            # It is worth a round's momentum, not the round.
+            logger.warning("site %s, round %d: %s", site.site, number, error)
+
+    def tell(step: int) -> None:
+        if on_step:
+            on_step(site.site, step)
+
+    planned = range((number - 1) * steps, number * steps)
+    record = open_round.take(trainer, planned, tell)
     for line in record.remarks():
         logger.info("site %s, round %d: %s", site.site, number, line)
     for line in record.warnings(number / experiment.federation.rounds):
@@ -117,6 +134,22 @@ def evaluate(
     return EvaluationCounts(
         counts={method: _counts(site, answers) for method, answers in methods.items()}
     )
+
+
+def keep_final(
+    site: SiteFile, experiment: Experiment, task: Task, arrays: Arrays, checksum: str
+) -> None:
+    """Put the run's last model away as one that needs nothing else; `checksum` is that of its trained tensors."""
+    model = _model(site, experiment)
+    put_trained(model, arrays)
+    kept = FinalModel(
+        run=task.run,
+        experiment=experiment.name,
+        rounds=task.round,
+        sha256=checksum,
+        finished=datetime.now(UTC).isoformat(timespec="seconds"),
+    )
+    keep(site.state / task.run / "final", model, experiment, kept)
 
 
 def device_of(site: SiteFile) -> torch.device:

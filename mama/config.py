@@ -237,6 +237,12 @@ class FederationConfig(Section):
     prox: Weight = Field(
         0.0, description="FedProx's mu: pull towards the round's global model (Li et al. 2020)"
     )
+    budget_s: float | None = Field(
+        None,
+        gt=0,
+        le=30 * 86400,
+        description="seconds of training a round after which a site sends what it has; null = local_steps in full",
+    )
     server_optimiser: ServerOptimiserConfig = ServerOptimiserConfig()
     exchange: ExchangeConfig = ExchangeConfig()
 

@@ -8,7 +8,22 @@ from torch import Tensor, nn
 Named = Sequence[tuple[str, nn.Parameter]]
 
 
-class Proximal:
+class Correction:
+    """Changes the gradients in place once a step's are whole, before they are clipped."""
+
+    def __call__(self, parameters: Named) -> None:
+        """Correct the gradients of the named parameters."""
+        raise NotImplementedError
+
+    def gathered(self) -> dict[str, Tensor]:
+        """What it has gathered over the steps so far: part of a training that is resumed."""
+        return {}
+
+    def resume(self, gathered: Mapping[str, Tensor]) -> None:
+        """Take up what `gathered` gave."""
+
+
+class Proximal(Correction):
     """FedProx: pull the weights towards the round's global model, adding mu (w - w_global) to the gradient.
 
     Li et al., "Federated Optimization in Heterogeneous Networks", MLSys 2020, section 3.2. Made when the model holds
@@ -27,7 +42,7 @@ class Proximal:
                 parameter.grad.add_(parameter - self.anchors[name], alpha=self.mu)
 
 
-class ControlVariate:
+class ControlVariate(Correction):
     """SCAFFOLD: replace this site's drift by the federation's, adding c - c_site to the gradient.
 
     Karimireddy et al., "SCAFFOLD", ICML 2020, algorithm 1, line 10.

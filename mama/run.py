@@ -3,7 +3,7 @@
 experiment.yaml   the experiment
 steps.jsonl       a line every few steps: losses and health
 tensorboard/      the same as curves
-checkpoints/step-000120/{optimiser,model}.safetensors
+checkpoints/step-000120/   where it goes on when it was stopped (mama/stops.py)
 metrics.json      zero-shot figures on the test studies
 final/            the model, for `mama evaluate`
 """
@@ -11,7 +11,6 @@ final/            the model, for `mama evaluate`
 import json
 import logging
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ import torch.distributed as dist
 import yaml
 from torch.utils.tensorboard import SummaryWriter
 
-from mama.checkpoint import load_tensors, save_tensors
 from mama.config import Experiment
 from mama.configfile import load
 from mama.data.manifest import Dataset
@@ -30,7 +28,8 @@ from mama.errors import ConfigError
 from mama.evaluation.whole import evaluate_whole
 from mama.export import save_final
 from mama.files import write_json, write_text
-from mama.model import MaMA, build_model
+from mama.model import build_model
+from mama.stops import Stops
 from mama.trainer import Trainer
 from mama.workers import join, world
 
@@ -66,7 +65,8 @@ def train(
     _claim(out, experiment, write=main)
     model = build_model(experiment, models).to(device)
     trainer = Trainer(model, StudyPairs(dataset, experiment, STREAM), experiment, device)
-    done = _resume(out, model, trainer)
+    stops = Stops(out / "checkpoints", KEPT)
+    done = _resume(stops, trainer)
     writer = SummaryWriter(str(out / "tensorboard"), purge_step=done) if main else None
     while done < experiment.total_steps:
         steps = min(every, experiment.total_steps - done)
@@ -74,7 +74,7 @@ def train(
         done += steps
         figures = record.means() | (record.health.figures() if record.health else {})
         if writer:
-            _save(out, done, model, trainer)
+            stops.save(done, trainer, done)
             _tell(
                 out,
                 writer,
@@ -115,30 +115,14 @@ def _claim(out: Path, experiment: Experiment, *, write: bool) -> None:
         write_text(path, yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False))
 
 
-def _save(out: Path, done: int, model: MaMA, trainer: Trainer) -> None:
-    """The weights come last and make the checkpoint whole."""
-    folder = out / "checkpoints" / f"step-{done:06d}"
-    trainer.save(folder / "optimiser.safetensors")
-    trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    save_tensors(folder / "model.safetensors", trained | dict(model.named_buffers()), done)
-    for old in _checkpoints(out)[:-KEPT]:
-        shutil.rmtree(old)
-
-
-def _resume(out: Path, model: MaMA, trainer: Trainer) -> int:
-    """Take up the newest whole checkpoint; returns the steps done."""
-    folders = _checkpoints(out)
-    if not folders:
+def _resume(stops: Stops, trainer: Trainer) -> int:
+    """Take up the newest stop, if there is one; returns the steps done."""
+    done = stops.note()
+    if done is None:
         return 0
-    tensors, done = load_tensors(folders[-1] / "model.safetensors")
-    model.load_state_dict(tensors, strict=False)
-    trainer.load(folders[-1] / "optimiser.safetensors")
+    stops.resume(trainer)
     assert isinstance(done, int)
     return done
-
-
-def _checkpoints(out: Path) -> list[Path]:
-    return sorted(path.parent for path in out.glob("checkpoints/step-*/model.safetensors"))
 
 
 def _tell(

@@ -2,18 +2,19 @@
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mama.checkpoint import load_optimiser, save_optimiser
 from mama.config import Experiment
-from mama.corrections import Named
+from mama.corrections import Correction, Named
 from mama.data.pairs import Batch, StudyPairs
 from mama.errors import ConfigError, TrainingError
 from mama.gradient import add_gradient
@@ -30,8 +31,6 @@ MAX_SKIPPED = 10
 
 AHEAD = 2  # batches made while a GPU works; without one they would only compete for the processor
 
-Correction = Callable[[Named], None]
-
 
 @dataclass
 class TrainingRecord:
@@ -39,17 +38,27 @@ class TrainingRecord:
 
     `sums` has each term's values over the steps; `truncated` counts reports that were cut at `max_tokens`, `blank`
     images without tissue, and `chunk` is the caching chunk that fitted the device's memory, if it had to be
-    lowered. `health` is of the last step.
+    lowered. `in_a_row` steps were skipped last. `health` is of the last step.
     """
 
     steps: int = 0
     skipped: int = 0
+    in_a_row: int = 0
     seconds: float = 0.0
     sums: dict[str, list[float]] = field(default_factory=dict)
     truncated: int = 0
     blank: int = 0
     chunk: int | None = None
     health: Health | None = None
+
+    @property
+    def taken(self) -> int:
+        """Steps that were taken or skipped."""
+        return self.steps + self.skipped
+
+    def counted(self) -> dict[str, Any]:
+        """All but the health, as JSON values: `TrainingRecord(**counted)` goes on counting."""
+        return {name: value for name, value in asdict(self).items() if name != "health"}
 
     def means(self) -> dict[str, float]:
         """Mean of each term over the steps in which it took part."""
@@ -116,38 +125,46 @@ class Trainer:
         """Take the global steps `first_step` .. `first_step + steps - 1`.
 
         Raises:
+            TrainingError: as `steps` does.
+        """
+        record = TrainingRecord()
+        for step in self.steps(range(first_step, first_step + steps), record):
+            if progress:
+                progress(step)
+        return record
+
+    def steps(self, steps: range, record: TrainingRecord) -> Generator[int, None, None]:
+        """Take these global steps, count each in `record` and yield it; whoever stops asking stops training.
+
+        Raises:
             TrainingError: more than MAX_SKIPPED steps in a row gave a loss or gradient that is not finite, or a step
                 of one study does not fit the device's memory.
         """
-        record, in_a_row = TrainingRecord(), 0
-        begin = time.perf_counter()
         self.model.train()
         accumulate = self.experiment.optimiser.accumulate
         made = self.pairs.batches(
-            range(first_step * accumulate, (first_step + steps) * accumulate),
+            range(steps.start * accumulate, steps.stop * accumulate),
             share=share,
             ahead=AHEAD if self.device.type == "cuda" else 0,
         )
         with closing(made) as batches:
-            for step in range(first_step, first_step + steps):
+            for step in steps:
+                begin = time.perf_counter()
                 terms = self._step(step, [next(batches) for _ in range(accumulate)], record)
+                record.seconds += time.perf_counter() - begin
                 if terms is None:
-                    record.skipped += 1
-                    in_a_row += 1
-                    if in_a_row > MAX_SKIPPED:
+                    record.skipped, record.in_a_row = record.skipped + 1, record.in_a_row + 1
+                    if record.in_a_row > MAX_SKIPPED:
                         raise TrainingError(
                             "the loss or its gradient is not finite step after step",
                             where=f"step {step}",
                             fix="Lower optimiser.lr or use compute.precision fp32",
                         )
                 else:
-                    record.steps, in_a_row = record.steps + 1, 0
+                    record.steps, record.in_a_row = record.steps + 1, 0
                     for name, value in terms.items():
                         record.sums.setdefault(name, []).append(value)
-                if progress:
-                    progress(step)
-        record.seconds = time.perf_counter() - begin
-        return record
+                yield step
 
     def save(self, path: Path) -> None:
         """Keep the optimiser's state for the next round."""

@@ -6,6 +6,7 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
+from mama.logs import write_logs
 from server.curves import Curves
 from server.folder import Event, RunFolder
 from server.rounds import Federation, Listener
@@ -20,6 +21,7 @@ def make_app(listener: Listener = _ignore) -> ServerApp:
 
     Its run configuration has `out` (the run's folder), `expected-sites` and `sites-at-once`.
     """
+    write_logs()
     app = ServerApp()
 
     @app.main()

@@ -12,8 +12,10 @@ from mama.exchange.protocol import Answer, Task
 
 FLOWER_TYPES = {
     "describe": MessageType.QUERY,
+    "rehearse": MessageType.QUERY,
     "train": MessageType.TRAIN,
     "evaluate": MessageType.EVALUATE,
+    "finish": MessageType.QUERY,
 }
 
 

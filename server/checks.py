@@ -23,8 +23,14 @@ def check_answer(answer: Answer, task: Task, site: str | None = None) -> None:
         raise ProtocolError("answer belongs to another task", where=answer.site)
     if site is not None and answer.site != site:
         raise ProtocolError("answer is signed by another site", where=site)
-    payload = {"describe": answer.description, "train": answer.training}
-    if payload.get(task.kind, answer.evaluation) is None:
+    payload = {
+        "describe": answer.description,
+        "rehearse": answer.rehearsal,
+        "train": answer.training,
+        "evaluate": answer.evaluation,
+        "finish": answer.final,
+    }
+    if payload[task.kind] is None:
         raise ProtocolError("answer holds nothing", where=answer.site)
 
 

@@ -22,6 +22,11 @@ class Downlink:
         self._change: tuple[str, bytes] | None = None
         self._held: dict[str, str] = {}
 
+    @property
+    def digest(self) -> str:
+        """The checksum of the newest global model."""
+        return digest_of(self._whole)
+
     def publish(self, arrays: Arrays) -> None:
         """Take a round's result as the newest model."""
         before, self._whole = self._whole, encode(arrays)

@@ -14,9 +14,11 @@ from mama.exchange.protocol import Kind, Task
 from mama.exchange.tensors import Arrays
 from server.aggregate import ServerOptimiser, WeightedMean
 from server.asking import Reply, ask
+from server.audit import Audit
 from server.checks import check_answer, check_update
 from server.downlink import Downlink
 from server.folder import Checkpoint, Event, RunFolder
+from server.geometry import Sketch, cosines_to_mean, norm, sketch
 
 Listener = Callable[[Event], None]
 # How long to wait for all expected sites to connect, in seconds.
@@ -28,6 +30,8 @@ class Round:
     """One round's answers by site: updates with their metrics, and the seconds it took."""
 
     updates: dict[str, tuple[Arrays, TrainingMetrics]] = field(default_factory=dict)
+    sketches: dict[str, Sketch] = field(default_factory=dict)
+    norms: dict[str, float] = field(default_factory=dict)
     bytes_up: dict[str, int] = field(default_factory=dict)
     bytes_down: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
@@ -49,6 +53,7 @@ class Federation:
         self.expected, self.at_once = expected, at_once
         self.checkpoint = folder.latest()
         self.downlink = Downlink(self.experiment.federation.exchange, self.checkpoint.arrays)
+        self.audit = Audit(folder.path / "audit.jsonl", self.checkpoint.run)
         self.roster: dict[str, int] = {}
         self._canonical = self.experiment.canonical_json()
         self._hash = self.experiment.hash()
@@ -73,7 +78,8 @@ class Federation:
             self._tell("stopped", reason=str(error))
             self._write_metrics("stopped", {})
             raise
-        self._tell("finished", round=self.checkpoint.round)
+        self._hand_out()
+        self._tell("finished", round=self.checkpoint.round, model=self.downlink.digest)
         self._write_metrics("finished", evaluation)
 
     def _train(self) -> None:
@@ -112,14 +118,18 @@ class Federation:
             try:
                 update = check_update(reply.payload, self.checkpoint.arrays)
             except ProtocolError as error:
+                self.audit.record(site, number, reply, "refused")
                 self._problem(number, site, f"update refused: {error}")
                 continue
+            self.audit.record(site, number, reply, "accepted")
             assert reply.answer is not None
             assert reply.answer.training is not None
+            result.sketches[site] = sketch(update)
             result.updates[site] = update, reply.answer.training
             result.bytes_up[site] = reply.bytes_up
             result.bytes_down[site] = reply.bytes_down
-            self._tell("update", round=number, site=site, bytes_up=reply.bytes_up)
+            result.norms[site] = length = norm(update)
+            self._tell("update", round=number, site=site, bytes_up=reply.bytes_up, norm=length)
         self._require_quorum(f"round {number}", list(result.updates))
         result.seconds = time.monotonic() - begin
         return result
@@ -133,6 +143,15 @@ class Federation:
         evaluation = summary(counts)
         self._tell("evaluation", round=number, federated=evaluation)
         return evaluation
+
+    def _hand_out(self) -> None:
+        """Give every site the last model; one that does not take it gets it when the run is started again."""
+        for site, reply in self._ask("finish", self.checkpoint.round, self.roster):
+            assert reply.answer is not None
+            if reply.answer.final == self.downlink.digest:
+                self._tell("received", round=self.checkpoint.round, site=site)
+            else:
+                self._problem(self.checkpoint.round, site, "it has put away another model")
 
     def _gather(self) -> None:
         """Wait for nodes, learn their names, and keep those whose base model is the run's."""
@@ -175,10 +194,13 @@ class Federation:
                 experiment=self._canonical,
                 experiment_hash=self._hash,
                 probes=probes,
+                deadline_s=self.experiment.federation.deadline_s,
             )
             for site, node in nodes.items()
         }
         names = {node: site for site, node in nodes.items()}
+        if named:
+            self._tell("asked", round=number, task=kind, sites=list(nodes))
         payloads = {
             node: self.downlink.block_for(site) if kind != "describe" else b""
             for site, node in nodes.items()
@@ -231,6 +253,7 @@ class Federation:
                 "status": status,
                 "run": self.checkpoint.run,
                 "experiment_hash": self._hash,
+                "model_sha256": self.downlink.digest,
                 "rounds": self.checkpoint.round,
                 "sites": list(self.roster),
                 "problems": [
@@ -273,6 +296,10 @@ def _figures(result: Round, at_once: int) -> dict[str, Any]:
         "train_s": min(result.seconds, max(max(seconds), sum(seconds) / at_once)),
         "bytes_up": {site: result.bytes_up[site] for site in metrics},
         "bytes_down": {site: result.bytes_down[site] for site in metrics},
+        "norms": {site: result.norms[site] for site in metrics},
+        "cosines": cosines_to_mean(
+            result.sketches, {site: float(m.studies) for site, m in metrics.items()}
+        ),
         "sites": {site: m.model_dump() for site, m in metrics.items()},
         "terms": terms,
     }

@@ -1,5 +1,6 @@
 """`mama-sim`: all hospitals on one machine."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,13 @@ from sim.config import DEFAULT_ENGINE, Engine, SimulatedExperiment
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
+ConfigArgument = Annotated[
+    Path, typer.Argument(help="Simulation file, such as configs/quickstart.yaml")
+]
+SetOption = Annotated[
+    list[str] | None, typer.Option("--set", help="Override one key: a.b=value; repeatable")
+]
+
 
 @app.callback()
 def _root() -> None:
@@ -20,18 +28,14 @@ def _root() -> None:
 
 @app.command()
 def run(
-    config: Annotated[
-        Path, typer.Argument(help="Simulation file, such as configs/quickstart.yaml")
-    ],
+    config: ConfigArgument,
     data: Annotated[Path | None, typer.Option(help="Dataset to deal out, for real films")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default below runs/")] = None,
     seed: Annotated[int | None, typer.Option(help="Instead of the file's seed")] = None,
     engine: Annotated[
         Engine, typer.Option(help="Sites take turns, or work side by side")
     ] = DEFAULT_ENGINE,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Override one key: a.b=value; repeatable")
-    ] = None,
+    set_: SetOption = None,
     quiet: Annotated[bool, typer.Option(help="Print the outcome only")] = False,
     dry_run: Annotated[bool, typer.Option(help="Print the whole experiment and stop")] = False,
 ) -> None:
@@ -51,6 +55,21 @@ def run(
             simulation, folder, data=data, engine=engine, listeners=display.listeners()
         )
     display.outcome(metrics, folder)
+
+
+@app.command()
+def rehearse(
+    config: ConfigArgument,
+    sites: Annotated[int, typer.Option(min=1, max=100, help="How many take part")] = 3,
+    set_: SetOption = None,
+    json_: Annotated[bool, typer.Option("--json", help="As JSON")] = False,
+) -> None:
+    """Exchange random tensors of full size once with every site: bytes, time and memory. Nobody trains."""
+    simulation = load(SimulatedExperiment, packaged(config), set_ or [])
+    from sim.rehearsal import rehearse_here
+
+    report = rehearse_here(simulation.experiment(), sites)
+    typer.echo(json.dumps(report.figures(), indent=1) if json_ else "\n".join(report.lines()))
 
 
 def packaged(config: Path) -> Path:

@@ -16,6 +16,7 @@ class ErrorCode(StrEnum):
     NO_MODEL = "no_model"
     POLICY = "policy"
     TRAINING = "training"
+    DISK_FULL = "disk_full"
     INTERNAL = "internal"
 
     @property
@@ -34,6 +35,7 @@ SENTENCES = {
     ErrorCode.BASE_MODEL: "A base model is missing at the site or cannot be built.",
     ErrorCode.NO_MODEL: "The site does not hold the model that the change it was sent is to.",
     ErrorCode.POLICY: "The experiment asks for more than the site's policy allows.",
-    ErrorCode.TRAINING: "Training failed: the loss was not finite.",
+    ErrorCode.TRAINING: "Training failed: the loss was not finite, or a step did not fit the device's memory.",
+    ErrorCode.DISK_FULL: "The site's disk is full.",
     ErrorCode.INTERNAL: "An unexpected error happened at the site; its own log has the details.",
 }

@@ -17,7 +17,7 @@ from mama.exchange.metrics import EvaluationCounts, TrainingMetrics
 PROTOCOL = 1
 MAX_HEADER = 4 * 2**20
 
-Kind = Literal["describe", "train", "evaluate"]
+Kind = Literal["describe", "rehearse", "train", "evaluate", "finish"]
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 SiteName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
@@ -55,12 +55,19 @@ class Header(Section):
 
 
 class Task(Header):
-    """What the server asks: `describe` yourself, `train` one round, or `evaluate` the model sent along."""
+    """What the server asks: `describe` yourself, `train` one round, or `evaluate` the model sent along.
+
+    `finish` keeps the model sent along as the run's last. `rehearse` sends random tensors, and random ones of an
+    update's size come back.
+
+    `deadline_s` are the seconds from the task's arrival until its answer should be back; None sets no limit.
+    """
 
     kind: Kind
     experiment: Annotated[str, Field(max_length=2**20)]
     experiment_hash: Sha256
     probes: bool = False
+    deadline_s: Annotated[float, Field(gt=0, le=30 * 86400)] | None = None
 
     def read_experiment(self) -> Experiment:
         """The experiment, after checking its hash and every value.
@@ -84,10 +91,18 @@ class Description(Section):
     frozen_parameters: int = Field(ge=0)
 
 
+class Rehearsal(Section):
+    """A rehearsed round at a site: seconds of its own from the task's arrival to its answer, and peak memory."""
+
+    seconds: float = Field(ge=0, le=1e9)
+    peak_mib: int = Field(ge=0, le=2**40)
+
+
 class Answer(Header):
     """What a site answers. `status` is ok or an error code; at most one payload is set.
 
-    `holds` is the checksum of the global model that the site keeps, to which a change may be sent.
+    `holds` is the checksum of the global model that the site keeps, to which a change may be sent; `final` that of the
+    last model of a run, which it has put away.
     """
 
     site: SiteName
@@ -95,4 +110,6 @@ class Answer(Header):
     description: Description | None = None
     training: TrainingMetrics | None = None
     evaluation: EvaluationCounts | None = None
+    rehearsal: Rehearsal | None = None
+    final: Sha256 | None = None
     holds: Sha256 | None = None

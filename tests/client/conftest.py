@@ -1,5 +1,6 @@
 """One small ingested hospital, and what a server would ask of it."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,33 @@ def edit(site_file: Path) -> Callable[..., Path]:
         return site_file
 
     return change
+
+
+@pytest.fixture
+def in_child() -> Callable[..., int | bytes]:
+    """Do something in a child process that may die of it: what it returned, or the signal that killed it."""
+    if torch.cuda.is_available():
+        pytest.skip("a process that has used a GPU cannot fork")
+
+    def run(work: Callable[[], bytes]) -> int | bytes:
+        reading, writing = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.close(reading)
+            code = 1
+            try:
+                os.write(writing, work())
+                code = 0
+            finally:
+                os._exit(code)
+        os.close(writing)
+        with open(reading, "rb") as pipe:
+            said = pipe.read()
+        status = os.waitpid(child, 0)[1]
+        assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+        return os.WTERMSIG(status) if os.WIFSIGNALED(status) else said
+
+    return run
 
 
 @pytest.fixture

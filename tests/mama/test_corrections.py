@@ -8,11 +8,11 @@ import torch
 from torch import nn
 
 from mama.config import Experiment
-from mama.corrections import ControlVariate, Named, Proximal
+from mama.corrections import ControlVariate, Correction, Named, Proximal
 from mama.data.manifest import Dataset
 from mama.data.pairs import StudyPairs
 from mama.model import build_model
-from mama.trainer import Correction, Trainer
+from mama.trainer import Trainer
 
 
 def parameters() -> list[tuple[str, nn.Parameter]]:

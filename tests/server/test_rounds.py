@@ -1,5 +1,6 @@
 """The round loop: weights, evaluations on the way, and going on after a crash."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -8,7 +9,8 @@ import pytest
 
 from mama.config import ServerOptimiserConfig
 from mama.data.manifest import Dataset, write_manifest
-from mama.exchange.coding import decode
+from mama.exchange.coding import decode, encode
+from server.audit import read_audit
 from server.folder import RunFolder
 from server.rounds import Federation
 from sim.inprocess import InProcessGrid
@@ -72,7 +74,7 @@ def test_evaluations_on_the_way_have_no_probes_and_the_last_has(run_federation) 
     assert outcome.metrics["evaluation"]["federated"] == evaluations[1]["federated"]
     told = [event["event"] for event in outcome.events]
     assert told.count("update") == 4 * 3
-    assert [name for name in told if name != "update"] == [
+    assert [name for name in told if name not in ("asked", "update", "received")] == [
         "start",
         "roster",
         "round",
@@ -150,3 +152,56 @@ def test_sites_without_test_studies_give_null_and_a_reason(run_federation, site_
             assert figures["auc"] is None
             assert "no site has enough" in figures["reason"]
     assert outcome.metrics["status"] == "finished"
+
+
+def test_every_site_gets_the_last_model_and_says_so(run_federation) -> None:
+    outcome = run_federation(unchanged, "federation.rounds=1")
+    received = [e["site"] for e in outcome.events if e["event"] == "received"]
+    assert received == ["alder", "birch", "cedar"]
+    answers = [outcome.sent[site, "finish", 1][0]["final"] for site in received]
+    assert {outcome.metrics["model_sha256"]} == set(answers)
+    assert outcome.events[-1]["model"] == answers[0]
+
+
+def test_a_site_that_does_not_take_the_last_model_is_named_and_the_run_ends(run_federation) -> None:
+    def change(site: str, kind: str, number: int, header: str, data: bytes) -> tuple[str, bytes]:
+        if (site, kind) == ("birch", "finish"):
+            raise RuntimeError
+        if (site, kind) == ("cedar", "finish"):
+            return json.dumps(json.loads(header) | {"final": "0" * 64}), data
+        return header, data
+
+    outcome = run_federation(change, "federation.rounds=1")
+    assert outcome.metrics["status"] == "finished"
+    assert [e["site"] for e in outcome.events if e["event"] == "received"] == ["alder"]
+    assert {e["site"]: e["problem"] for e in outcome.problems} == {
+        "birch": "Flower error 2",
+        "cedar": "it has put away another model",
+    }
+
+
+def test_a_site_that_turns_its_update_round_has_a_negative_cosine(run_federation) -> None:
+    def change(site: str, kind: str, number: int, header: str, data: bytes) -> tuple[str, bytes]:
+        if (site, kind) == ("birch", "train"):
+            data = encode({name: -array for name, array in decode(data).items()})
+        return header, data
+
+    (event,) = run_federation(change, "federation.rounds=1").rounds
+    assert event["cosines"]["birch"] < 0 < min(event["cosines"]["alder"], event["cosines"]["cedar"])
+    assert event["norms"]["birch"] == pytest.approx(event["norms"]["alder"], rel=1)
+
+
+def test_accepted_and_refused_updates_are_in_the_audit_log(run_federation) -> None:
+    def change(site: str, kind: str, number: int, header: str, data: bytes) -> tuple[str, bytes]:
+        return header, data[:-1] if (site, kind) == ("cedar", "train") else data
+
+    outcome = run_federation(change, "federation.rounds=1")
+    trail = read_audit(outcome.folder.path / "audit.jsonl")
+    assert [(e["site"], e["round"], e["outcome"]) for e in trail.entries] == [
+        ("alder", 1, "accepted"),
+        ("birch", 1, "accepted"),
+        ("cedar", 1, "refused"),
+    ]
+    sent = outcome.sent["alder", "train", 1][1]
+    assert trail.entries[0]["sha256"] == hashlib.sha256(sent).hexdigest()
+    assert trail.entries[0]["bytes"] == len(sent)

@@ -12,7 +12,15 @@ from mama.config import Experiment
 from mama.errors import ProtocolError
 from mama.exchange.codes import ErrorCode
 from mama.exchange.metrics import EvaluationCounts, TrainingMetrics
-from mama.exchange.protocol import MAX_HEADER, PROTOCOL, Answer, Description, Header, Task
+from mama.exchange.protocol import (
+    MAX_HEADER,
+    PROTOCOL,
+    Answer,
+    Description,
+    Header,
+    Rehearsal,
+    Task,
+)
 
 EVIL = "EVIL\x1b[2J\nforged: line"
 
@@ -37,11 +45,15 @@ DESCRIPTION = Description(fingerprint="0" * 64, trained_parameters=1, frozen_par
     [
         task(),
         task(kind="evaluate", probes=True),
+        task(kind="rehearse", deadline_s=0.5),
+        task(kind="finish"),
         answer(),
         answer(status=ErrorCode.NO_STUDIES),
         answer(training=METRICS),
         answer(description=DESCRIPTION),
         answer(evaluation=EvaluationCounts(counts={})),
+        answer(rehearsal=Rehearsal(seconds=0.5, peak_mib=700)),
+        answer(final="0" * 64),
     ],
 )
 def test_messages_return_as_they_were(message: Header) -> None:

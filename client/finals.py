@@ -1,0 +1,53 @@
+"""The last models of runs that this site took part in, each a folder for `mama-site report` and `mama evaluate`."""
+
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from mama.config import Experiment, Section
+from mama.exchange.protocol import Identifier, Sha256
+from mama.export import save_final
+from mama.files import write_text
+from mama.model import MaMA
+
+RECORD = "federation.json"
+
+
+class FinalModel(Section):
+    """Where a model comes from. `sha256` is of its trained tensors, equal at all sites and in the run's metrics.json;
+    `finished` is the time at which this site got it (UTC)."""
+
+    run: Identifier
+    experiment: str
+    rounds: int
+    sha256: Sha256
+    finished: str
+
+
+def keep(folder: Path, model: MaMA, experiment: Experiment, record: FinalModel) -> None:
+    """Write a model, and then where it comes from, which makes it whole; one that is there already stays."""
+    known = _read(folder / RECORD)
+    if known and (known.run, known.sha256) == (record.run, record.sha256):
+        return
+    (folder / RECORD).unlink(missing_ok=True)
+    save_final(folder, model, experiment)
+    write_text(folder / RECORD, record.model_dump_json(indent=1) + "\n")
+
+
+def finals(state: Path) -> list[tuple[Path, FinalModel, int]]:
+    """The whole models below a site's state folder, oldest first: folder, record, and size in bytes."""
+    found = []
+    for path in state.glob(f"*/final/{RECORD}"):
+        record = _read(path)
+        if record is None:
+            continue
+        size = sum(part.stat().st_size for part in path.parent.rglob("*") if part.is_file())
+        found.append((path.parent, record, size))
+    return sorted(found, key=lambda one: one[1].finished)
+
+
+def _read(path: Path) -> FinalModel | None:
+    try:
+        return FinalModel.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError):  # none yet, or another version's
+        return None

@@ -1,0 +1,35 @@
+"""The last round's answer on the site's disk: a task that comes again is answered by it and not done again."""
+
+import json
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+
+from mama.checkpoint import load_tensors, save_tensors
+from mama.errors import ModelError
+from mama.exchange.protocol import Answer
+
+
+class LastAnswer:
+    """One file: an answer, its update, and the checksum of the global model it was made from."""
+
+    def __init__(self, path: Path):
+        self.path = path
+
+    def read(self, task: str, model: str) -> tuple[Answer, bytes] | None:
+        """The answer to this task on this model, and its update; None where it is another's or damaged."""
+        try:
+            tensors, kept = load_tensors(self.path)
+            state = kept if isinstance(kept, dict) else {}
+            answer = Answer.model_validate_json(json.dumps(state["answer"]))
+            known = (answer.task, state["model"])
+        except (ModelError, ValidationError, KeyError):
+            return None  # none yet, damaged, or an older version's: it is done again
+        return (answer, tensors["update"].numpy().tobytes()) if known == (task, model) else None
+
+    def write(self, answer: Answer, update: bytes, model: str) -> None:
+        """Keep an answer in the place of the one before."""
+        block = torch.frombuffer(bytearray(update), dtype=torch.uint8)
+        state = {"answer": answer.model_dump(mode="json"), "model": model}
+        save_tensors(self.path, {"update": block}, state)

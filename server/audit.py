@@ -1,0 +1,121 @@
+"""The audit log: who sent what when. Lines are only appended, and each seals all lines before it.
+
+A line of audit.jsonl is a JSON object: time (UTC), run, round, site, task, outcome, bytes and sha256 of the tensors
+that came, `previous` (the hash of the line before, zeros in the first) and `hash`, the SHA-256 of all of these. Whoever
+changes, removes or adds a line breaks the chain, unless they rewrite every line that follows or cut off the end; the
+last hash, noted elsewhere, shows that too.
+"""
+
+import hashlib
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from mama.errors import IntegrityError
+from mama.exchange.protocol import Answer
+
+START = "0" * 64
+
+Entry = dict[str, Any]
+
+
+class Received(Protocol):
+    """What came from a site: an answer, if it could be read, and its tensors."""
+
+    @property
+    def answer(self) -> Answer | None:
+        """The answer."""
+
+    @property
+    def payload(self) -> bytes:
+        """The tensors."""
+
+
+class Trail(NamedTuple):
+    """An audit log that was found unbroken. `torn` are the bytes after its last whole line, which a crash leaves."""
+
+    entries: list[Entry]
+    head: str
+    torn: bytes
+
+
+class Audit:
+    """Appends to one run's audit log.
+
+    Raises:
+        IntegrityError: the log was changed since it was written.
+    """
+
+    def __init__(self, path: Path, run: str):
+        self.path, self.run = path, run
+        trail = read_audit(path)
+        self.head = trail.head
+        if trail.torn:
+            with open(path, "rb+") as log:
+                log.truncate(path.stat().st_size - len(trail.torn))
+            self._append({"outcome": "torn line removed", **_content(trail.torn)})
+
+    def record(self, site: str, number: int, received: Received, outcome: str) -> None:
+        """Note what a site sent in a round and what became of it, such as accepted or refused."""
+        task = received.answer.task if received.answer else None
+        what = {"round": number, "site": site, "task": task, "outcome": outcome}
+        self._append(what | _content(received.payload))
+
+    def _append(self, values: Entry) -> None:
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        entry = {"time": now, "run": self.run, **values, "previous": self.head}
+        claimed = _hash(entry)
+        size = self.path.stat().st_size if self.path.exists() else 0
+        try:
+            with open(self.path, "ab") as log:
+                log.write(_line({**entry, "hash": claimed}) + b"\n")
+                log.flush()
+                os.fsync(log.fileno())
+        except OSError:  # the disk is full: no half line stays behind
+            os.truncate(self.path, size)
+            raise
+        self.head = claimed
+
+
+def read_audit(path: Path) -> Trail:
+    """Read an audit log and check every line of it; one that does not exist is empty.
+
+    Raises:
+        IntegrityError: it names the first line that is not as it was written.
+    """
+    data = path.read_bytes() if path.exists() else b""
+    *lines, torn = data.split(b"\n")
+    entries: list[Entry] = []
+    head = START
+    for number, line in enumerate(lines, start=1):
+        try:
+            entry = json.loads(line)
+            same = _line(entry) == line  # not so where a key is there twice
+            claimed = entry.pop("hash")
+            whole = same and entry["previous"] == head and _hash(entry) == claimed
+        except (ValueError, KeyError, TypeError, AttributeError):
+            whole = False
+        if not whole:
+            raise IntegrityError(
+                f"line {number} is not as it was written, or lines before it are missing",
+                where=str(path),
+                fix="Compare with a copy; to go on with a new log, move this one away",
+            )
+        head = claimed
+        entries.append(entry)
+    return Trail(entries, head, torn)
+
+
+def _content(data: bytes) -> Entry:
+    return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def _line(entry: Entry) -> bytes:
+    return json.dumps(entry).encode()
+
+
+def _hash(entry: Entry) -> str:
+    text = json.dumps(entry, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,130 @@
+"""A round without training: random numbers of the model's size go to every site, and of an update's size come back."""
+
+import resource
+import time
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from flwr.serverapp import Grid
+
+from mama.config import Experiment
+from mama.errors import QuorumError
+from mama.exchange.coding import encode
+from mama.exchange.protocol import Answer, Task
+from server.asking import ask
+
+
+@dataclass(frozen=True)
+class SiteRehearsal:
+    """One site's exchange: bytes, seconds from sending to having the answer, and what the site says of itself."""
+
+    bytes_down: int
+    bytes_up: int
+    seconds: float
+    site_seconds: float
+    site_peak_mib: int
+
+    @property
+    def mb_s(self) -> float:
+        """Megabytes a second on the way, both ways together."""
+        return (self.bytes_down + self.bytes_up) / 1e6 / max(self.seconds - self.site_seconds, 1e-9)
+
+
+@dataclass(frozen=True)
+class RehearsalReport:
+    """What was found: sites by name, the problems of others, and the exchange's seconds for all of them at once.
+
+    `server_mib` is by how much the server's peak memory rose.
+    """
+
+    sites: dict[str, SiteRehearsal]
+    problems: dict[str, str]
+    seconds: float
+    server_mib: int
+    rounds: int
+
+    @property
+    def run_hours(self) -> float:
+        """Hours that a whole run's rounds spend on the way, beside local training and evaluation."""
+        return self.seconds * self.rounds / 3600
+
+    def lines(self) -> list[str]:
+        """For a person."""
+        lines = [
+            f"{name}: {one.bytes_down / 1e6:.1f} MB down, {one.bytes_up / 1e6:.1f} MB up, "
+            f"{one.seconds:.1f} s, of it {one.site_seconds:.1f} s at the site: {one.mb_s:.1f} MB/s; "
+            f"peak memory {one.site_peak_mib} MiB"
+            for name, one in sorted(self.sites.items())
+        ]
+        lines += [f"{name}: {problem}" for name, problem in sorted(self.problems.items())]
+        return [
+            *lines,
+            f"a round: {self.seconds:.1f} s on the way beside training; "
+            f"{self.rounds} rounds: {self.run_hours:.2f} h",
+            f"server: {self.server_mib} MiB more at its peak",
+        ]
+
+    def figures(self) -> dict[str, object]:
+        """As JSON values."""
+        mb_s = {name: one.mb_s for name, one in self.sites.items()}
+        return asdict(self) | {"run_hours": self.run_hours, "mb_s": mb_s}
+
+
+def rehearse(grid: Grid, experiment: Experiment, parameters: int, run: str) -> RehearsalReport:
+    """Exchange random tensors once with every node that is connected; nobody trains and no state is kept.
+
+    Args:
+        parameters: how many values are trained.
+        run: a name for the messages.
+
+    Raises:
+        QuorumError: no site answered as asked.
+    """
+    before = _peak_mib()
+    random = np.random.default_rng().standard_normal(parameters, np.float32)
+    payload = encode({"rehearsal": random})
+    task = Task(
+        run=run,
+        round=0,
+        task="rehearse",
+        kind="rehearse",
+        experiment=experiment.canonical_json(),
+        experiment_hash=experiment.hash(),
+    )
+    nodes = list(grid.get_node_ids())
+    begin, last = time.monotonic(), 0.0
+    sites: dict[str, SiteRehearsal] = {}
+    problems = {f"node {node}": "no answer before the deadline" for node in nodes}
+    tasks, payloads = dict.fromkeys(nodes, task), dict.fromkeys(nodes, payload)
+    for reply in ask(grid, tasks, payloads, experiment.federation.deadline_s):
+        last = time.monotonic() - begin
+        del problems[f"node {reply.node}"]
+        answer = reply.answer
+        if answer is None or answer.rehearsal is None:
+            problems[answer.site if answer else f"node {reply.node}"] = _problem(
+                answer, reply.problem
+            )
+            continue
+        sites[answer.site] = SiteRehearsal(
+            bytes_down=reply.bytes_down,
+            bytes_up=reply.bytes_up,
+            seconds=last,
+            site_seconds=answer.rehearsal.seconds,
+            site_peak_mib=answer.rehearsal.peak_mib,
+        )
+    if not sites:
+        raise QuorumError(
+            "no site answered", where="rehearsal", fix="; ".join(sorted(set(problems.values())))
+        )
+    rounds = experiment.federation.rounds
+    return RehearsalReport(sites, problems, last, _peak_mib() - before, rounds)
+
+
+def _problem(answer: Answer | None, problem: str) -> str:
+    if answer is None:
+        return problem
+    return "answer holds nothing" if answer.status == "ok" else answer.status.sentence
+
+
+def _peak_mib() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024

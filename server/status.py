@@ -1,0 +1,138 @@
+"""How a run stands, read from its rounds.jsonl alone: it may be looked at from anywhere, while it runs or after."""
+
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from mama.errors import ConfigError
+from server.folder import Event, RunFolder
+
+# What a site was told to do, as its state while it does it.
+AT_WORK = {"train": "training", "evaluate": "evaluating", "finish": "receiving"}
+COLUMNS = ("rounds", "s", "MB up", "down", "norm", "cosine")
+
+Status = dict[str, Any]
+
+
+def status(run: Path) -> Status:
+    """What is known of a run and of each of its sites, as JSON values.
+
+    A site is offline, online, training, evaluating, receiving, failed (at what it was asked last) or paused. Its
+    seconds, norm and cosine are of its last update, its bytes of all rounds, its problem is the last.
+
+    Raises:
+        ConfigError: there is no run in this folder.
+    """
+    events = RunFolder(run).events()
+    if not any(event["event"] == "start" for event in events):
+        raise ConfigError("holds no run", where=str(run), fix="Give the folder of a run")
+    # A round that was told twice counts once, the last time.
+    rounds = {event["round"]: event for event in events if event["event"] == "round"}
+    sites = {site: _of_site(site, state, rounds) for site, state in _states(events).items()}
+    for site, asked in _asked(events).items():
+        sites[site]["asked"] = len(asked)
+    for event in events:
+        if event["event"] == "problem" and event["site"] in sites:
+            sites[event["site"]]["problem"] = event["problem"]
+    last = [e for e in events if e["event"] in ("start", "finished", "stopped")][-1]
+    start = [e for e in events if e["event"] == "start"][-1]
+    done = max(rounds, default=0)
+    mean = sum(e["seconds"] for e in rounds.values()) / len(rounds) if rounds else None
+    return {
+        "run": start["run"],
+        "state": "running" if last is start else last["event"],
+        "round": done,
+        "rounds": start["rounds"],
+        "round_s": mean,
+        "left_s": None if mean is None else mean * (start["rounds"] - done),
+        "told": events[-1]["time"],
+        "sites": dict(sorted(sites.items())),
+    }
+
+
+def table(whole: Status) -> Table:
+    """A status for a terminal 80 columns wide."""
+    title = f"run {whole['run']}: {whole['state']}, round {whole['round']} of {whole['rounds']}"
+    made = Table(title=title, caption=_caption(whole), caption_justify="left")
+    made.add_column("site", overflow="ellipsis", no_wrap=True, max_width=18)
+    made.add_column("state", no_wrap=True)
+    for name in COLUMNS:
+        made.add_column(name, justify="right", no_wrap=True)
+    for site, one in whole["sites"].items():
+        made.add_row(
+            site,
+            one["state"],
+            f"{one['rounds']}/{one['asked']}",
+            _figure(one["seconds"], ".0f"),
+            f"{one['bytes_up'] / 1e6:.1f}",
+            f"{one['bytes_down'] / 1e6:.1f}",
+            _figure(one["norm"], ".2g"),
+            _figure(one["cosine"], ".2f"),
+        )
+    return made
+
+
+def _states(events: list[Event]) -> dict[str, str]:
+    states: dict[str, str] = {}
+    for event in events:
+        match event["event"]:
+            case "start":
+                states = dict.fromkeys(states, "offline")
+            case "roster":
+                states = dict.fromkeys(states, "offline") | dict.fromkeys(event["sites"], "online")
+            case "asked":
+                states |= dict.fromkeys(event["sites"], AT_WORK[event["task"]])
+            case "problem":
+                states[event["site"]] = "failed"
+            case "paused":
+                states[event["site"]] = "paused"
+            case "joined" | "update" | "received":
+                states[event["site"]] = "online"
+            case "evaluation" | "finished" | "stopped":
+                ended = "evaluating" if event["event"] == "evaluation" else "training"
+                states |= {site: "online" for site, state in states.items() if state == ended}
+    return states
+
+
+def _asked(events: list[Event]) -> dict[str, set[int]]:
+    asked: dict[str, set[int]] = {}
+    for event in events:
+        if event["event"] == "asked" and event["task"] == "train":
+            for site in event["sites"]:
+                asked.setdefault(site, set()).add(event["round"])
+    return asked
+
+
+def _of_site(site: str, state: str, rounds: dict[int, Event]) -> Status:
+    own = {number: event for number, event in sorted(rounds.items()) if site in event["sites"]}
+    last = next(reversed(own.values()), None)
+    return {
+        "state": state,
+        "rounds": len(own),
+        "asked": 0,
+        "last_round": max(own, default=None),
+        "seconds": last and last["sites"][site]["seconds"],
+        "norm": last and last["norms"][site],
+        "cosine": last and last["cosines"][site],
+        "bytes_up": sum(event["bytes_up"][site] for event in own.values()),
+        "bytes_down": sum(event["bytes_down"][site] for event in own.values()),
+        "problem": None,
+    }
+
+
+def _caption(whole: Status) -> str:
+    lines = []
+    if whole["state"] == "running" and whole["round_s"] is not None:
+        left = f"{whole['left_s'] / 3600:.1f} h"
+        lines.append(f"{whole['round_s']:.0f} s a round, about {left} left")
+    lines += [
+        f"{site}: {one['problem']}"
+        for site, one in whole["sites"].items()
+        if one["problem"] and one["state"] in ("failed", "paused", "offline")
+    ]
+    return "\n".join(lines)
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)
