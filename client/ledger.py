@@ -189,12 +189,12 @@ class SiteLedger:
 
     def _opened(self, line: bytes) -> Entry | None:
         """A line's entry, None where a crash tore it."""
-        seal, body = line[:SEAL], line[SEAL + 1 :]
+        start, body = line[: SEAL + 1], line[SEAL + 1 :]
         try:
             entry = Entry.model_validate_json(body)
         except ValidationError:
             return None
-        if _seal(self.head, body) != seal.decode("ascii", "replace"):
+        if start != f"{_seal(self.head, body)} ".encode():
             raise self._changed()
         return entry
 

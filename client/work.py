@@ -9,6 +9,7 @@ import torch
 
 from client.finals import FinalModel, keep
 from client.open_round import OpenRound
+from client.private import PrivateRound
 from client.sitefile import SiteFile
 from client.states import RoundStates
 from mama.config import Experiment
@@ -58,8 +59,7 @@ def shapes(site: SiteFile, experiment: Experiment) -> dict[str, tuple[int, ...]]
 def train(
     site: SiteFile,
     experiment: Experiment,
-    run: str,
-    number: int,
+    task: Task,
     arrays: Arrays,
     open_round: OpenRound,
     on_step: Callable[[str, int], None] | None = None,
@@ -69,16 +69,21 @@ def train(
     A round that ends early has taken its first steps; the next one starts at the step that was planned for it, so that
     schedules and late starts are the same at all sites.
     """
-    steps = experiment.federation.local_steps
+    number, steps = task.round, experiment.federation.local_steps
     if steps > site.policy.max_local_steps:
         raise RefusedError(ErrorCode.POLICY)
-    model, pairs = _model(site, experiment), _pairs(site, experiment)
+    model = _model(site, experiment)
     put_trained(model, arrays)
     pull: list[Correction] = []
     if experiment.federation.prox > 0:
         pull.append(Proximal(list(model.named_parameters()), experiment.federation.prox))
-    trainer = Trainer(model, pairs, experiment, device_of(site), pull)
-    states = RoundStates(site.state / run / "optimiser")
+    private = PrivateRound(site, experiment, task) if experiment.privacy.mode == "patient" else None
+    trainer: Trainer
+    if private:
+        trainer = private.trainer(model, device_of(site), pull)
+    else:
+        trainer = Trainer(model, _pairs(site, experiment), experiment, device_of(site), pull)
+    states = RoundStates(site.state / task.run / "optimiser")
     earlier = states.before(number)
     if experiment.optimiser.keep_state and earlier:
         try:
@@ -104,12 +109,16 @@ def train(
     if experiment.optimiser.keep_state:
         trainer.save(states.of(number))
         states.prune(number)
-    metrics = TrainingMetrics(
-        studies=pairs.studies,
-        steps=record.steps,
-        skipped=record.skipped,
-        seconds=record.seconds,
-        terms=record.means(),
+    metrics = (
+        private.metrics()
+        if private
+        else TrainingMetrics(
+            studies=trainer.pairs.studies,
+            steps=record.steps,
+            skipped=record.skipped,
+            seconds=record.seconds,
+            terms=record.means(),
+        )
     )
     return metrics, difference(trained_arrays(model), arrays)
 
@@ -118,6 +127,8 @@ def evaluate(
     site: SiteFile, experiment: Experiment, arrays: Arrays, *, probes: bool
 ) -> EvaluationCounts:
     """Counts of the model's answers on this site's test studies; with `probes` also of linear probes."""
+    if experiment.privacy.mode == "patient":
+        return EvaluationCounts(counts={})  # not noised, so it stays here
     model, dataset, device = _model(site, experiment), Dataset(site.data.dataset), device_of(site)
     put_trained(model, arrays)
     test = dataset.studies("test")

@@ -339,6 +339,10 @@ def _not_private(experiment: Experiment) -> tuple[tuple[bool, str], ...]:
             "a step is one Poisson sample of groups; set optimiser.accumulate 1 and raise privacy.sample_rate",
         ),
         (
+            config.federation.budget_s is not None,
+            "the number of steps done in time would tell of the groups drawn; leave federation.budget_s out",
+        ),
+        (
             config.federation.evaluate_every > 0,
             "evaluations are not noised and stay at the sites; set federation.evaluate_every 0",
         ),

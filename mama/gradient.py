@@ -16,7 +16,7 @@ from torch import Tensor
 from mama.config import LossConfig
 from mama.data.pairs import Batch
 from mama.model import MaMA
-from mama.objective import EMBEDDINGS, Encoded, encode, joined, losses
+from mama.objective import EMBEDDINGS, Encoded, encode, joined, losses, weighted_sum
 from mama.workers import counted_once, gathered
 
 Autocast = Callable[[], AbstractContextManager]
@@ -75,7 +75,7 @@ def add_gradient(
         everyone = Encoded(*map(gathered, own))
         scales = counted_once(model.logit_scale), counted_once(model.local_scale)
         values = losses(everyone, *scales, config, terms)
-    total = torch.stack([getattr(config, name).weight * values[name] for name in terms]).sum()
+    total = weighted_sum(values, config)
     numbers = {name: float(value.detach()) for name, value in values.items()}
     numbers["loss"] = float(total.detach())
     seen = Encoded(*(part.detach() for part in everyone))

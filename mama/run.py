@@ -60,6 +60,12 @@ def train(
     Raises:
         MamaError: the folder holds another run, or data, model or training fail.
     """
+    if experiment.privacy.mode != "none":
+        raise ConfigError(
+            "private training needs the ledger of a site or the noise of a coordinator",
+            where="privacy.mode",
+            fix="Train in a federation; mama-sim run makes one of a single machine",
+        )
     join(device)
     main = world()[0] == 0
     _claim(out, experiment, write=main)

@@ -37,7 +37,7 @@ class TrainingRecord:
     """What a stretch of training did.
 
     `sums` has each term's values over the steps; `truncated` counts reports that were cut at `max_tokens`, `blank`
-    images without tissue, and `chunk` is the caching chunk that fitted the device's memory, if it had to be
+    images without tissue, `lost` private groups with an empty slot, and `chunk` is the caching chunk that fitted the device's memory, if it had to be
     lowered. `in_a_row` steps were skipped last. `health` is of the last step.
     """
 
@@ -48,6 +48,7 @@ class TrainingRecord:
     sums: dict[str, list[float]] = field(default_factory=dict)
     truncated: int = 0
     blank: int = 0
+    lost: int = 0
     chunk: int | None = None
     health: Health | None = None
 
@@ -69,6 +70,7 @@ class TrainingRecord:
         counts = {
             "reports were cut at text.max_tokens": self.truncated,
             "images without tissue were encoded whole": self.blank,
+            "groups had an empty or unreadable slot and contributed nothing": self.lost,
         }
         return [f"{count} {what}" for what, count in counts.items() if count]
 

@@ -15,6 +15,8 @@ from opacus.accountants import PRVAccountant, RDPAccountant
 from opacus.accountants.analysis import rdp as analysis
 from opacus.accountants.utils import get_noise_multiplier
 
+from mama.errors import ConfigError
+
 # Noise multiplier z, sample rate q, and how many steps were taken with them.
 Charge = tuple[float, float, int]
 
@@ -27,8 +29,19 @@ def noise_multiplier(epsilon: float, delta: float, sample_rate: float, steps: in
     """The z with which `steps` steps cost at most `epsilon` (RDP); solved by Opacus.
 
     Raises:
-        ValueError: no noise is large enough.
+        ConfigError: no noise is large enough.
     """
+    try:
+        return _solved(epsilon, delta, sample_rate, steps)
+    except ValueError:
+        raise ConfigError(
+            f"no noise makes {steps} steps that private",
+            where="privacy.epsilon",
+            fix="Raise it, or take fewer steps or a lower sample_rate",
+        ) from None
+
+
+def _solved(epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of orders of moments: the bound holds all the same
         return float(

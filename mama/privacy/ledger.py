@@ -6,6 +6,13 @@ from typing import Protocol
 class Ledger(Protocol):
     """Steps are paid for before they are taken, so that a crash never leaves one unpaid."""
 
+    def require_budget(self, steps: int, noise_multiplier: float, sample_rate: float) -> None:
+        """Check that so many steps can be paid, without charging any.
+
+        Raises:
+            BudgetError: they cannot.
+        """
+
     def reserve(self, step: int, noise_multiplier: float, sample_rate: float) -> None:
         """Charge one step, durably; when this returns, the step may run.
 

@@ -13,29 +13,25 @@ from mama.files import write_json
 
 @dataclass(frozen=True)
 class PatientSlotRoster:
-    """One slot a patient, a pseudonym or None where it is empty, as refilled for the run `run`.
+    """One slot a patient, a pseudonym or None where it is empty.
 
     The bound speaks of one slot's patient being there or not. So a slot's patient never changes within a run, and a
     group with an empty slot contributes nothing at all: if it went on with one member less, all its other
     gradients would change with it, and the clipped sum by up to twice the clipping norm.
     """
 
-    slots: tuple[str | None, ...]
-    run: str = ""
+    slots: tuple[str | None, ...] = ()
 
-    def refilled(self, run: str, patients: Collection[str], size: int) -> "PatientSlotRoster":
-        """The roster of a run: `size` slots, those whose patient has left given to patients who wait.
+    def refilled(self, patients: Collection[str], size: int) -> "PatientSlotRoster":
+        """The next run's roster: `size` slots, those whose patient has left given to patients who wait.
 
-        Within a run nothing is refilled. Who gets a slot is drawn by the operating system.
+        Who gets a slot is drawn by the operating system.
         """
-        if run == self.run and len(self.slots) == size:
-            return self
         seated = [p if p in patients else None for p in self.slots[:size]]
         seated += [None] * (size - len(seated))
         waiting = sorted(set(patients) - set(seated))
         random.SystemRandom().shuffle(waiting)
-        slots = tuple(p if p or not waiting else waiting.pop() for p in seated)
-        return PatientSlotRoster(slots, run)
+        return PatientSlotRoster(tuple(p if p or not waiting else waiting.pop() for p in seated))
 
     def lost_share(self, group_size: int) -> float:
         """Expected share of groups that hold an empty slot and so contribute nothing."""
@@ -45,7 +41,7 @@ class PatientSlotRoster:
 
     def save(self, path: Path) -> None:
         """Keep the roster at the site."""
-        write_json(path, {"run": self.run, "slots": self.slots})
+        write_json(path, {"slots": self.slots})
 
     @classmethod
     def load(cls, path: Path) -> "PatientSlotRoster":
@@ -55,11 +51,10 @@ class PatientSlotRoster:
             PrivacyError: the file is damaged.
         """
         try:
-            kept = json.loads(path.read_text())
-            slots = tuple(None if slot is None else str(slot) for slot in kept["slots"])
-            return cls(slots, str(kept["run"]))
+            slots = json.loads(path.read_text())["slots"]
+            return cls(tuple(None if slot is None else str(slot) for slot in slots))
         except FileNotFoundError:
-            return cls(())
+            return cls()
         except (OSError, ValueError, KeyError, TypeError):
             raise PrivacyError(
                 "the roster of patients' slots is damaged",

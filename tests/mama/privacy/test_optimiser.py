@@ -148,7 +148,7 @@ def test_clipping_single_studies_breaks_the_bound() -> None:
     assert max(moved) > 1.2 * C
     patients, newcomer = hard_negatives(64)
     worst = per_sample_clipped_sum([*patients, newcomer]) - per_sample_clipped_sum(patients)
-    assert worst.norm() > 20 * C
+    assert worst.norm() > 15 * C
     # The same patients as one group keep it.
     module = tower()
     both = [clipped_sum(module, [group]) for group in ([*patients, newcomer], [*patients, None])]

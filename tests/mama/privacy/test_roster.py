@@ -1,6 +1,5 @@
 """Slots of patients: of public number, unchanged within a run, refilled between runs."""
 
-import json
 import math
 from pathlib import Path
 
@@ -16,25 +15,24 @@ names = st.sets(st.text("abcdef", min_size=1, max_size=3), max_size=30)
 
 @given(first=names, second=names, size=st.integers(1, 25), later=st.integers(1, 25))
 def test_refilling(first: set[str], second: set[str], size: int, later: int) -> None:
-    before = PatientSlotRoster(()).refilled("one", first, size)
+    before = PatientSlotRoster().refilled(first, size)
     assert len(before.slots) == size
     seated = [p for p in before.slots if p]
     assert len(set(seated)) == len(seated) == min(size, len(first))
     assert set(seated) <= first
-    after = before.refilled("two", second, later)
+    after = before.refilled(second, later)
     assert len(after.slots) == later
     sitting = [p for p in after.slots if p]
     assert len(set(sitting)) == len(sitting) == min(later, len(second))
     for old, new in zip(before.slots, after.slots, strict=False):
         if old in second:
             assert new == old
-    # Within a run nothing moves, whoever comes or goes.
-    assert after.refilled("two", first, later) == after
+    assert after.refilled(second, later) == after
 
 
 def test_who_gets_a_slot_is_drawn() -> None:
     patients = [f"p{n}" for n in range(100)]
-    rosters = {PatientSlotRoster(()).refilled("run", patients, 5).slots for _ in range(3)}
+    rosters = {PatientSlotRoster().refilled(patients, 5).slots for _ in range(3)}
     assert len(rosters) == 3
 
 
@@ -51,17 +49,15 @@ def test_the_lost_share_is_that_of_groups_with_an_empty_slot() -> None:
 
 def test_it_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "roster.json"
-    assert PatientSlotRoster.load(path) == PatientSlotRoster(())
-    roster = PatientSlotRoster(("a", None, "b"), "run")
+    assert PatientSlotRoster.load(path) == PatientSlotRoster()
+    roster = PatientSlotRoster(("a", None, "b"))
     roster.save(path)
     assert PatientSlotRoster.load(path) == roster
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"slots": 3}', '{"slots": ["a"]}', "\x00"])
+@pytest.mark.parametrize("text", ["", "[]", '{"slots": 3}', '{"run": ["a"]}', "\x00"])
 def test_a_damaged_roster_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "roster.json"
     path.write_text(text)
     with pytest.raises(PrivacyError, match="damaged"):
         PatientSlotRoster.load(path)
-    path.write_text(json.dumps({"slots": [], "run": "r"}))
-    assert PatientSlotRoster.load(path).run == "r"
