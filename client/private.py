@@ -20,7 +20,6 @@ from mama.privacy.groups import SlotPairs
 from mama.privacy.roster import PatientSlotRoster
 from mama.privacy.training import PrivateTrainer
 
-FOLDER = "privacy"
 HEAD = "ledger_head"
 
 
@@ -62,7 +61,7 @@ class PrivateRound:
 
 def site_ledger(site: SiteFile, run: str = "", number: int = 0, dataset: str = "") -> SiteLedger:
     """The ledger of the site's patients."""
-    return SiteLedger(site.state / FOLDER / "ledger", site.budget, run, number, dataset)
+    return SiteLedger(site.privacy / "ledger", site.budget, run, number, dataset)
 
 
 def spent(ledger: SiteLedger) -> PrivacySpent:
@@ -83,7 +82,7 @@ def _roster(site: SiteFile, run: str, dataset: Dataset, slots: int) -> PatientSl
     own = site.state / run / "roster.json"
     if own.exists():
         return PatientSlotRoster.load(own)
-    kept = site.state / FOLDER / "roster.json"
+    kept = site.privacy / "roster.json"
     patients = {study.patient for study in dataset.studies("train") if study.sentences}
     roster = PatientSlotRoster.load(kept).refilled(patients, slots)
     roster.save(kept)

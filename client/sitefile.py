@@ -47,7 +47,8 @@ class SiteFile(Section):
 
     `models` maps names of base models in experiments to local folders or files; `secret` is a file with the key
     of the pseudonyms, made on first use; `state` keeps optimiser, coding errors and last model
-    between rounds, and within one the steps so far every `checkpoint_s` seconds.
+    between rounds, and within one the steps so far every `checkpoint_s` seconds. `privacy` keeps ledger
+    and roster of private training, over all runs: losing it ends private training with these patients.
     """
 
     site: SiteName
@@ -59,6 +60,7 @@ class SiteFile(Section):
     checkpoint_s: float = Field(300.0, ge=0, le=86400)
     models: dict[str, Path] = {}
     policy: PolicyConfig = PolicyConfig()
+    privacy: Path = Path("privacy")
     budget: BudgetConfig = BudgetConfig()
 
     def read_secret(self) -> bytes:
@@ -81,6 +83,7 @@ def load_site(path: Path) -> SiteFile:
         update={
             "data": data,
             "state": home / site.state,
+            "privacy": home / site.privacy,
             "secret": home / site.secret,
             "models": {name: home / place for name, place in site.models.items()},
         }

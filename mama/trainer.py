@@ -37,8 +37,8 @@ class TrainingRecord:
     """What a stretch of training did.
 
     `sums` has each term's values over the steps; `truncated` counts reports that were cut at `max_tokens`, `blank`
-    images without tissue, `lost` private groups with an empty slot, and `chunk` is the caching chunk that fitted the device's memory, if it had to be
-    lowered. `in_a_row` steps were skipped last. `health` is of the last step.
+    images without tissue, `lost` private groups with an empty slot, and `chunk` is the caching chunk that fitted the
+    device's memory, if it had to be lowered. `in_a_row` steps were skipped last. `health` is of the last step.
     """
 
     steps: int = 0
