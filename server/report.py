@@ -21,6 +21,7 @@ from mama.config import Experiment
 from mama.errors import ConfigError
 from mama.files import write_text
 from server.folder import Event, RunFolder
+from server.privacy import sentences
 
 TERMS = {
     "image_text": "image – text",
@@ -113,6 +114,7 @@ def render(metrics: dict[str, Any], history: History, experiment: Experiment, te
         evaluation=evaluation,
         evaluated_after=evaluated_after,
         terms=TERMS,
+        privacy=sentences(metrics.get("privacy")),
         curves=_curves(history),
         sites=[
             _site(site, history.rounds, evaluation)

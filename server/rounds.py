@@ -19,6 +19,7 @@ from server.checks import check_answer, check_update
 from server.downlink import Downlink
 from server.folder import Checkpoint, Event, RunFolder
 from server.geometry import Sketch, cosines_to_mean, norm, sketch
+from server.privacy import spent, statement
 
 Listener = Callable[[Event], None]
 # How long to wait for all expected sites to connect, in seconds.
@@ -55,6 +56,8 @@ class Federation:
         self.downlink = Downlink(self.experiment.federation.exchange, self.checkpoint.arrays)
         self.audit = Audit(folder.path / "audit.jsonl", self.checkpoint.run)
         self.roster: dict[str, int] = {}
+        self.private = self.experiment.privacy.mode != "none"
+        self._ledgers = {site: said["head"] for site, said in spent(folder.events()).items()}
         self._canonical = self.experiment.canonical_json()
         self._hash = self.experiment.hash()
 
@@ -94,7 +97,8 @@ class Federation:
             # In the sites' order, not in that of arrival, so that the sum is the same each time.
             for site in sorted(result.updates):
                 update, metrics = result.updates[site]
-                mean.fold(update, metrics.studies)
+                # With privacy no number counts that a site could choose.
+                mean.fold(update, 1 if self.private else metrics.studies)
             self.checkpoint = Checkpoint(
                 self.checkpoint.run,
                 number,
@@ -126,6 +130,8 @@ class Federation:
             assert reply.answer.training is not None
             result.sketches[site] = sketch(update)
             result.updates[site] = update, reply.answer.training
+            if reply.answer.training.privacy:
+                self._ledgers[site] = reply.answer.training.privacy.head
             result.bytes_up[site] = reply.bytes_up
             result.bytes_down[site] = reply.bytes_down
             result.norms[site] = length = norm(update)
@@ -136,7 +142,9 @@ class Federation:
 
     def _evaluate(self, number: int, *, probes: bool) -> dict[str, Any]:
         counts: dict[str, EvaluationCounts] = {}
-        for site, reply in self._ask("evaluate", number, self.roster, probes=probes):
+        # Under patient-level privacy evaluations stay at the sites.
+        asked = {} if self.experiment.privacy.mode == "patient" else self.roster
+        for site, reply in self._ask("evaluate", number, asked, probes=probes):
             assert reply.answer is not None
             assert reply.answer.evaluation is not None
             counts[site] = reply.answer.evaluation
@@ -194,6 +202,7 @@ class Federation:
                 experiment=self._canonical,
                 experiment_hash=self._hash,
                 probes=probes,
+                ledger=self._ledgers.get(site) if kind == "train" else None,
                 deadline_s=self.experiment.federation.deadline_s,
             )
             for site, node in nodes.items()
@@ -262,6 +271,7 @@ class Federation:
                     if event["event"] == "problem"
                 ],
                 "evaluation": {"federated": evaluation},
+                "privacy": statement(self.experiment.privacy, events),
                 "exchange": {
                     "bytes_up_per_site_round": _mean_size(rounds, "bytes_up"),
                     "bytes_down_per_site_round": _mean_size(rounds, "bytes_down"),

@@ -16,6 +16,7 @@ from rich.progress import (
 from rich.table import Table
 
 from server.folder import Event
+from server.privacy import sentences
 from sim.run import Listeners
 
 
@@ -64,6 +65,8 @@ class Display:
                     _figure(figures["balanced_accuracy"]),
                 )
         console.print(table)
+        for line in sentences(metrics.get("privacy")):
+            console.print(line, soft_wrap=True)
         for problem in metrics["problems"]:
             console.print(f"round {problem['round']}, {problem['site']}: {problem['problem']}")
         console.print(f"report: {folder / 'report.html'}", soft_wrap=True)
@@ -105,9 +108,10 @@ class Display:
                 self._answers = 0
                 if self.bars:
                     self._bar("rounds", event["round"], self._rounds)
-                answered, loss = len(event["sites"]), event["terms"].get("loss", float("nan"))
+                answered, loss = len(event["sites"]), event["terms"].get("loss")
+                told = "" if loss is None else f"  loss {loss:.3f}"
                 self._line(
-                    f"round {event['round']:>3}  {answered} sites  {event['seconds']:5.1f} s  loss {loss:.3f}"
+                    f"round {event['round']:>3}  {answered} sites  {event['seconds']:5.1f} s{told}"
                 )
             case "problem":
                 self._line(f"round {event['round']}, {event['site']}: {event['problem']}")
