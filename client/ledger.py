@@ -10,6 +10,7 @@ file breaks the seals; what is cut off its end is missed by those who keep an ea
 import fcntl
 import hashlib
 import os
+import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,7 +29,10 @@ EMPTY = "0" * SEAL
 
 
 class Entry(Section):
-    """One line: `steps` charged at (z, q), of which all but one were torn lines before it, and the epsilon since."""
+    """One line: `steps` charged at (z, q), of which all but one were torn lines before it, and the epsilon since.
+
+    The random `nonce` keeps the seals, which leave the site, from telling anything of `dataset`.
+    """
 
     run: str
     round: int = Field(ge=0)
@@ -40,6 +44,7 @@ class Entry(Section):
     adjacency: Literal["zero-out"] = "zero-out"
     epsilon: float
     delta: float
+    nonce: str
 
 
 class SiteLedger:
@@ -126,6 +131,7 @@ class SiteLedger:
                         dataset=self.dataset,
                         epsilon=epsilon,
                         delta=self.budget.delta,
+                        nonce=secrets.token_hex(16),
                     )
                 )
             if len(self.entries) == 1:

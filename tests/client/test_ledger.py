@@ -301,4 +301,5 @@ def test_a_ledger_is_for_its_owner_alone_and_holds_no_patient(path: Path) -> Non
     body = json.loads(path.read_bytes()[65:])
     assert set(body) == {
         "run", "round", "step", "z", "q", "steps", "dataset", "adjacency", "epsilon", "delta",
+        "nonce",
     }  # fmt: skip
