@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +133,7 @@ def test_the_loss_is_the_whole_objective_of_the_group(
 
 
 @pytest.fixture
-def torn_dataset(dataset: Dataset, tmp_path: Path) -> Iterator[Dataset]:
+def torn_dataset(dataset: Dataset, tmp_path: Path) -> Dataset:
     """A dataset of which p1's images are gone, p2's are damaged, and p3's report is empty."""
     folder = tmp_path / "torn"
     shutil.copytree(dataset.folder, folder)
@@ -148,7 +148,7 @@ def torn_dataset(dataset: Dataset, tmp_path: Path) -> Iterator[Dataset]:
         empty = study.patient == "p3"
         studies.append(study.model_copy(update={"sentences": ()}) if empty else study)
     write_manifest(folder, manifest.model_copy(update={"studies": tuple(studies)}))
-    yield Dataset(folder)
+    return Dataset(folder)
 
 
 def test_a_group_with_a_slot_that_gives_nothing_is_silent(
