@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import torch
 
@@ -64,6 +65,11 @@ def site_ledger(site: SiteFile, run: str = "", number: int = 0, dataset: str = "
     return SiteLedger(site.privacy / "ledger", site.budget, run, number, dataset)
 
 
+def roster_file(site: SiteFile) -> Path:
+    """Where the roster lies from which the next run's is made."""
+    return site.privacy / "roster.json"
+
+
 def spent(ledger: SiteLedger) -> PrivacySpent:
     """A ledger's total."""
     charges, delta = ledger.charges, ledger.budget.delta
@@ -82,7 +88,7 @@ def _roster(site: SiteFile, run: str, dataset: Dataset, slots: int) -> PatientSl
     own = site.state / run / "roster.json"
     if own.exists():
         return PatientSlotRoster.load(own)
-    kept = site.privacy / "roster.json"
+    kept = roster_file(site)
     patients = {study.patient for study in dataset.studies("train") if study.sentences}
     roster = PatientSlotRoster.load(kept).refilled(patients, slots)
     roster.save(kept)
