@@ -15,10 +15,10 @@ import math
 
 import numpy as np
 import torch
+from common import last_line
 from scipy.stats import binom
 from torch import Tensor, nn
 
-from benchmarks.common import last_line
 from mama.privacy.accounting import prv_epsilon, rdp_epsilon
 from mama.privacy.optimiser import GroupwiseDPOptimizer
 

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from common import last_line
+from workload import QUICKSTART, experiment, make_dataset, make_text_model, table
 
-from benchmarks.common import last_line
-from benchmarks.workload import QUICKSTART, experiment, make_dataset, make_text_model, table
 from client.ledger import SiteLedger
 from client.sitefile import BudgetConfig
 from mama.config import Experiment
