@@ -1,4 +1,4 @@
-"""A private federation end to end in one process: the statement, the report, the ledgers, and nothing but public figures."""
+"""A private federation in one process: statement, report, ledgers, and nothing but public figures."""
 
 import json
 from collections.abc import Callable
@@ -12,7 +12,10 @@ from client.private import site_ledger
 from client.sitefile import load_site
 from sim.run import federate
 
-PRIVACY = "privacy={mode: patient, epsilon: 6, delta: 1.0e-5, group_size: 2, sample_rate: 0.5, max_grad_norm: 0.5, slots: 8}"
+PRIVACY = (
+    "privacy={mode: patient, epsilon: 6, delta: 1.0e-5, group_size: 2, sample_rate: 0.5, "
+    "max_grad_norm: 0.5, slots: 8}"
+)
 
 
 def ledgers(files: list[Path]) -> list[SiteLedger]:
