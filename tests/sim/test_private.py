@@ -61,6 +61,7 @@ def test_a_private_run(run: Callable, tmp_path: Path) -> None:
     assert all(figures["auc"] is None for m in evaluation.values() for figures in m.values())
 
 
+@pytest.mark.slow
 def test_the_run_goes_on_without_a_site_whose_budget_is_spent(run: Callable) -> None:
     _, files = run("first")
     text = files[0].read_text()
@@ -78,6 +79,7 @@ def test_the_run_goes_on_without_a_site_whose_budget_is_spent(run: Callable) -> 
     assert metrics["privacy"]["maximum"] > 8
 
 
+@pytest.mark.slow
 def test_two_private_runs_of_one_seed_differ(run: Callable, tmp_path: Path) -> None:
     for path in run("one")[1]:
         path.write_text(path.read_text() + "\nbudget: {epsilon: 50}\n")
