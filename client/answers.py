@@ -15,11 +15,13 @@ from client.sitefile import SiteFile
 from client.states import alone
 from mama.config import Experiment
 from mama.errors import (
+    BudgetError,
     ConfigError,
     DataError,
     EmptyReportsError,
     ModelError,
     NoStudiesError,
+    PrivacyError,
     ProtocolError,
     StorageError,
     TrainingError,
@@ -75,6 +77,8 @@ def _done(
     if task.protocol != PROTOCOL:
         raise work.RefusedError(ErrorCode.PROTOCOL)
     experiment = task.read_experiment()
+    if site.budget.required and experiment.privacy.mode != "patient":
+        raise work.RefusedError(ErrorCode.POLICY)
     link = Link(site, task.run, experiment.federation.exchange)
     if task.kind == "describe":
         description = work.describe(site, experiment)
@@ -109,9 +113,7 @@ def _trained(
     before = known.read(task.task, link.received)
     if before is None:
         open_round = OpenRound(site, task, link.received, arrived)
-        metrics, update = work.train(
-            site, experiment, task.run, task.round, arrays, open_round, on_step
-        )
+        metrics, update = work.train(site, experiment, task, arrays, open_round, on_step)
         reply = _answer(site, task, training=metrics, holds=link.holds())
         before = reply, link.send(update, task.round)
         known.write(*before, link.received)
@@ -129,6 +131,10 @@ def _code_of(error: Exception) -> ErrorCode:
     match error:
         case work.RefusedError():
             return error.code
+        case BudgetError():
+            return ErrorCode.BUDGET
+        case PrivacyError():
+            return ErrorCode.LEDGER
         case ProtocolError():
             return ErrorCode.BAD_REQUEST
         case ConfigError():

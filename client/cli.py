@@ -72,6 +72,28 @@ def models(site: SiteArgument, json_: JsonOption = False) -> None:
         typer.echo("no run has ended yet")
 
 
+@app.command()
+def ledger(
+    site: SiteArgument,
+    plot: Annotated[Path | None, typer.Option(help="Draw it: a .png, .svg or .pdf")] = None,
+    group_size: Annotated[int, typer.Option(min=2, help="For the cost of empty slots")] = 16,
+) -> None:
+    """Show what private training has spent of the patients' budget, over all runs."""
+    from rich.console import Console
+
+    from client import ledger_view
+    from client.private import site_ledger
+    from client.sitefile import load_site
+
+    settings = load_site(site)
+    book = site_ledger(settings)
+    Console(highlight=False).print(ledger_view.table(book))
+    for line in (*ledger_view.totals(book), ledger_view.seats(settings, group_size)):
+        typer.echo(line)
+    if plot:
+        typer.echo(ledger_view.plot(book, plot))
+
+
 def main() -> None:
     """Entry point."""
     run_cli(app)

@@ -47,7 +47,12 @@ class OpenRound:
         self.site = site
         self.claim = {"round": task.round, "task": task.task, "model": model}
         self.stops = Stops(site.state / task.run / "open_round", kept=1)
-        budgets = (site.policy.max_round_s, task.read_experiment().federation.budget_s)
+        experiment = task.read_experiment()
+        if experiment.privacy.mode == "patient":
+            # The number of steps done in time would tell of the groups that were drawn.
+            self.limits = TimeLimits()
+            return
+        budgets = (site.policy.max_round_s, experiment.federation.budget_s)
         self.limits = TimeLimits(
             None if task.deadline_s is None else arrived + (1 - RESERVE) * task.deadline_s,
             min((budget for budget in budgets if budget is not None), default=None),

@@ -31,12 +31,24 @@ class PolicyConfig(Section):
     max_round_s: float | None = Field(None, gt=0, le=30 * 86400)
 
 
+class BudgetConfig(Section):
+    """The most that private runs together may tell of one training patient, zero-out (docs/privacy.md).
+
+    `required` refuses whatever is not private: without it the bound holds for the private runs alone.
+    """
+
+    epsilon: float = Field(8.0, gt=0, le=1000)
+    delta: float = Field(1e-5, gt=0, le=0.1)
+    required: bool = False
+
+
 class SiteFile(Section):
     """One hospital's settings. Relative paths count from the file's folder.
 
     `models` maps names of base models in experiments to local folders or files; `secret` is a file with the key
     of the pseudonyms, made on first use; `state` keeps optimiser, coding errors and last model
-    between rounds, and within one the steps so far every `checkpoint_s` seconds.
+    between rounds, and within one the steps so far every `checkpoint_s` seconds. `privacy` keeps ledger
+    and roster of private training, over all runs: losing it ends private training with these patients.
     """
 
     site: SiteName
@@ -48,6 +60,8 @@ class SiteFile(Section):
     checkpoint_s: float = Field(300.0, ge=0, le=86400)
     models: dict[str, Path] = {}
     policy: PolicyConfig = PolicyConfig()
+    privacy: Path = Path("privacy")
+    budget: BudgetConfig = BudgetConfig()
 
     def read_secret(self) -> bytes:
         """The site's key (32 bytes), made with mode 0600 when there is none yet."""
@@ -69,6 +83,7 @@ def load_site(path: Path) -> SiteFile:
         update={
             "data": data,
             "state": home / site.state,
+            "privacy": home / site.privacy,
             "secret": home / site.secret,
             "models": {name: home / place for name, place in site.models.items()},
         }

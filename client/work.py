@@ -12,6 +12,7 @@ from torch import Tensor
 from client.finals import FinalModel, keep
 from client.method import LocalMethod
 from client.open_round import OpenRound
+from client.private import PrivateRound
 from client.sitefile import SiteFile
 from client.states import RoundStates
 from mama.config import Experiment
@@ -61,8 +62,7 @@ def shapes(site: SiteFile, experiment: Experiment) -> dict[str, tuple[int, ...]]
 def train(
     site: SiteFile,
     experiment: Experiment,
-    run: str,
-    number: int,
+    task: Task,
     arrays: Arrays,
     open_round: OpenRound,
     on_step: Callable[[str, int], None] | None = None,
@@ -72,16 +72,21 @@ def train(
     A round that ends early has taken its first steps; the next one starts at the step that was planned for it, so that
     schedules and late starts are the same at all sites.
     """
-    steps = experiment.federation.local_steps
+    number, steps = task.round, experiment.federation.local_steps
     if steps > site.policy.max_local_steps:
         raise RefusedError(ErrorCode.POLICY)
-    (model, initial), pairs = _model(site, experiment), _pairs(site, experiment)
-    method = LocalMethod(site, experiment.federation, run, number)
+    model, initial = _model(site, experiment)
+    method = LocalMethod(site, experiment.federation, task.run, number)
     method.put(model, arrays, initial, after=False)
-    corrections = method.begin(model, arrays)
-    guide = method.guide(model)
-    trainer = Trainer(model, pairs, experiment, device_of(site), corrections, guide)
-    states = RoundStates(site.state / run / "optimiser")
+    corrections, device = method.begin(model, arrays), device_of(site)
+    private = PrivateRound(site, experiment, task) if experiment.privacy.mode == "patient" else None
+    trainer: Trainer
+    if private:
+        trainer = private.trainer(model, device, corrections)
+    else:
+        pairs = _pairs(site, experiment)
+        trainer = Trainer(model, pairs, experiment, device, corrections, method.guide(model))
+    states = RoundStates(site.state / task.run / "optimiser")
     earlier = states.before(number)
     if experiment.optimiser.keep_state and earlier:
         try:
@@ -107,13 +112,17 @@ def train(
     if experiment.optimiser.keep_state:
         trainer.save(states.of(number))
         states.prune(number)
-    metrics = TrainingMetrics(
-        studies=pairs.studies,
-        patients=len(pairs.patients),
-        steps=record.steps,
-        skipped=record.skipped,
-        seconds=record.seconds,
-        terms=record.means(),
+    metrics = (
+        private.metrics()
+        if private
+        else TrainingMetrics(
+            studies=trainer.pairs.studies,
+            patients=len(trainer.pairs.patients),
+            steps=record.steps,
+            skipped=record.skipped,
+            seconds=record.seconds,
+            terms=record.means(),
+        )
     )
     return metrics, method.finish(model)
 
@@ -122,6 +131,8 @@ def evaluate(
     site: SiteFile, experiment: Experiment, run: str, number: int, arrays: Arrays, *, probes: bool
 ) -> EvaluationCounts:
     """Counts of a round's model's answers on this site's test studies; with `probes` also of linear probes."""
+    if experiment.privacy.mode == "patient":
+        return EvaluationCounts(counts={})  # not noised, so it stays here
     (model, initial), dataset = _model(site, experiment), Dataset(site.data.dataset)
     device = device_of(site)
     LocalMethod(site, experiment.federation, run, number).put(model, arrays, initial, after=True)

@@ -78,6 +78,16 @@ class StorageError(MamaError):
     exit_code = 9
 
 
+class PrivacyError(MamaError):
+    """Private training whose bound would not hold."""
+
+    exit_code = 11
+
+
+class BudgetError(PrivacyError):
+    """A step that the site's privacy budget does not allow."""
+
+
 class IntegrityError(MamaError):
     """A record that was changed after it was written."""
 

@@ -5,7 +5,7 @@ compared as a whole.
 """
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -136,6 +136,11 @@ def losses(
             scores=autocast_dtype(patches.device),
         )
     return result
+
+
+def weighted_sum(values: Mapping[str, Tensor], config: LossConfig) -> Tensor:
+    """The objective: the terms by their weights."""
+    return torch.stack([getattr(config, name).weight * values[name] for name in values]).sum()
 
 
 def _same(reports: Tensor) -> Tensor:

@@ -74,6 +74,12 @@ def train(
     Raises:
         MamaError: the folder holds something else, or data, model or training fail.
     """
+    if experiment.privacy.mode != "none":
+        raise ConfigError(
+            "private training needs the ledger of a site or the noise of a coordinator",
+            where="privacy.mode",
+            fix="Train in a federation; mama-sim run makes one of a single machine",
+        )
     join(device)
     main = world()[0] == 0
     _check(experiment, dataset, out, models or {})

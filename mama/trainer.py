@@ -40,8 +40,9 @@ class TrainingRecord:
 
     `done` are the global steps taken when it ended, `skipped` the steps of this stretch that were not taken,
     `in_a_row` of them last, and `not_finite` what was to blame for them, and how often. `sums` has each term's values
-    over the steps; `truncated` counts reports that were cut at `max_tokens`, `blank` images without tissue, and
-    `chunk` is the caching chunk that fitted the device's memory, if it had to be lowered. `health` is of the last step.
+    over the steps; `truncated` counts reports that were cut at `max_tokens`, `blank` images without tissue, `lost`
+    private groups with an empty slot, and `chunk` is the caching chunk that fitted the device's memory, if it had to be
+    lowered. `health` is of the last step.
     """
 
     done: int = 0
@@ -53,6 +54,7 @@ class TrainingRecord:
     sums: dict[str, list[float]] = field(default_factory=dict)
     truncated: int = 0
     blank: int = 0
+    lost: int = 0
     chunk: int | None = None
     health: Health | None = None
 
@@ -81,6 +83,7 @@ class TrainingRecord:
         counts = {
             "reports were cut at text.max_tokens": self.truncated,
             "images without tissue were encoded whole": self.blank,
+            "groups had an empty or unreadable slot and contributed nothing": self.lost,
         }
         return [f"{count} {what}" for what, count in counts.items() if count]
 

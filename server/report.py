@@ -22,6 +22,7 @@ from mama.errors import ConfigError
 from mama.files import write_text
 from server.choosing import enrolled
 from server.folder import Event, RunFolder
+from server.privacy import sentences
 from server.quorum import Quorum
 
 TERMS = {
@@ -119,6 +120,7 @@ def render(metrics: dict[str, Any], history: History, experiment: Experiment, te
         evaluation=evaluation,
         evaluated_after=evaluated_after,
         terms=TERMS,
+        privacy=sentences(metrics.get("privacy")),
         curves=_curves(history),
         sites=sites,
         absent=_absent([site["name"] for site in sites if not site["answered"]], names, experiment)

@@ -19,6 +19,7 @@ from server.choosing import choose, enrolled
 from server.folder import Event, RunFolder
 from server.folding import Folding
 from server.outcome import mean_auc, outcome, terms, training_seconds
+from server.privacy import spent, statement
 from server.quorum import Quorum
 from server.sites import Sites
 
@@ -45,8 +46,10 @@ class Federation:
         self.memory = self.checkpoint.state.memory
         self.shapes = self.checkpoint.shapes
         self.quorum = Quorum(self.config)
+        self.private = self.experiment.privacy.mode == "patient"
         self.audit = Audit(folder.path / "audit.jsonl", self.checkpoint.run)
         self.sites = Sites(grid, self.experiment, self.checkpoint, self.memory, self._tell, at_once)
+        self.sites.ledgers = {site: said["head"] for site, said in spent(folder.events()).items()}
 
     def run(self) -> None:
         """All rounds that are left, then the final evaluation; metrics.json is kept up to date.
@@ -172,6 +175,8 @@ class Federation:
                 self.sites.problem(number, site, f"update refused: {error}")
                 continue
             self.audit.record(site, number, task, content, "accepted")
+            if privacy := folding.privacy.get(site):
+                self.sites.ledgers[site] = privacy.head
             if arrival.when == "time":
                 up, norm = folding.bytes_up[site], folding.norms[site]
                 self._tell("update", round=number, site=site, bytes_up=up, norm=norm)
@@ -209,7 +214,10 @@ class Federation:
         resting = self.memory.resting(number, self.config.pause_after)
         counts: dict[str, EvaluationCounts] = {}
         asked = sorted(set(self.memory.failures) - resting)
-        for arrival in self.sites.ask("evaluate", number, asked, probes=probes):
+        # Under patient-level privacy evaluations stay at the sites.
+        for arrival in self.sites.ask(
+            "evaluate", number, [] if self.private else asked, probes=probes
+        ):
             if arrival.when == "time" and arrival.reply.answer and arrival.reply.answer.evaluation:
                 counts[arrival.site] = arrival.reply.answer.evaluation
         evaluation = summary(counts)
@@ -250,6 +258,7 @@ class Federation:
                 "rounds": self.checkpoint.round,
                 "sites": sorted(self.memory.failures),
                 "evaluation": {"federated": evaluation},
+                "privacy": statement(self.experiment.privacy, self.folder.events()),
                 **outcome(self.folder.events(), self.checkpoint.base),
             }
         )

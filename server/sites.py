@@ -47,6 +47,8 @@ class Sites:
     ):
         self._run, self._number, self._memory = checkpoint.run, checkpoint.round, memory
         self._tell, self._gathered = tell, False
+        # The head of each site's privacy ledger as it was last heard of, so that an older one is noticed.
+        self.ledgers: dict[str, str] = {}
         self._wait_s = experiment.federation.deadline_s
         self._canonical, self._hash = experiment.canonical_json(), experiment.hash()
         self.downlink = Downlink(experiment.federation.exchange, checkpoint.model)
@@ -162,6 +164,7 @@ class Sites:
             experiment=self._canonical,
             experiment_hash=self._hash,
             probes=probes,
+            ledger=self.ledgers.get(site) if kind == "train" else None,
         )
 
     def _welcome(self, answer: Answer) -> None:

@@ -8,6 +8,7 @@ from rich.progress import TaskID
 
 from mama.console import bars, figure, print_figures
 from server.folder import Event
+from server.privacy import sentences
 from sim.run import Listeners
 
 
@@ -37,6 +38,8 @@ class Display:
         console = Console(highlight=False)
         title = f"{metrics['name']}: {metrics['status']} after {metrics['rounds']} rounds"
         print_figures(console, title, metrics["evaluation"]["federated"])
+        for line in sentences(metrics.get("privacy")):
+            console.print(line, soft_wrap=True)
         for problem in metrics["problems"]:
             console.print(f"round {problem['round']}, {problem['site']}: {problem['problem']}")
         console.print(f"report: {folder / 'report.html'}", soft_wrap=True)
@@ -82,9 +85,10 @@ class Display:
                 self._answers = 0
                 if self.bars:
                     self._bar("rounds", event["round"], self._rounds)
-                answered, loss = len(event["sites"]), event["terms"].get("loss", float("nan"))
+                answered, loss = len(event["sites"]), event["terms"].get("loss")
+                told = "" if loss is None else f"  loss {loss:.3f}"
                 self._line(
-                    f"round {event['round']:>3}  {answered} sites  {event['seconds']:5.1f} s  loss {loss:.3f}"
+                    f"round {event['round']:>3}  {answered} sites  {event['seconds']:5.1f} s{told}"
                 )
             case "problem":
                 self._line(f"round {event['round']}, {event['site']}: {event['problem']}")

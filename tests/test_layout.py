@@ -17,7 +17,7 @@ from sim.config import SimulatedExperiment
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("mama", "client", "server", "sim", "configs", "benchmarks", "tests", "docs")
 LONGEST = 400
-SIMULATED = {"quickstart.yaml", "mias.yaml"}
+SIMULATED = {"quickstart.yaml", "mias.yaml", "private.yaml"}
 EXPERIMENTS = {"mama_vitb.yaml", "mama_vitb_288.yaml"}
 OTHERS = {"site.example.yaml"}  # tests/client/test_sitefile.py
 

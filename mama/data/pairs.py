@@ -1,6 +1,6 @@
 """Batches of study pairs: two views of one breast and the sentences that speak of it."""
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -98,11 +98,17 @@ class StudyPairs:
     def batch(self, step: int, share: Share = whole) -> Batch:
         """The batch of a global step, or this process's share of it."""
         patients = self._patients_of(step)
+        # A generator a row: several processes make one batch of their shares.
+        return self._batch_of(
+            (patients[row], numpy_generator(self.experiment.seed, self.stream, "batch", step, row))
+            for row in range(len(patients))[share(len(patients))]
+        )
+
+    def _batch_of(self, rows: Iterable[tuple[list[Study], np.random.Generator]]) -> Batch:
+        """A batch with a row for each patient's studies, chosen and augmented by the generator beside them."""
         first, second, reports, told = [], [], [], []
-        for row in range(len(patients))[share(len(patients))]:
-            # A generator a row: several processes make one batch of their shares.
-            random = numpy_generator(self.experiment.seed, self.stream, "batch", step, row)
-            pair = self._pair(patients[row], random)
+        for studies, random in rows:
+            pair = self._pair(studies, random)
             first.append(self._view(pair[0], random))
             second.append(self._view(pair[1], random))
             reports.append(pair[2])

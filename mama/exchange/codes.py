@@ -15,6 +15,8 @@ class ErrorCode(StrEnum):
     BASE_MODEL = "base_model"
     NO_MODEL = "no_model"
     POLICY = "policy"
+    BUDGET = "budget_exhausted"
+    LEDGER = "ledger"
     TRAINING = "training"
     DISK_FULL = "disk_full"
     INTERNAL = "internal"
@@ -35,6 +37,8 @@ SENTENCES = {
     ErrorCode.BASE_MODEL: "A base model is missing at the site or cannot be built.",
     ErrorCode.NO_MODEL: "The site does not hold the model that the change it was sent is to.",
     ErrorCode.POLICY: "The experiment asks for more than the site's policy allows.",
+    ErrorCode.BUDGET: "The privacy budget of the site's patients does not allow the round.",
+    ErrorCode.LEDGER: "The site's privacy ledger or roster is damaged, or older than it was.",
     ErrorCode.TRAINING: "Training failed: the loss was not finite, or a step did not fit the device's memory.",
     ErrorCode.DISK_FULL: "The site's disk is full.",
     ErrorCode.INTERNAL: "An unexpected error happened at the site; its own log has the details.",

@@ -17,8 +17,26 @@ TermName = Annotated[
 ]
 
 
+class PrivacySpent(Section):
+    """What a site's ledger says of all its private steps so far, of whatever run; nothing of it depends on data.
+
+    `epsilon` (RDP) is for a patient blanked out, `replace_one` for one replaced by another, both at `delta`; None
+    where there is no bound. `head` seals the ledger up to here: the coordinator keeps it, to notice an older one.
+    """
+
+    epsilon: float = Field(ge=0, le=1e9)
+    replace_one: float | None = Field(ge=0, le=1e12)
+    delta: float = Field(gt=0, lt=1)
+    steps: Count
+    head: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
 class TrainingMetrics(Section):
-    """One round of local training: what an update can be weighted by, and in `terms` the mean of each loss."""
+    """One round of local training: what an update can be weighted by, and in `terms` the mean of each loss.
+
+    Of private training nothing that depends on data leaves: `studies` and `patients` are the roster's public size,
+    `steps` what was planned, `seconds` 0, and there are no terms; `privacy` is what the site's patients have paid.
+    """
 
     studies: int = Field(ge=1, le=10**9)
     patients: int = Field(ge=1, le=10**9)
@@ -26,6 +44,7 @@ class TrainingMetrics(Section):
     skipped: Count
     seconds: float = Field(ge=0, le=1e9)
     terms: dict[TermName, Mean]
+    privacy: PrivacySpent | None = None
 
 
 class Cell(Section):

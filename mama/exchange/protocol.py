@@ -60,6 +60,8 @@ class Task(Header):
     `finish` keeps the model sent along as the run's last. `rehearse` sends random tensors, and random ones of an
     update's size come back.
 
+    `ledger` is the head of the site's privacy ledger as the server last saw it.
+
     `deadline_s` are the seconds from the task's arrival until its answer should be back; None sets no limit.
     """
 
@@ -67,6 +69,7 @@ class Task(Header):
     experiment: Annotated[str, Field(max_length=2**20)]
     experiment_hash: Sha256
     probes: bool = False
+    ledger: Sha256 | None = None
     deadline_s: Annotated[float, Field(gt=0, le=30 * 86400)] | None = None
 
     def read_experiment(self) -> Experiment:

@@ -1,0 +1,101 @@
+"""What privacy costs in processor time: a private step against a plain one over the same groups.
+
+Both encode 4 groups of 8 studies and compute the whole objective on each; the plain trainer accumulates their
+gradients, the private one clips each, adds noise and writes its ledger. Steps take turns, so that both meet the same
+machine.
+
+    python benchmarks/privacy_overhead.py
+
+Last line: JSON with `cpu_ratio`, private over plain processor seconds a step.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from common import last_line
+from workload import QUICKSTART, experiment, make_dataset, make_text_model, table
+
+from client.ledger import SiteLedger
+from client.sitefile import BudgetConfig
+from mama.config import Experiment
+from mama.data.pairs import StudyPairs
+from mama.model import build_model
+from mama.privacy.groups import SlotPairs
+from mama.privacy.roster import PatientSlotRoster
+from mama.privacy.training import PrivateTrainer
+from mama.trainer import Trainer
+
+GROUPS, SIZE = 4, 8
+TOWER = {"tower": "vit_tiny_patch16_224", "size": [224, 112], "pooling": "mean_max"}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--steps", type=int, default=8)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    with tempfile.TemporaryDirectory() as name:
+        plain, private = _trainers(Path(name))
+        trained = sum(p.numel() for _, p in private.parameters)
+        seconds: dict[str, list[float]] = {"plain": [], "private": []}
+        for step in range(options.steps + 1):
+            for kind, trainer in (("plain", plain), ("private", private)):
+                begin = time.process_time()
+                trainer.train(step, 1)
+                if step:  # the first warms up
+                    seconds[kind].append(time.process_time() - begin)
+    ratios = np.array(seconds["private"]) / np.array(seconds["plain"])
+    for kind, values in seconds.items():
+        print(f"{kind:8} {np.median(values):.2f} s a step")
+    print(
+        f"private / plain: median {np.median(ratios):.3f}, {ratios.min():.3f} to {ratios.max():.3f}"
+    )
+    last_line(
+        {
+            "cpu_ratio": sum(seconds["private"]) / sum(seconds["plain"]),
+            "trained_parameters": trained,
+            "steps": options.steps,
+        }
+    )
+
+
+def _trainers(folder: Path) -> tuple[Trainer, PrivateTrainer]:
+    make_text_model(folder)
+    (folder / "data").mkdir()
+    data = make_dataset(folder / "data", GROUPS * SIZE, 224)
+    plain = _experiment(optimiser={"batch_size": SIZE, "accumulate": GROUPS})
+    private = _experiment(
+        optimiser={"batch_size": SIZE},
+        privacy={
+            "mode": "patient",
+            "group_size": SIZE,
+            "slots": GROUPS * SIZE,
+            "sample_rate": 1.0,  # all groups in every step, as many as the plain one's
+            "epsilon": 1000,
+        },
+    )
+    device = torch.device("cpu")
+    roster = PatientSlotRoster().refilled([f"p{n}" for n in range(GROUPS * SIZE)], GROUPS * SIZE)
+    ledger = SiteLedger(folder / "ledger", BudgetConfig(epsilon=1000))
+    return (
+        Trainer(build_model(plain, table(folder)), StudyPairs(data, plain, "site"), plain, device),
+        PrivateTrainer(
+            build_model(private, table(folder)),
+            SlotPairs(data, private, "site", roster),
+            private,
+            device,
+            ledger,
+        ),
+    )
+
+
+def _experiment(**sections: dict) -> Experiment:
+    return experiment(TOWER, SIZE, augment=QUICKSTART, **sections)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""The ledger for people: what was spent on which run, what is left, and how full the roster is."""
+
+import math
+from collections.abc import Iterator
+from itertools import groupby
+from pathlib import Path
+
+from rich.table import Table
+
+from client.ledger import Entry, SiteLedger
+from client.private import roster_file
+from client.sitefile import SiteFile
+from mama.files import replacing
+from mama.privacy.accounting import prv_epsilon, replace_one_epsilon
+from mama.privacy.roster import PatientSlotRoster
+
+# So many points draw the same curve as all steps do.
+POINTS = 2000
+
+
+def table(ledger: SiteLedger) -> Table:
+    """A row for every stretch of equal steps of a run, with the epsilon after it."""
+    result = Table(title=f"private steps, epsilon at delta {ledger.budget.delta:g} (RDP, zero-out)")
+    for column in ("run", "rounds", "steps", "noise z", "rate q", "dataset", "epsilon"):
+        result.add_column(column, justify="left" if column in ("run", "dataset") else "right")
+    for entries in _stretches(ledger.entries):
+        first, last = entries[0], entries[-1]
+        rounds = f"{first.round}-{last.round}" if first.round != last.round else f"{first.round}"
+        steps = sum(entry.steps for entry in entries)
+        figures = (f"{steps}", f"{first.z:.4g}", f"{first.q:.4g}")
+        result.add_row(first.run, rounds, *figures, first.dataset, f"{last.epsilon:.3f}")
+    return result
+
+
+def totals(ledger: SiteLedger) -> Iterator[str]:
+    """What all private runs together may tell of one patient."""
+    charges, budget = ledger.charges, ledger.budget
+    prv, replaced = prv_epsilon(charges, budget.delta), replace_one_epsilon(charges, budget.delta)
+    yield (
+        f"epsilon {ledger.epsilon():.3f} of {budget.epsilon:g} at delta {budget.delta:g}, after "
+        + (f"{sum(steps for _, _, steps in charges)} steps charged")
+    )
+    yield "  by PRV, a tighter account: " + ("not available" if prv is None else f"{prv:.3f}")
+    yield "  one patient replaced by another: " + (
+        f"{replaced:.3f}" if math.isfinite(replaced) else "no bound"
+    )
+    yield f"head {ledger.head}"
+
+
+def seats(site: SiteFile, group_size: int) -> str:
+    """How full the roster is, and what its gaps cost."""
+    roster = PatientSlotRoster.load(roster_file(site))
+    if not roster.slots:
+        return "no roster yet"
+    filled = sum(patient is not None for patient in roster.slots)
+    lost = roster.lost_share(group_size)
+    return (
+        f"{filled} of {len(roster.slots)} slots filled: {100 * lost:.0f} % of groups of {group_size} "
+        "hold a gap and contribute nothing"
+    )
+
+
+def plot(ledger: SiteLedger, path: Path) -> Path:
+    """Epsilon over the steps charged, with the budget, as an image of the path's kind."""
+    from matplotlib.figure import Figure
+
+    step, points = 0, [(0, 0.0)]
+    for entry in ledger.entries:
+        step += entry.steps
+        points.append((step, entry.epsilon))
+    points = [*points[:: max(1, len(points) // POINTS)], points[-1]]
+    chart = Figure(figsize=(6, 3.6), layout="constrained")
+    axes = chart.add_subplot()
+    axes.step(*zip(*points, strict=True), where="post", color="#0b62a8", label="spent")
+    axes.axhline(ledger.budget.epsilon, color="#b3261e", linestyle="--", label="budget")
+    axes.set(xlabel="private steps charged", ylabel=f"epsilon at delta {ledger.budget.delta:g}")
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False)
+    with replacing(path) as temporary:
+        chart.savefig(temporary, format=path.suffix.removeprefix(".") or "png", dpi=150)
+    return path
+
+
+def _stretches(entries: list[Entry]) -> Iterator[list[Entry]]:
+    for _, same in groupby(entries, key=lambda e: (e.run, e.z, e.q, e.dataset)):
+        yield list(same)

@@ -1,0 +1,102 @@
+"""A round of private training at this site: roster, ledger, trainer, and the little that may be said of it."""
+
+import hashlib
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from client.ledger import SiteLedger
+from client.sitefile import SiteFile
+from mama.config import Experiment
+from mama.corrections import Correction
+from mama.data.manifest import MANIFEST, Dataset
+from mama.exchange.metrics import PrivacySpent, TrainingMetrics
+from mama.exchange.protocol import Task
+from mama.files import write_text
+from mama.model import MaMA
+from mama.privacy.accounting import replace_one_epsilon
+from mama.privacy.groups import SlotPairs
+from mama.privacy.roster import PatientSlotRoster
+from mama.privacy.training import PrivateTrainer
+
+HEAD = "ledger_head"
+
+
+class PrivateRound:
+    """One task's private training. The ledger is checked against every earlier state of it that is known.
+
+    Raises:
+        PrivacyError: ledger or roster are damaged, or the ledger is older than it was.
+    """
+
+    def __init__(self, site: SiteFile, experiment: Experiment, task: Task):
+        self.site, self.experiment = site, experiment
+        self.head = site.state / task.run / HEAD
+        self.dataset = Dataset(site.data.dataset)
+        self.ledger = site_ledger(site, task.run, task.round, _fingerprint(self.dataset))
+        known = [path.read_text() for path in site.state.glob(f"*/{HEAD}")]
+        self.ledger.require([*known, *([task.ledger] if task.ledger else [])])
+        self.roster = _roster(site, task.run, self.dataset, experiment.privacy.slots)
+
+    def trainer(
+        self, model: MaMA, device: torch.device, corrections: Sequence[Correction]
+    ) -> PrivateTrainer:
+        """The trainer of the round."""
+        pairs = SlotPairs(self.dataset, self.experiment, self.site.site, self.roster)
+        return PrivateTrainer(model, pairs, self.experiment, device, self.ledger, corrections)
+
+    def metrics(self) -> TrainingMetrics:
+        """What leaves beside the update: public figures, and what was paid. The ledger's head is kept here too."""
+        write_text(self.head, self.ledger.head)
+        return TrainingMetrics(
+            studies=self.experiment.privacy.slots,
+            patients=self.experiment.privacy.slots,
+            steps=self.experiment.federation.local_steps,
+            skipped=0,
+            seconds=0,
+            terms={},
+            privacy=spent(self.ledger),
+        )
+
+
+def site_ledger(site: SiteFile, run: str = "", number: int = 0, dataset: str = "") -> SiteLedger:
+    """The ledger of the site's patients."""
+    return SiteLedger(site.privacy / "ledger", site.budget, run, number, dataset)
+
+
+def roster_file(site: SiteFile) -> Path:
+    """Where the roster lies from which the next run's is made."""
+    return site.privacy / "roster.json"
+
+
+def spent(ledger: SiteLedger) -> PrivacySpent:
+    """A ledger's total."""
+    charges, delta = ledger.charges, ledger.budget.delta
+    replaced = replace_one_epsilon(charges, delta)
+    return PrivacySpent(
+        epsilon=ledger.epsilon(),
+        replace_one=replaced if math.isfinite(replaced) else None,
+        delta=delta,
+        steps=sum(steps for _, _, steps in charges),
+        head=ledger.head,
+    )
+
+
+def _roster(site: SiteFile, run: str, dataset: Dataset, slots: int) -> PatientSlotRoster:
+    """The roster of a run, refilled from the site's at the run's first round and never within it."""
+    own = site.state / run / "roster.json"
+    if own.exists():
+        return PatientSlotRoster.load(own)
+    kept = roster_file(site)
+    patients = {study.patient for study in dataset.studies("train") if study.sentences}
+    roster = PatientSlotRoster.load(kept).refilled(patients, slots)
+    roster.save(kept)
+    roster.save(own)
+    return roster
+
+
+def _fingerprint(dataset: Dataset) -> str:
+    """Recorded only: the budget is the patients', however their images are ingested again."""
+    return hashlib.sha256((dataset.folder / MANIFEST).read_bytes()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""Training with a bound on what leaves about one patient."""
