@@ -18,7 +18,7 @@ from mama.config_aggregation import (
     SgdConfig,
     SimpleAggregatorConfig,
 )
-from mama.config_privacy import PrivacyConfig
+from mama.config_privacy import PrivacyConfig, not_private
 from mama.config_rounds import RoundsConfig
 from mama.section import Fraction, Section, Weight
 
@@ -337,7 +337,7 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _privacy_holds(self) -> "Experiment":
         if self.privacy.mode == "patient":
-            for refused, why in _not_private(self):
+            for refused, why in not_private(self):
                 if refused:
                     raise ValueError(f"privacy.mode patient: {why}")
         return self
@@ -356,45 +356,3 @@ class Experiment(Section):
     def hash(self) -> str:
         """SHA-256 of the canonical JSON, in hex."""
         return hashlib.sha256(self.canonical_json().encode()).hexdigest()
-
-
-def _not_private(experiment: Experiment) -> tuple[tuple[bool, str], ...]:
-    """What would make the stated epsilon untrue, each with its reason."""
-    config, compute = experiment, experiment.compute
-    return (
-        (
-            compute.precision == "fp16",
-            "fp16's loss scale would carry one patient's overflow to other steps; set compute.precision bf16 or fp32",
-        ),
-        (
-            config.heads.norm == "batch",
-            "BatchNorm's running statistics are neither clipped nor noised; set heads.norm layer",
-        ),
-        (
-            compute.chunk is not None,
-            "a group is computed whole, as its gradient is clipped whole; leave compute.chunk out and lower "
-            "privacy.group_size",
-        ),
-        (
-            config.optimiser.accumulate > 1,
-            "a step is one Poisson sample of groups; set optimiser.accumulate 1 and raise privacy.sample_rate",
-        ),
-        (
-            config.federation.budget_s is not None,
-            "the number of steps done in time would tell of the groups drawn; leave federation.budget_s out",
-        ),
-        (
-            config.federation.evaluate_every > 0,
-            "evaluations are not noised and stay at the sites; set federation.evaluate_every 0",
-        ),
-        (
-            config.federation.weights not in ("studies", "uniform")
-            or config.federation.fairness > 0,
-            "patients, steps and losses are the data's; set federation.weights uniform and federation.fairness 0",
-        ),
-        (
-            config.federation.scaffold or config.federation.guidance > 0,
-            "control variates and guidance use gradients beside the clipped ones; leave federation.scaffold and "
-            "federation.guidance out",
-        ),
-    )

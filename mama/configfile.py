@@ -142,16 +142,21 @@ def _keys_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str
     """The keys a section of `kind` knows, following `location` through nested models, lists and unions' tags."""
     place: Any = kind
     for part in location:
+        section = _only_section(place)
         if isinstance(part, int):
             place = typing.get_args(place)[0]
-        elif typing.get_args(place):
-            place = next((k for k in typing.get_args(place) if _has_tag(k, part)), None)
+        elif section is not None:
+            place = section.model_fields[part].annotation if part in section.model_fields else None
         else:
-            field = place.model_fields.get(str(part))
-            place = field.annotation if field else None
-        if not (typing.get_args(place) or _is_section(place)):
-            return []
-    return sorted(place.model_fields)
+            place = next((k for k in typing.get_args(place) if _has_tag(k, part)), None)
+    section = _only_section(place)
+    return sorted(section.model_fields) if section is not None else []
+
+
+def _only_section(kind: Any) -> Any:
+    """`kind` if it is a section, or the only one of a union such as `Section | None`; else None."""
+    sections = [k for k in (kind, *typing.get_args(kind)) if _is_section(k)]
+    return sections[0] if len(sections) == 1 and typing.get_origin(kind) is not list else None
 
 
 def _has_tag(kind: Any, tag: int | str) -> bool:

@@ -40,7 +40,7 @@ class GroupwiseDPOptimizer(DPOptimizerFastGradientClipping):
             optimizer,
             noise_multiplier=noise_multiplier,
             max_grad_norm=max_grad_norm,
-            expected_batch_size=expected_groups,  # type: ignore[arg-type]
+            expected_batch_size=expected_groups,
             # Named by Opacus; the sum over groups is divided by their expected number.
             loss_reduction="mean",
         )

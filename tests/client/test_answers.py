@@ -239,7 +239,7 @@ def test_an_update_is_what_training_changed(
 
 ALLOWED = {
     "describe": {"fingerprint", "trained_parameters", "frozen_parameters"},
-    "train": {"studies", "patients", "steps", "skipped", "seconds", "terms"},
+    "train": {"studies", "patients", "steps", "skipped", "seconds", "terms", "privacy"},
     "evaluate": {"counts"},
     "rehearse": {"seconds", "peak_mib"},
     "finish": {"checksum"},

@@ -205,6 +205,7 @@ CHOICES: dict[tuple, Any] = {
     ("compute", "precision"): "bf16",
     ("federation", "sites_per_round"): 0.5,
     ("federation", "late"): "next_round",
+    ("privacy", "mode"): "patient",
     ("federation", "exchange", "up"): "int8",
     ("federation", "exchange", "down"): "delta",
 }
