@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from math import prod
 from typing import Protocol
 
 import numpy as np
@@ -38,3 +39,11 @@ def shared(array: np.ndarray) -> Tensor:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of arrays that may not be written
         return torch.from_numpy(array)
+
+
+def as_tensors(flat: np.ndarray, shapes: Shapes) -> dict[str, Tensor]:
+    """Named parts, as views, of values (n,) that stand end to end."""
+    parts = torch.from_numpy(flat).split([prod(shape) for shape in shapes.values()])
+    return {
+        name: part.view(shape) for part, (name, shape) in zip(parts, shapes.items(), strict=True)
+    }

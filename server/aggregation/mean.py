@@ -1,11 +1,13 @@
 """The weighted mean."""
 
-import torch
+from math import prod
+
+import numpy as np
 from torch import Tensor
 
 from mama.errors import QuorumError
 from mama.exchange.tensors import Arrays
-from server.aggregation.base import Shapes, shared
+from server.aggregation.base import Shapes, as_tensors, shared
 
 
 class WeightedMean:
@@ -20,7 +22,9 @@ class WeightedMean:
     """
 
     def __init__(self, shapes: Shapes):
-        self._sums = {name: torch.zeros(shape) for name, shape in shapes.items()}
+        # One array, and numpy's, whose memory comes in huge pages: folding is bound by memory, and faster there.
+        flat = np.zeros(sum(prod(shape) for shape in shapes.values()), np.float32)
+        self._sums = as_tensors(flat, shapes)
         self._weight = 0.0
 
     def fold(self, site: str, update: Arrays, weight: float) -> None:

@@ -7,12 +7,11 @@ from math import prod
 from pathlib import Path
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from mama.errors import QuorumError
 from mama.exchange.tensors import Arrays
-from server.aggregation.base import Shapes
+from server.aggregation.base import Shapes, as_tensors
 
 # Values of all updates together that are in memory at a time: 16 MiB.
 BLOCK = 2**22
@@ -96,11 +95,7 @@ class Spooled(ABC):
         for block in self.blocks():
             flat[start : start + block.shape[1]] = rule(block)
             start += block.shape[1]
-        parts = torch.from_numpy(flat).split([prod(shape) for shape in self._shapes.values()])
-        return {
-            name: part.view(shape)
-            for part, (name, shape) in zip(parts, self._shapes.items(), strict=True)
-        }
+        return as_tensors(flat, self._shapes)
 
     def mean(self, weights: np.ndarray) -> dict[str, Tensor]:
         """sum_i weights_i u_i, in float64, for (N,) weights whose sum is 1."""
