@@ -8,7 +8,7 @@ from pydantic import Field
 from mama.config import Section
 from mama.configfile import load
 from mama.data.secret import read_secret
-from mama.exchange.protocol import SiteName
+from mama.exchange.protocol import Sha256, SiteName
 
 
 class DataConfig(Section):
@@ -29,8 +29,24 @@ class PolicyConfig(Section):
     max_local_steps: int = Field(10_000, ge=1)
 
 
+class CoordinatorConfig(Section):
+    """Whom this site works for. `certificate` is the federation's authority, `pin` the SHA-256 of its key as the
+    coordinator read it out by telephone; `key` is this site's own, which never leaves.
+
+    `health` is where the gRPC health service listens, none where it is left out.
+    """
+
+    address: Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}$")]
+    certificate: Path = Path("ca.crt")
+    pin: Sha256
+    key: Path = Path("node.key")
+    health: Annotated[str, Field(pattern=r"^.+:\d{1,5}$")] | None = None
+
+
 class SiteFile(Section):
     """One hospital's settings. Relative paths count from the file's folder.
+
+    `coordinator` is needed to take part in a federation, not to ingest or to simulate.
 
     `models` maps names of base models in experiments to local folders or files; `secret` is a file with the key
     of the pseudonyms, made on first use; `state` keeps optimiser, coding errors and last model
@@ -45,6 +61,7 @@ class SiteFile(Section):
     threads: int | None = Field(None, ge=1, le=1024)
     models: dict[str, Path] = {}
     policy: PolicyConfig = PolicyConfig()
+    coordinator: CoordinatorConfig | None = None
 
     def read_secret(self) -> bytes:
         """The site's key (32 bytes), made with mode 0600 when there is none yet."""
@@ -62,8 +79,15 @@ def load_site(path: Path) -> SiteFile:
     data = site.data.model_copy(
         update={"source": home / site.data.source, "dataset": home / site.data.dataset}
     )
+    coordinator = site.coordinator and site.coordinator.model_copy(
+        update={
+            "certificate": home / site.coordinator.certificate,
+            "key": home / site.coordinator.key,
+        }
+    )
     return site.model_copy(
         update={
+            "coordinator": coordinator,
             "data": data,
             "state": home / site.state,
             "secret": home / site.secret,

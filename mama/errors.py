@@ -64,3 +64,13 @@ class QuorumError(MamaError):
     """Too few sites answered for a round to count."""
 
     exit_code = 6
+
+
+class SignatureError(ProtocolError):
+    """Something signed that was not signed by whom it claims."""
+
+
+class ServiceError(MamaError):
+    """A service of the federation that does not run, cannot be reached or refuses."""
+
+    exit_code = 8
