@@ -18,6 +18,47 @@ def _root() -> None:
 
 
 @app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="The site's folder, made here")],
+    site: Annotated[str, typer.Option(help="The name the coordinator enrols")],
+    source: Annotated[Path, typer.Option(help="Folder of images and reports")],
+    address: Annotated[str, typer.Option(help="The coordinator's host:port")],
+    certificate: Annotated[Path, typer.Option(help="The coordinator's ca.crt")],
+) -> None:
+    """Make a site: folder, site file and key pair. The private key never leaves it."""
+    from client.enrolment import authority_key, init_site
+    from mama.signing import fingerprint
+
+    key = init_site(folder, site, source, address, certificate)
+    typer.echo(f"send the coordinator {key}")
+    typer.echo(f"compare this fingerprint by telephone: {fingerprint(authority_key(certificate))}")
+
+
+@app.command()
+def start(site: SiteArgument) -> None:
+    """Run the site's service until it is told to stop."""
+    from client.daemon import serve
+
+    serve(site)
+
+
+@app.command()
+def status(
+    site: SiteArgument,
+    json: Annotated[bool, typer.Option("--json", help="As JSON")] = False,
+) -> None:
+    """Say whether the service can work, and if not why; exit code 8 then."""
+    from client.service import ServiceFolder, read_status, tell_status
+    from client.sitefile import load_site
+    from mama.errors import ServiceError
+
+    found = read_status(ServiceFolder(load_site(site)))
+    typer.echo(tell_status(found, as_json=json))
+    if not found.serving:
+        raise typer.Exit(ServiceError.exit_code)
+
+
+@app.command()
 def ingest(
     site: SiteArgument,
     long_side: Annotated[

@@ -23,10 +23,12 @@ class DataConfig(Section):
 
 class PolicyConfig(Section):
     """`minimum_cell`: counts of studies or breasts below it do not leave the site; the number of training
-    studies, an update's weight, does."""
+    studies, an update's weight, does. `bundles`: SHA-256 of the app bundles that may come with a run; they are never
+    opened, so without a list any is let be."""
 
     minimum_cell: int = Field(5, ge=1, le=1000)
     max_local_steps: int = Field(10_000, ge=1)
+    bundles: list[Sha256] | None = None
 
 
 class CoordinatorConfig(Section):

@@ -27,13 +27,13 @@ def provision(
 ) -> None:
     """Make authority, server certificate and roster, once; a repetition re-mints nothing."""
     from server.federation import Home
-    from server.provision import provision
+    from server.provision import pin, provision
 
     home = Home(federation)
     made = provision(home)
     typer.echo(f"made: {', '.join(made) or 'nothing, all is there'}")
     typer.echo(f"send every hospital {home.ca_certificate} and the address {home.file.address}")
-    typer.echo(f"and read out this fingerprint by telephone: {home.pin()}")
+    typer.echo(f"and read out this fingerprint by telephone: {pin(home)}")
 
 
 @app.command()

@@ -3,7 +3,8 @@
 import secrets
 
 from mama.files import write_bytes
-from server.certificates import make_authority, make_server_certificate
+from mama.signing import fingerprint
+from server.certificates import make_authority, make_server_certificate, read_certificate
 from server.federation import Home
 from server.roster import start_roster
 
@@ -29,6 +30,12 @@ def provision(home: Home) -> list[str]:
         start_roster(home)
         made.append("roster")
     return made
+
+
+def pin(home: Home) -> str:
+    """What hospitals pin: the fingerprint of the authority's key."""
+    key = read_certificate(home.ca_certificate).public_key()
+    return fingerprint(key)  # type: ignore[arg-type]
 
 
 def renew(home: Home) -> None:

@@ -1,0 +1,236 @@
+"""All of Flower's private modules that a site uses, for flwr 1.41; its test runs against real processes.
+
+Two uses: the node (Flower's SuperNode, with shorter pauses and its calls reported), and the runtime API on which the
+node hands out tasks, from which the site's guard takes them instead of Flower's own executor.
+"""
+
+import hashlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from flwr.app import Error, Message
+from flwr.app.message import remove_content_from_message
+from flwr.common.constant import ErrorCode, SubStatus
+from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.proto.fleet_pb2 import ActivateNodeResponse, DeactivateNodeRequest
+from flwr.proto.message_pb2 import Message as MessageProto
+from flwr.proto.runtime_pb2 import AcquireTaskRequest, SendTaskHeartbeatRequest
+from flwr.supercore.constant import TaskType
+from flwr.supercore.error import FlowerError
+from flwr.supercore.heartbeat import HeartbeatSender
+from flwr.supercore.interceptors import (
+    RuntimeTokenHttpInterceptor,
+    RuntimeVersionHttpInterceptor,
+    SuperExecAuthHttpInterceptor,
+)
+from flwr.supercore.runtime import RuntimeHttpClient
+from flwr.supernode import fleet_http_connection, start_client_internal
+from flwr.supernode.cli.flower_supernode import flower_supernode
+from flwr.supernode.fleet_http_client import FleetHttpClient
+from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
+
+# What `Calls` is told of a call to the coordinator: its path, the node's id once it is known, and what went wrong.
+Report = Callable[[str, int | None, str | None], None]
+ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
+# How long a node that was killed stays away after its goodbye. In this time the server, which looks ten times a
+# second, sees that the task it had is lost and can send it again; Flower itself would refuse the node for a minute.
+ABSENCE_S = 10.0
+
+
+def run_node(arguments: list[str], report: Report) -> None:
+    """Flower's SuperNode in this process, until it is told to stop.
+
+    Args:
+        arguments: those of `flower-supernode`.
+        report: told of every call to the coordinator.
+    """
+    pace = _Pace()
+
+    class ReportingClient(FleetHttpClient):
+        def _unary_unary(self, *, path: str, **arguments: Any) -> Any:  # type: ignore[override]
+            try:
+                response = super()._unary_unary(path=path, **arguments)
+            except Exception as error:
+                report(path, None, _reason(error))
+                raise
+            node = response.node_id if isinstance(response, ActivateNodeResponse) else None
+            report(path, node, None)
+            pace.called(path)
+            return response
+
+    fleet_http_connection.FleetHttpClient = ReportingClient  # type: ignore[misc]
+    start_client_internal.time = pace  # type: ignore[assignment]
+    sys.argv = ["flower-supernode", *arguments]
+    flower_supernode()
+
+
+def say_goodbye(address: str, certificate: Path, key: Path, node: int) -> bool:
+    """Tell the coordinator that this site's node is gone, which one that was killed could not; False if it knew."""
+    private: Any = load_ssh_private_key(key.read_bytes(), password=None)
+    interceptors = [
+        RuntimeVersionHttpInterceptor(component_name="SuperNode"),
+        NodeAuthHttpInterceptor(private, private.public_key()),
+    ]
+    with FleetHttpClient.from_server_address(
+        address, False, str(certificate), interceptors
+    ) as client:
+        try:
+            client.DeactivateNode(DeactivateNodeRequest(node_id=node))
+        except httpx.HTTPError:
+            return False
+    return True
+
+
+class _Pace:
+    """Stands for the module `time` in the node's loop: Flower pauses 3 s when there is no message and 0.5 s when its
+    executor is at work. Here the pause is a twentieth of the time since the last message, 0.3 to 3 s, so that a
+    round starts at once and an idle site asks seldom.
+    """
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def called(self, path: str) -> None:
+        """Any call but the question for messages and the heartbeat belongs to a message."""
+        if not path.endswith(("/pull-messages", "/send-node-heartbeat")):
+            self._last = time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Pause."""
+        idle = min(3.0, max(0.3, (time.monotonic() - self._last) / 20))
+        time.sleep(idle if seconds >= 3 else min(seconds, 0.1))
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, httpx.HTTPStatusError):
+        told = FlowerError.from_json(error.response.text)
+        return told.message if told else f"HTTP {error.response.status_code}"
+    return f"{type(error).__name__}: {error}"
+
+
+class Assignment:
+    """One task of the node's: the message, and the hash of the bundle that came with its run and is never opened."""
+
+    def __init__(self, client: RuntimeHttpClient, *, for_client_app: bool):
+        self._client = client
+        self.for_client_app = for_client_app
+        self.message, self.context, self.run, fab = pull_task_input(client)
+        self.bundle = hashlib.sha256(fab.content).hexdigest()
+
+    def reply(self, message: Message) -> None:
+        """Hand the answer to the node."""
+        push_message(self._client, message, self.context)
+        push_task_output(self._client, None, SubStatus.COMPLETED, "")
+
+    def refuse(self, reason: str, *, bundle: bool = False) -> None:
+        """Answer with one of Flower's error codes and a fixed sentence; `bundle`: because of the bundle."""
+        code = ErrorCode.INVALID_FAB if bundle else ErrorCode.CLIENT_APP_RAISED_EXCEPTION
+        push_message(
+            self._client, Message(Error(code, reason), reply_to=self.message), self.context
+        )
+        push_task_output(self._client, None, SubStatus.FAILED, reason)
+
+
+class Runtime:
+    """The node's runtime API on this machine.
+
+    Args:
+        address: host:port of the node's own service.
+        secret: the secret that node and guard share.
+        unfinished: a file that names the task at work, so that a guard started again after it was killed can
+            give it up at once; the node would wait a minute.
+    """
+
+    def __init__(self, address: str, secret: bytes, unfinished: Path):
+        self._address, self._unfinished = address, unfinished
+        self._asking = RuntimeHttpClient.from_server_address(
+            address,
+            True,
+            None,
+            [
+                RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"),
+                SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods={ACQUIRE}),
+            ],
+        )
+
+    @contextmanager
+    def next(self) -> Iterator[Assignment | None]:
+        """The next task, None when there is none; tasks for others than ClientApps come too, to be refused.
+
+        Raises:
+            httpx.HTTPError: the node does not answer.
+        """
+        # Of every type, because the node does nothing else while one waits.
+        answer = self._asking.AcquireTask(AcquireTaskRequest(supported_task_types=list(TaskType)))
+        if not answer.HasField("task") or not answer.token:
+            yield None
+            return
+        client = self._with_token(answer.token)
+        heartbeat = HeartbeatSender(_heartbeat(client))
+        heartbeat.start()
+        try:
+            assignment = Assignment(client, for_client_app=answer.task.type == TaskType.CLIENT_APP)
+            self._remember(answer.token, assignment)
+            yield assignment
+            self._unfinished.unlink(missing_ok=True)
+        finally:
+            heartbeat.stop()
+            client.close()
+
+    def give_up_unfinished(self) -> None:
+        """Answer the task at which an earlier guard was killed with an error; the server may send it again."""
+        try:
+            token, _, proto = self._unfinished.read_bytes().partition(b"\n")
+        except FileNotFoundError:
+            return
+        self._unfinished.unlink()
+        client = self._with_token(token.decode())
+        message = message_from_proto(MessageProto.FromString(proto))
+        message.metadata.__dict__["_message_id"] = MessageProto.FromString(
+            proto
+        ).metadata.message_id
+        error = Error(ErrorCode.CLIENT_APP_CRASHED, "the site's guard was killed")
+        with suppress(httpx.HTTPError):
+            push_message(client, Message(error, reply_to=message), _Place(message))
+            push_task_output(client, None, SubStatus.FAILED, error.reason or "")
+        client.close()
+
+    def _remember(self, token: str, assignment: Assignment) -> None:
+        proto = message_to_proto(remove_content_from_message(assignment.message))
+        self._unfinished.touch(mode=0o600)
+        self._unfinished.write_bytes(token.encode() + b"\n" + proto.SerializeToString())
+
+    def _with_token(self, token: str) -> RuntimeHttpClient:
+        return RuntimeHttpClient.from_server_address(
+            self._address,
+            True,
+            None,
+            [
+                RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"),
+                RuntimeTokenHttpInterceptor(token),
+            ],
+        )
+
+
+class _Place:
+    """What `push_message` wants of a context."""
+
+    def __init__(self, message: Message):
+        self.node_id, self.run_id = message.metadata.dst_node_id, message.metadata.run_id
+
+
+def _heartbeat(client: RuntimeHttpClient) -> Callable[[], bool]:
+    def beat() -> bool:
+        # Flower's own sends SIGINT when the task is withdrawn; here the work is finished and its answer ignored.
+        with suppress(httpx.HTTPError):
+            client.SendTaskHeartbeat(SendTaskHeartbeatRequest())
+        return True
+
+    return beat
