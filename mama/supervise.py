@@ -3,6 +3,7 @@
 import ctypes
 import logging
 import os
+import re
 import signal
 import subprocess
 import threading
@@ -19,18 +20,22 @@ SETTLED_S = 60.0
 # How long a program may take to stop when asked.
 PATIENCE_S = 10.0
 _PR_SET_PDEATHSIG = 1
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _prctl = getattr(ctypes.CDLL(None), "prctl", None)
 
 
 @dataclass
 class Program:
-    """What to run. `hangs` is asked every second; a program that does is killed and started again."""
+    """What to run. `hangs` is asked every second; a program that does is killed and started again. Lines in which
+    `noise` is found do not reach the log.
+    """
 
     name: str
     command: list[str]
     environment: Mapping[str, str]
     folder: Path
     hangs: Callable[[], bool] = lambda: False
+    noise: re.Pattern[str] | None = None
 
 
 @dataclass
@@ -109,14 +114,16 @@ class Supervisor:
             return
         kept.begun = time.monotonic()
         self.log.info("%s | started as process %d", program.name, kept.process.pid)
-        reader = threading.Thread(target=self._read, args=(program.name, kept.process), daemon=True)
+        reader = threading.Thread(target=self._read, args=(program, kept.process), daemon=True)
         reader.start()
         kept.threads = [reader]
 
-    def _read(self, name: str, process: subprocess.Popen[bytes]) -> None:
+    def _read(self, program: Program, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
         for line in process.stdout:
-            self.log.info("%s | %s", name, line.decode(errors="replace").rstrip())
+            text = _COLOURS.sub("", line.decode(errors="replace").rstrip())
+            if text and not (program.noise and program.noise.search(text)):
+                self.log.info("%s | %s", program.name, text)
 
     def _ended(self, kept: _Kept, how: str) -> None:
         if time.monotonic() - kept.begun > SETTLED_S:

@@ -94,11 +94,11 @@ def run(
 ) -> None:
     """Ask the service for a run and follow it; the same command re-attaches or continues."""
     from server.federation import Home
-    from server.follow import follow, prepare, submit
+    from server.follow import follow, line_of, prepare, submit
 
     home = Home(federation)
     prepare(home, experiment, out)
-    job = follow(home, submit(home, out), typer.echo)
+    job = follow(home, submit(home, out), lambda event: _say(line_of(event)))
     typer.echo(f"{job.state}: {out}")
 
 
@@ -121,6 +121,11 @@ def report(run: Annotated[Path, typer.Argument(help="A run's folder")]) -> None:
     from server.report import write_report
 
     typer.echo(write_report(run))
+
+
+def _say(line: str | None) -> None:
+    if line:
+        typer.echo(line)
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ renewed certificate into use.
 
 import fcntl
 import os
+import re
 import sys
 import threading
 import time
@@ -31,6 +32,8 @@ SWITCHES = {
     # Seconds between the executor's questions for a ServerApp to start; Flower's default is 1.
     "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.25",
 }
+# What the SuperLink says of every call that went well.
+NOISE = re.compile(r"uvicorn\.access.* [23]\d\d$|ControlServicer\.List|\[Fleet\.(Pull|Push|Send)")
 STEP_S = 1.0
 DAY_S = 86400.0
 
@@ -82,7 +85,7 @@ def programs(home: Home) -> list[Program]:
         *("--root-certificates", str(home.ca_certificate), *secret),
     ]
     return [
-        Program(LINK, link, environment, home.flower_home),
+        Program(LINK, link, environment, home.flower_home, noise=NOISE),
         Program(EXECUTOR, executor, environment, home.flower_home),
     ]
 

@@ -48,8 +48,8 @@ def submit(home: Home, out: Path) -> JobFile:
     return job
 
 
-def follow(home: Home, file: JobFile, tell: Callable[[str], None]) -> Job:
-    """Tell every event from now on in a line until the run ends; returns the finished or stopped job.
+def follow(home: Home, file: JobFile, tell: Callable[[Event], None]) -> Job:
+    """Tell every event from now on until the run ends; returns the finished or stopped job.
 
     Raises:
         QuorumError: the run ended for lack of sites.
@@ -61,8 +61,8 @@ def follow(home: Home, file: JobFile, tell: Callable[[str], None]) -> Job:
         job = file.read()
         assert job is not None
         events = folder.events()
-        for line in filter(None, map(_line_of, events[told:])):
-            tell(line)
+        for event in events[told:]:
+            tell(event)
         told = len(events)
         if job.state in ("finished", "stopped"):
             return job
@@ -73,7 +73,7 @@ def follow(home: Home, file: JobFile, tell: Callable[[str], None]) -> Job:
         time.sleep(LOOK_S)
 
 
-def _line_of(event: Event) -> str | None:
+def line_of(event: Event) -> str | None:
     """One line for a person, None for what is not worth one."""
     match event["event"]:
         case "start":

@@ -27,7 +27,7 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default below runs/")] = None,
     seed: Annotated[int | None, typer.Option(help="Instead of the file's seed")] = None,
     engine: Annotated[
-        Engine, typer.Option(help="Sites take turns, or work side by side")
+        Engine, typer.Option(help="Sites take turns, work side by side, or are real processes")
     ] = DEFAULT_ENGINE,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Override one key: a.b=value; repeatable")
