@@ -1,6 +1,7 @@
 """A federation in a box: the coordinator's service and every hospital's as real processes, with TLS and keys on
 loopback, started for one run and stopped after it."""
 
+import json
 import os
 import socket
 import sys
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import yaml
 
+from client.service import ServiceFolder
+from client.sitefile import load_site
 from mama.errors import ServiceError
 from mama.files import write_text
 from mama.signing import write_key_pair
@@ -34,65 +37,82 @@ def run_deployment(
     Raises:
         MamaError: what the coordinator's service says of the run.
     """
-    box = folder.path.resolve() / "deployment"
-    home = make_home(box)
-    sites = [join(home, path, box) for path in site_files]
-    with running(box, home, sites):
-        follow(home, submit(home, folder.path), tell)
+    box = Box(folder.path / "deployment")
+    for path in site_files:
+        box.join(path)
+    with box.running():
+        follow(box.home, submit(box.home, folder.path), tell)
 
 
-def make_home(box: Path) -> Home:
-    """A provisioned federation on a free port of loopback."""
-    path = box / "federation.yaml"
-    address = f"127.0.0.1:{free_port()}"
-    write_text(path, yaml.safe_dump({"name": "box", "address": address, "listen": address}))
-    home = Home(path)
-    provision(home)
-    return home
+class Box:
+    """A provisioned federation on a free port of loopback; `sites` are the site files of those enrolled, by name."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder.resolve()
+        path = self.folder / "federation.yaml"
+        address = f"127.0.0.1:{free_port()}"
+        write_text(path, yaml.safe_dump({"name": "box", "address": address, "listen": address}))
+        self.home = Home(path)
+        provision(self.home)
+        self.sites: dict[str, Path] = {}
+
+    def join(self, site_file: Path) -> Path:
+        """Enrol a simulated hospital; returns its site file in the box, with a key pair and a coordinator."""
+        settings = yaml.safe_load(site_file.read_text())
+        name, here = settings["site"], site_file.resolve().parent
+        folder = self.folder / "sites" / name
+        for key in ("source", "dataset"):
+            settings["data"][key] = str(here / settings["data"][key])
+        settings |= {key: str(here / settings[key]) for key in ("state", "secret")}
+        settings["coordinator"] = {
+            "address": self.home.file.address,
+            "certificate": str(self.home.ca_certificate),
+            "pin": pin(self.home),
+            "key": "node.key",
+        }
+        if not (folder / "node.key").exists():
+            write_key_pair(folder / "node.key", folder / "node.pub")
+        self.sites[name] = folder / "site.yaml"
+        write_text(self.sites[name], yaml.safe_dump(settings, sort_keys=False))
+        enrol(self.home, name, folder / "node.pub")
+        return self.sites[name]
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """All processes of the federation while the block runs.
+
+        Raises:
+            ServiceError: the coordinator's service does not start.
+        """
+        programs = [
+            service("coordinator", "server", "--federation", self.home.path),
+            *(service(name, "client", path) for name, path in self.sites.items()),
+        ]
+        supervisor = Supervisor(programs, log_to(self.folder / "box.log", str(self.folder)))
+        # The thread that starts the programs must live as long as they do.
+        thread = threading.Thread(target=supervisor.run)
+        thread.start()
+        try:
+            _wait_for(self.home)
+            yield
+        finally:
+            supervisor.stopping.set()
+            thread.join()
+
+    def processes(self) -> dict[str, int]:
+        """Ids of the processes that do the work: superlink, superexec, and of each site NAME/node and NAME/guard."""
+        found = _read(self.home.status)
+        for name, path in self.sites.items():
+            of_site = _read(ServiceFolder(load_site(path)).processes)
+            found |= {f"{name}/{key}": value for key, value in of_site.items()}
+        return {name: number for name, number in found.items() if number}
 
 
-def join(home: Home, site_file: Path, box: Path) -> Path:
-    """Give a simulated hospital a key pair and a coordinator, and enrol it; returns its new site file."""
-    settings = yaml.safe_load(site_file.read_text())
-    name = settings["site"]
-    folder = box / "sites" / name
-    here = site_file.resolve().parent
-    for section, key in (("data", "source"), ("data", "dataset")):
-        settings[section][key] = str(here / settings[section][key])
-    settings |= {key: str(here / settings[key]) for key in ("state", "secret")}
-    settings["coordinator"] = {
-        "address": home.file.address,
-        "certificate": str(home.ca_certificate),
-        "pin": pin(home),
-        "key": "node.key",
-    }
-    folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "node.key").exists():
-        write_key_pair(folder / "node.key", folder / "node.pub")
-    write_text(folder / "site.yaml", yaml.safe_dump(settings, sort_keys=False))
-    enrol(home, name, folder / "node.pub")
-    return folder / "site.yaml"
-
-
-@contextmanager
-def running(box: Path, home: Home, sites: list[Path]) -> Iterator[Supervisor]:
-    """All processes of the federation while the block runs.
-
-    Raises:
-        ServiceError: the coordinator's service does not start.
-    """
-    programs = [_program("coordinator", "server", ["start", "--federation", str(home.path)], box)]
-    programs += [_program(path.parent.name, "client", ["start", str(path)], box) for path in sites]
-    supervisor = Supervisor(programs, log_to(box / "box.log", f"fedmama.box.{box}"))
-    # The thread that starts the programs must live as long as they do.
-    thread = threading.Thread(target=supervisor.run)
-    thread.start()
-    try:
-        _wait_for(home)
-        yield supervisor
-    finally:
-        supervisor.stopping.set()
-        thread.join()
+def service(name: str, package: str, *arguments: object) -> Program:
+    """The `start` of a command line, `server` or `client`, as a program."""
+    code = f"from {package}.cli import main; main()"
+    command = [sys.executable, "-I", "-c", code, "start", *map(str, arguments)]
+    return Program(name, command, os.environ, Path("/"))
 
 
 def free_port() -> int:
@@ -102,9 +122,8 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def _program(name: str, package: str, arguments: list[str], box: Path) -> Program:
-    code = f"from {package}.cli import main; main()"
-    return Program(name, [sys.executable, "-I", "-c", code, *arguments], os.environ, box)
+def _read(path: Path) -> dict[str, int]:
+    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def _wait_for(home: Home) -> None:

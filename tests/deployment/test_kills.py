@@ -1,0 +1,51 @@
+"""kill -9 of every process in mid-run: the run completes, and every site is back."""
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+ROUNDS = 4
+
+
+def children(process: int) -> list[int]:
+    """Processes whose parent this is."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        try:
+            stat = (entry / "stat").read_text()
+        except OSError:
+            continue
+        if int(stat.rpartition(")")[2].split()[1]) == process:
+            found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.parametrize(
+    "victim", ["alder/guard", "alder/node", "superlink", "superexec", "serverapp"]
+)
+def test_a_run_survives_the_death_of(victim: str, federation: Any) -> None:
+    federation.wait_until_serving()
+    run = federation.start(f"federation.rounds={ROUNDS}")
+    run.wait_for_round(1)
+    if victim == "serverapp":
+        (process,) = children(federation.box.processes()["superexec"])
+        os.kill(process, signal.SIGKILL)
+    else:
+        killed = federation.kill(victim)
+    metrics = run.finish()
+
+    assert (metrics["status"], metrics["rounds"]) == ("finished", ROUNDS)
+    rounds = {e["round"]: set(e["sites"]) for e in run.folder.events() if e["event"] == "round"}
+    assert sorted(rounds) == list(range(1, ROUNDS + 1))
+    assert all({"birch", "cedar"} <= sites for sites in rounds.values())
+    if "/" not in victim:
+        assert all("alder" in sites for sites in rounds.values())
+    assert (run.folder.path / "final" / "model.safetensors").is_file()
+    assert (run.folder.path / "report.html").is_file()
+    federation.wait_until_serving()
+    if victim != "serverapp":
+        assert federation.box.processes()[victim] != killed
