@@ -3,15 +3,19 @@
 import json
 import logging
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import torch
 from pydantic import ValidationError
 
-from client import work
+from client import policy, work
+from client.approval import Approvals
 from client.link import Link
+from client.refused import RefusedError
 from client.sitefile import SiteFile
 from mama.checkpoint import load_tensors, save_tensors
+from mama.config import Experiment
 from mama.errors import (
     ConfigError,
     DataError,
@@ -83,11 +87,13 @@ def _work(
     site: SiteFile, task: Task, payload: bytes, on_step: Callable[[str, int], None] | None
 ) -> tuple[dict, bytes]:
     if task.protocol != PROTOCOL:
-        raise work.RefusedError(ErrorCode.PROTOCOL)
+        raise RefusedError(ErrorCode.PROTOCOL)
     experiment = task.read_experiment()
+    _ask_policy(site, experiment)
     link = Link(site, task.run, experiment.federation.exchange)
     if task.kind == "describe":
         description = work.describe(site, experiment)
+        policy.check_upload(site, experiment, description.trained_parameters)
         return {"description": description, "holds": link.holds()}, b""
     arrays = link.receive(payload, work.shapes(site, experiment))
     if task.kind == "evaluate":
@@ -95,6 +101,15 @@ def _work(
         return {"evaluation": counts, "holds": link.holds()}, b""
     metrics, update = work.train(site, experiment, task.run, task.round, arrays, on_step)
     return {"training": metrics, "holds": link.holds()}, link.send(update, task.round)
+
+
+def _ask_policy(site: SiteFile, experiment: Experiment) -> None:
+    try:
+        policy.check(site, experiment, datetime.now())
+    except RefusedError as error:
+        if error.code == ErrorCode.NOT_APPROVED:
+            Approvals(site).note(experiment)
+        raise
 
 
 def _answered(path: Path, task: str) -> tuple[Answer, bytes] | None:
@@ -111,7 +126,7 @@ def _answered(path: Path, task: str) -> tuple[Answer, bytes] | None:
 
 def _code_of(error: Exception) -> ErrorCode:
     match error:
-        case work.RefusedError():
+        case RefusedError():
             return error.code
         case ProtocolError():
             return ErrorCode.BAD_REQUEST

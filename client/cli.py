@@ -47,7 +47,7 @@ def status(
     site: SiteArgument,
     json: Annotated[bool, typer.Option("--json", help="As JSON")] = False,
 ) -> None:
-    """Say whether the service can work, and if not why; exit code 8 then."""
+    """Say whether the service can work, and if not why; exit code 9 then."""
     from client.service import ServiceFolder, read_status, tell_status
     from client.sitefile import load_site
     from mama.errors import ServiceError
@@ -56,6 +56,45 @@ def status(
     typer.echo(tell_status(found, as_json=json))
     if not found.serving:
         raise typer.Exit(ServiceError.exit_code)
+
+
+@app.command()
+def policy(
+    site: SiteArgument,
+    experiment: Annotated[Path, typer.Option("--explain", help="An experiment's file")],
+) -> None:
+    """Say what the site's policy would answer to an experiment, rule by rule."""
+    from datetime import datetime
+
+    from client.policy import explain, review
+    from client.sitefile import load_site
+    from mama.config import Experiment
+    from mama.configfile import load
+
+    found = list(review(load_site(site), load(Experiment, experiment), datetime.now()))
+    typer.echo(explain(found))
+    if not all(finding.passes for finding in found):
+        raise typer.Exit(1)
+
+
+@app.command()
+def approve(
+    site: SiteArgument,
+    experiment: Annotated[str | None, typer.Argument(help="Its hash; none lists those")] = None,
+    withdraw: Annotated[bool, typer.Option(help="Take the approval back")] = False,
+) -> None:
+    """Approve an experiment, or list those that wait for it."""
+    from client.approval import Approvals
+    from client.sitefile import load_site
+
+    approvals = Approvals(load_site(site))
+    if experiment is None:
+        for path in approvals.listed():
+            typer.echo(f"{path.stem}  {path}")
+    elif withdraw:
+        approvals.withdraw(experiment)
+    else:
+        approvals.approve(experiment)
 
 
 @app.command()

@@ -10,6 +10,8 @@ from mama.configfile import load
 from mama.data.secret import read_secret
 from mama.exchange.protocol import Sha256, SiteName
 
+HOURS = r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$"
+
 
 class DataConfig(Section):
     """`source` is the hospital's folder, `dataset` where ingest keeps manifest and image cache."""
@@ -24,11 +26,23 @@ class DataConfig(Section):
 class PolicyConfig(Section):
     """`minimum_cell`: counts of studies or breasts below it do not leave the site; the number of training
     studies, an update's weight, does. `bundles`: SHA-256 of the app bundles that may come with a run; they are never
-    opened, so without a list any is let be."""
+    opened, so without a list any is let be.
+
+    `base_models`: the towers that an experiment may use; without a list any. `min_cohort`: an experiment whose quorum
+    is smaller is refused. `require_privacy`: only experiments with patient-level differential privacy. `hours`: local
+    time in which tasks are done, such as 20:00-06:00. `max_upload_mb`: largest update, in megabytes. `approval`: a
+    person approves every experiment.
+    """
 
     minimum_cell: int = Field(5, ge=1, le=1000)
     max_local_steps: int = Field(10_000, ge=1)
     bundles: list[Sha256] | None = None
+    base_models: list[str] | None = None
+    min_cohort: int = Field(1, ge=1, le=10_000)
+    require_privacy: bool = False
+    hours: Annotated[str, Field(pattern=HOURS)] | None = None
+    max_upload_mb: float | None = Field(None, gt=0)
+    approval: bool = False
 
 
 class CoordinatorConfig(Section):

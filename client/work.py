@@ -18,7 +18,6 @@ from mama.evaluation.features import image_features
 from mama.evaluation.predictions import Predictions
 from mama.evaluation.probe import linear_probe
 from mama.evaluation.zero_shot import zero_shot
-from mama.exchange.codes import ErrorCode
 from mama.exchange.fingerprint import fingerprint, parameter_counts
 from mama.exchange.metrics import EvaluationCounts, Label, LabelCounts, Method, TrainingMetrics
 from mama.exchange.protocol import Description
@@ -27,14 +26,6 @@ from mama.model import MaMA, build_model
 from mama.trainer import Correction, Trainer
 
 logger = logging.getLogger("fedmama.client")
-
-
-class RefusedError(Exception):
-    """This site does not do what was asked; `code` says why."""
-
-    def __init__(self, code: ErrorCode):
-        super().__init__(code.sentence)
-        self.code = code
 
 
 def describe(site: SiteFile, experiment: Experiment) -> Description:
@@ -62,8 +53,6 @@ def train(
 ) -> tuple[TrainingMetrics, Arrays]:
     """One round (counted from 1) of local training from the global model; returns metrics and update."""
     steps = experiment.federation.local_steps
-    if steps > site.policy.max_local_steps:
-        raise RefusedError(ErrorCode.POLICY)
     model, pairs = _model(site, experiment), _pairs(site, experiment)
     put_trained(model, arrays)
     pull: list[Correction] = []

@@ -73,4 +73,4 @@ class SignatureError(ProtocolError):
 class ServiceError(MamaError):
     """A service of the federation that does not run, cannot be reached or refuses."""
 
-    exit_code = 8
+    exit_code = 9

@@ -15,6 +15,13 @@ class ErrorCode(StrEnum):
     BASE_MODEL = "base_model"
     NO_MODEL = "no_model"
     POLICY = "policy"
+    POLICY_STEPS = "policy_steps"
+    POLICY_MODEL = "policy_model"
+    POLICY_COHORT = "policy_cohort"
+    POLICY_PRIVACY = "policy_privacy"
+    POLICY_HOURS = "policy_hours"
+    POLICY_UPLOAD = "policy_upload"
+    NOT_APPROVED = "not_approved"
     TRAINING = "training"
     INTERNAL = "internal"
 
@@ -34,6 +41,13 @@ SENTENCES = {
     ErrorCode.BASE_MODEL: "A base model is missing at the site or cannot be built.",
     ErrorCode.NO_MODEL: "The site does not hold the model that the change it was sent is to.",
     ErrorCode.POLICY: "The experiment asks for more than the site's policy allows.",
+    ErrorCode.POLICY_STEPS: "The experiment asks for more local steps than the site's policy allows.",
+    ErrorCode.POLICY_MODEL: "The experiment uses a base model that the site's policy does not allow.",
+    ErrorCode.POLICY_COHORT: "The experiment's quorum is smaller than the site's policy demands.",
+    ErrorCode.POLICY_PRIVACY: "The site's policy demands patient-level differential privacy.",
+    ErrorCode.POLICY_HOURS: "The site's policy does not allow work at this hour.",
+    ErrorCode.POLICY_UPLOAD: "The update would be larger than the site's policy allows.",
+    ErrorCode.NOT_APPROVED: "The experiment waits for the approval of a person at the site.",
     ErrorCode.TRAINING: "Training failed: the loss was not finite.",
     ErrorCode.INTERNAL: "An unexpected error happened at the site; its own log has the details.",
 }
