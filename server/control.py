@@ -46,6 +46,13 @@ sites-at-once = 1
 """
 
 
+def bundle() -> Fab:
+    """The bundle of this version; its hash is the same on every machine, for a site's `policy.bundles`."""
+    text = BUNDLE.format(version=version("fedmama"))
+    content = build_fab_from_files({"pyproject.toml": text.encode()})[0]
+    return Fab(hashlib.sha256(content).hexdigest(), content, {})
+
+
 @dataclass(frozen=True)
 class Node:
     """A site's node as the service sees it; `status` is registered, online or offline."""
@@ -99,11 +106,8 @@ class Control:
 
     def start_run(self, settings: Mapping[str, str | int]) -> int:
         """Start the ServerApp with this run configuration; returns Flower's id of the run."""
-        text = BUNDLE.format(version=version("fedmama"))
-        content = build_fab_from_files({"pyproject.toml": text.encode()})[0]
-        bundle = Fab(hashlib.sha256(content).hexdigest(), content, {})
         request = StartRunRequest(
-            fab=fab_to_proto(bundle), override_config=user_config_to_proto(dict(settings))
+            fab=fab_to_proto(bundle()), override_config=user_config_to_proto(dict(settings))
         )
         with self._asking():
             run = self._client.StartRun(request).run_id

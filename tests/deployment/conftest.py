@@ -21,6 +21,7 @@ from mama.config import Experiment
 from mama.exchange.tensors import trained_arrays
 from mama.global_model import describe
 from mama.model import build_model
+from server.control import bundle
 from server.folder import Event, RunFolder
 from server.follow import follow, submit
 from server.jobs import Job
@@ -115,13 +116,16 @@ class Federation:
 def federation(
     small_config: Callable[..., Any], made_sites: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Federation]:
-    """Three hospitals and a coordinator, running."""
+    """Three hospitals and a coordinator, running; alder allows the true bundle only, the others ignore bundles."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("federation")
     shutil.copytree(made_sites / "sites", folder / "hospitals")
     box = Box(folder / "box")
     for path in sorted((folder / "hospitals").glob("*/site.yaml")):
-        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"threads": 1}))
+        settings = yaml.safe_load(path.read_text()) | {"threads": 1}
+        if path.parent.name == "alder":
+            settings["policy"]["bundles"] = [bundle().hash_str]
+        path.write_text(yaml.safe_dump(settings))
         box.join(path)
     with box.running():
         yield Federation(box, small_config, folder)
