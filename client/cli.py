@@ -35,6 +35,28 @@ def init(
 
 
 @app.command()
+def check(
+    site: SiteArgument,
+    experiment: Annotated[
+        Path | None, typer.Option(help="Also try this experiment: policy, models, one step")
+    ] = None,
+) -> None:
+    """Look at all that the site needs before it trains; exit code 1 if something fails."""
+    from client.preflight.run import preflight
+    from client.sitefile import load_site
+    from mama.config import Experiment
+    from mama.configfile import load
+
+    failed = False
+    wanted = load(Experiment, experiment) if experiment else None
+    for found in preflight(load_site(site), wanted):
+        typer.echo(str(found))
+        failed |= found.verdict == "FAIL"
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
 def start(site: SiteArgument) -> None:
     """Run the site's service until it is told to stop."""
     from client.daemon import serve

@@ -18,7 +18,7 @@ from flwr.app import Error, Message
 from flwr.app.message import remove_content_from_message
 from flwr.common.constant import ErrorCode, SubStatus
 from flwr.common.serde import message_from_proto, message_to_proto
-from flwr.proto.fleet_pb2 import ActivateNodeResponse, DeactivateNodeRequest
+from flwr.proto.fleet_pb2 import ActivateNodeRequest, ActivateNodeResponse, DeactivateNodeRequest
 from flwr.proto.message_pb2 import Message as MessageProto
 from flwr.proto.runtime_pb2 import AcquireTaskRequest, SendTaskHeartbeatRequest
 from flwr.supercore.constant import TaskType
@@ -29,6 +29,7 @@ from flwr.supercore.interceptors import (
     RuntimeVersionHttpInterceptor,
     SuperExecAuthHttpInterceptor,
 )
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode import fleet_http_connection, start_client_internal
 from flwr.supernode.cli.flower_supernode import flower_supernode
@@ -42,6 +43,7 @@ ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 # How long a node that was killed stays away after its goodbye. In this time the server, which looks ten times a
 # second, sees that the task it had is lost and can send it again; Flower itself would refuse the node for a minute.
 ABSENCE_S = 10.0
+HEARTBEAT_S = 30.0
 
 
 def run_node(arguments: list[str], report: Report) -> None:
@@ -73,6 +75,28 @@ def run_node(arguments: list[str], report: Report) -> None:
 
 def say_goodbye(address: str, certificate: Path, key: Path, node: int) -> bool:
     """Tell the coordinator that this site's node is gone, which one that was killed could not; False if it knew."""
+    with _fleet(address, certificate, key) as (client, _):
+        try:
+            client.DeactivateNode(DeactivateNodeRequest(node_id=node))
+        except httpx.HTTPError:
+            return False
+    return True
+
+
+def may_come_in(address: str, certificate: Path, key: Path) -> bool:
+    """Whether the coordinator admits this key: come in and go at once. Not while the node runs."""
+    with _fleet(address, certificate, key) as (client, public):
+        request = ActivateNodeRequest(public_key=public, heartbeat_interval=HEARTBEAT_S)
+        try:
+            node = client.ActivateNode(request).node_id
+            client.DeactivateNode(DeactivateNodeRequest(node_id=node))
+        except httpx.HTTPError:
+            return False
+    return True
+
+
+@contextmanager
+def _fleet(address: str, certificate: Path, key: Path) -> Iterator[tuple[FleetHttpClient, bytes]]:
     private: Any = load_ssh_private_key(key.read_bytes(), password=None)
     interceptors = [
         RuntimeVersionHttpInterceptor(component_name="SuperNode"),
@@ -81,11 +105,7 @@ def say_goodbye(address: str, certificate: Path, key: Path, node: int) -> bool:
     with FleetHttpClient.from_server_address(
         address, False, str(certificate), interceptors
     ) as client:
-        try:
-            client.DeactivateNode(DeactivateNodeRequest(node_id=node))
-        except httpx.HTTPError:
-            return False
-    return True
+        yield client, public_key_to_bytes(private.public_key())
 
 
 class _Pace:

@@ -28,18 +28,27 @@ def require_installed_code() -> None:
             )
 
 
+def is_checkout() -> bool:
+    """Whether the installation is a development one, whose code lies in a checkout."""
+    return _checkout(_distribution()) is not None
+
+
 def installed_file(name: str) -> Path:
     """Where a file of the installed distribution lies; in a development install it lies in the checkout.
 
     Raises:
         ServiceError: fedmama is not installed.
     """
-    try:
-        found = distribution("fedmama")
-    except PackageNotFoundError:
-        raise ServiceError("fedmama is not installed", where=sys.prefix) from None
+    found = _distribution()
     checkout = _checkout(found)
     return ((checkout / name) if checkout else Path(str(found.locate_file(name)))).resolve()
+
+
+def _distribution() -> Distribution:
+    try:
+        return distribution("fedmama")
+    except PackageNotFoundError:
+        raise ServiceError("fedmama is not installed", where=sys.prefix) from None
 
 
 def _checkout(found: Distribution) -> Path | None:
