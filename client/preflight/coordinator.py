@@ -46,9 +46,11 @@ def check_coordinator(site: SiteFile) -> Iterator[Check]:
     yield ok("authority", "ca.crt is the pinned one")
     yield _proxy()
     try:
-        with httpx.Client(verify=str(coordinator.certificate), timeout=20) as client:
-            asked = time.time()
-            response = client.get(f"https://{coordinator.address}/health")
+        asked = time.time()
+        with (
+            httpx.Client(verify=str(coordinator.certificate), timeout=20) as client,
+            client.stream("GET", f"https://{coordinator.address}/health") as response,
+        ):
             stream = response.extensions["network_stream"]
             expires = stream.get_extra_info("ssl_object").getpeercert()["notAfter"]
     except httpx.HTTPError as error:
