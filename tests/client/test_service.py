@@ -17,7 +17,7 @@ from mama.errors import ConfigError
 from sim.deployment import free_port
 
 FILE = "site: north\ndata: {source: archive, dataset: dataset}\nstate: state\nsecret: secret.key\n"
-COORDINATOR = "coordinator: {address: 'a:1', pin: PIN, health: '127.0.0.1:PORT'}\n"
+COORDINATOR = "coordinator: {address: 'a:1', pin: 'PIN', health: '127.0.0.1:PORT'}\n"
 
 
 @pytest.fixture
