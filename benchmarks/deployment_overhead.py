@@ -26,6 +26,7 @@ from mama.configfile import load
 from mama.exchange.tensors import trained_arrays
 from mama.global_model import describe
 from mama.model import build_model
+from mama.supervise import children
 from server.folder import Event, RunFolder
 from server.follow import follow, submit
 from sim.config import SimulatedExperiment
@@ -120,14 +121,8 @@ def kill(box: Box, victim: str) -> None:
     if victim != "serverapp":
         os.kill(box.processes()[victim], signal.SIGKILL)
         return
-    parent = box.processes()["superexec"]
-    for entry in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = entry.read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        if int(fields[1]) == parent:
-            os.kill(int(entry.parent.name), signal.SIGKILL)
+    for process in children(box.processes()["superexec"]):
+        os.kill(process, signal.SIGKILL)
 
 
 def wait(condition):  # type: ignore[no-untyped-def]

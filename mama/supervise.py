@@ -158,6 +158,19 @@ class Supervisor:
         kept.process = None
 
 
+def children(process: int) -> list[int]:
+    """Processes that a process started and that have not ended."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, parent = entry.read_text().rpartition(")")[2].split()[:2]
+        except (OSError, ValueError):
+            continue
+        if int(parent) == process and state != "Z":
+            found.append(int(entry.parent.name))
+    return found
+
+
 def log_to(path: Path, name: str) -> logging.Logger:
     """A logger that writes lines with their time (UTC) to one file of at most 10 MB, and keeps the last five."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from mama.errors import MamaError, ServiceError
 from mama.files import write_json
-from mama.supervise import Program, Supervisor, log_to, stop_on_signals
+from mama.supervise import Program, Supervisor, children, log_to, stop_on_signals
 from server.certificates import WARNING_DAYS, days_left
 from server.control import Control
 from server.federation import Home, split_address
@@ -102,7 +102,7 @@ class _Keeper:
     def run(self) -> None:
         """Until the service stops; an error is logged once, and the next step tries again."""
         with Control(self.home) as control:
-            jobs = JobRunner(self.home, control)
+            jobs = JobRunner(self.home, control, self._serverapp_runs)
             while not self.supervisor.stopping.wait(STEP_S):
                 self._write_status()
                 try:
@@ -122,6 +122,11 @@ class _Keeper:
             self.home.status,
             {"process": os.getpid(), **{n: self.supervisor.process_id(n) for n in names}},
         )
+
+    def _serverapp_runs(self) -> bool:
+        """Whether the executor has a process at work."""
+        executor = self.supervisor.process_id(EXECUTOR)
+        return executor is not None and bool(children(executor))
 
     def _admit(self, control: Control) -> None:
         """Make the SuperLink's nodes those of the roster."""

@@ -5,6 +5,7 @@ The service does them one after the other and starts a ServerApp again until its
 
 import hashlib
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +24,8 @@ State = Literal["queued", "running", "finished", "failed", "stopped"]
 # A ServerApp that dies so often without a further round in between is not started again.
 MOST_FUTILE = 5
 PAUSE_S = 2.0
+# A ServerApp whose process is gone so long is given up; Flower itself notices after 45 s.
+GONE_S = 4.0
 
 
 class Job(Section):
@@ -79,11 +82,17 @@ class JobFile:
 
 
 class JobRunner:
-    """Does the jobs, a step at a time."""
+    """Does the jobs, a step at a time.
 
-    def __init__(self, home: Home, control: Control):
-        self.home, self.control = home, control
+    Args:
+        at_work: whether a process of a ServerApp is running on this machine.
+    """
+
+    def __init__(self, home: Home, control: Control, at_work: Callable[[], bool]):
+        self.home, self.control, self._at_work = home, control, at_work
         self._not_before = 0.0
+        # The run whose ServerApp was seen at work, and when last.
+        self._seen: tuple[int | None, float] = (None, 0.0)
 
     def step(self) -> None:
         """Look after the job at work, or start the one that was asked for first.
@@ -107,6 +116,14 @@ class JobRunner:
                 file.write(self._start(job))
         elif self.control.run_ended(job.flower_run):
             file.write(self._ended(job))
+        elif self._died(job.flower_run):
+            self.control.stop_run(job.flower_run)
+
+    def _died(self, run: int) -> bool:
+        now = time.monotonic()
+        if self._at_work():
+            self._seen = (run, now)
+        return self._seen[0] == run and now - self._seen[1] > GONE_S
 
     def _start(self, job: Job) -> Job:
         sites = len(read_roster(self.home).active)

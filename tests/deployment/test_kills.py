@@ -2,26 +2,14 @@
 
 import os
 import signal
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mama.supervise import children
+
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 ROUNDS = 4
-
-
-def children(process: int) -> list[int]:
-    """Processes whose parent this is."""
-    found = []
-    for entry in Path("/proc").glob("[0-9]*"):
-        try:
-            stat = (entry / "stat").read_text()
-        except OSError:
-            continue
-        if int(stat.rpartition(")")[2].split()[1]) == process:
-            found.append(int(entry.name))
-    return found
 
 
 @pytest.mark.parametrize(
