@@ -45,13 +45,18 @@ def run_deployment(
 
 
 class Box:
-    """A provisioned federation on a free port of loopback; `sites` are the site files of those enrolled, by name."""
+    """A provisioned federation on a free port of loopback; `sites` are the site files of those enrolled, by name.
 
-    def __init__(self, folder: Path):
+    Args:
+        address: where sites connect instead, when something stands before the service.
+    """
+
+    def __init__(self, folder: Path, address: str | None = None):
         self.folder = folder.resolve()
         path = self.folder / "federation.yaml"
-        address = f"127.0.0.1:{free_port()}"
-        write_text(path, yaml.safe_dump({"name": "box", "address": address, "listen": address}))
+        listen = f"127.0.0.1:{free_port()}"
+        settings = {"name": "box", "address": address or listen, "listen": listen}
+        write_text(path, yaml.safe_dump(settings))
         self.home = Home(path)
         provision(self.home)
         self.sites: dict[str, Path] = {}
