@@ -60,7 +60,7 @@ def run_node(arguments: list[str], report: Report) -> None:
             try:
                 response = super()._unary_unary(path=path, **arguments)
             except Exception as error:
-                report(path, None, _reason(error))
+                report(path, None, _reason(error, path))
                 raise
             node = response.node_id if isinstance(response, ActivateNodeResponse) else None
             report(path, node, None)
@@ -128,8 +128,10 @@ class _Pace:
         time.sleep(idle if seconds >= 3 else min(seconds, 0.1))
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception, path: str) -> str:
     if isinstance(error, httpx.HTTPStatusError):
+        if path.endswith("/activate-node"):
+            return "the coordinator does not admit this key: not enrolled, or revoked"
         told = FlowerError.from_json(error.response.text)
         return told.message if told else f"HTTP {error.response.status_code}"
     return f"{type(error).__name__}: {error}"
