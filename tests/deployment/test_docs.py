@@ -127,7 +127,8 @@ def test_the_pages_lead_from_nothing_to_training(
             with coordinator.leave_running("run") as watching:
                 wait_for(lambda: rounds(run) >= 1, "the first round")
                 watching.kill()  # the terminal is gone
-            assert "waiting" in (said := hospital.type("status")) or "round" in said
+            said = hospital.type("status")
+            assert "waiting" in said or "round" in said
             assert "allows" in hospital.type("policy")
             before = rounds(run)
             wait_for(lambda: rounds(run) > before, "a round that nobody watches")
