@@ -14,8 +14,9 @@ from typing import Any
 
 import httpx
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
-from flwr.app import Error, Message
+from flwr.app import Context, Error, Message, RecordDict
 from flwr.app.message import remove_content_from_message
+from flwr.app.user_config import UserConfig
 from flwr.common.constant import ErrorCode, SubStatus
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.fleet_pb2 import ActivateNodeRequest, ActivateNodeResponse, DeactivateNodeRequest
@@ -56,7 +57,7 @@ def run_node(arguments: list[str], report: Report) -> None:
     pace = _Pace()
 
     class ReportingClient(FleetHttpClient):
-        def _unary_unary(self, *, path: str, **arguments: Any) -> Any:  # type: ignore[override]
+        def _unary_unary(self, *, path: str, **arguments: Any) -> Any:
             try:
                 response = super()._unary_unary(path=path, **arguments)
             except Exception as error:
@@ -98,7 +99,7 @@ def may_come_in(address: str, certificate: Path, key: Path) -> bool:
 @contextmanager
 def _fleet(address: str, certificate: Path, key: Path) -> Iterator[tuple[FleetHttpClient, bytes]]:
     private: Any = load_ssh_private_key(key.read_bytes(), password=None)
-    interceptors = [
+    interceptors: list[Any] = [
         RuntimeVersionHttpInterceptor(component_name="SuperNode"),
         NodeAuthHttpInterceptor(private, private.public_key()),
     ]
@@ -220,7 +221,7 @@ class Runtime:
         ).metadata.message_id
         error = Error(ErrorCode.CLIENT_APP_CRASHED, "the site's guard was killed")
         with suppress(httpx.HTTPError):
-            push_message(client, Message(error, reply_to=message), _Place(message))
+            push_message(client, Message(error, reply_to=message), _context(message))
             push_task_output(client, None, SubStatus.FAILED, error.reason or "")
         client.close()
 
@@ -241,11 +242,10 @@ class Runtime:
         )
 
 
-class _Place:
-    """What `push_message` wants of a context."""
-
-    def __init__(self, message: Message):
-        self.node_id, self.run_id = message.metadata.dst_node_id, message.metadata.run_id
+def _context(message: Message) -> Context:
+    """What `push_message` wants to know of where a message belongs."""
+    metadata, nothing = message.metadata, UserConfig()
+    return Context(metadata.run_id, metadata.dst_node_id, nothing, RecordDict(), nothing)
 
 
 def _heartbeat(client: RuntimeHttpClient) -> Callable[[], bool]:

@@ -52,9 +52,12 @@ def main(arguments: list[str]) -> None:
     """Run one of the two; a MamaError is its message on stderr and its exit code."""
     what, experiment, models, *places = arguments
     known = {name: Path(place) for name, place in json.loads(Path(models).read_text()).items()}
-    do = {"start": start, "finish": finish}[what]
     try:
-        do(load(Experiment, Path(experiment)), known, *map(Path, places))
+        wanted = load(Experiment, Path(experiment))
+        if what == "start":
+            start(wanted, known, Path(places[0]))
+        else:
+            finish(wanted, known, Path(places[0]), Path(places[1]))
     except MamaError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

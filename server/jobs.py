@@ -153,7 +153,7 @@ class JobRunner:
         reached = folder.latest().round
         futile = job.futile + 1 if reached == job.round else 1
         self._not_before = time.monotonic() + PAUSE_S * futile
-        changed = {"flower_run": None, "round": reached, "futile": futile}
+        changed: dict[str, object] = {"flower_run": None, "round": reached, "futile": futile}
         if futile >= MOST_FUTILE:
             changed |= {
                 "state": "failed",
