@@ -98,8 +98,10 @@ def _work(
     arrays = link.receive(payload, work.shapes(site, experiment))
     if task.kind == "evaluate":
         counts = work.evaluate(site, experiment, arrays, probes=task.probes)
+        counts = policy.allowed_counts(site, counts)
         return {"evaluation": counts, "holds": link.holds()}, b""
     metrics, update = work.train(site, experiment, task.run, task.round, arrays, on_step)
+    metrics = policy.allowed_training(site, metrics)
     return {"training": metrics, "holds": link.holds()}, link.send(update, task.round)
 
 

@@ -12,6 +12,7 @@ from client.refused import RefusedError
 from client.sitefile import SiteFile
 from mama.config import Experiment
 from mama.exchange.codes import ErrorCode
+from mama.exchange.metrics import EvaluationCounts, TrainingMetrics
 
 # Bytes of a trained parameter in an update, by coding; top-k sends an index with each value.
 BYTES = {"fp32": 4.0, "bf16": 2.0, "int8": 1.1}
@@ -55,6 +56,17 @@ def check_upload(site: SiteFile, experiment: Experiment, parameters: int) -> Non
     limit = site.policy.max_upload_mb
     if limit is not None and upload_mb(experiment, parameters) > limit:
         raise RefusedError(ErrorCode.POLICY_UPLOAD)
+
+
+def allowed_training(site: SiteFile, metrics: TrainingMetrics) -> TrainingMetrics:
+    """The figures of a round of training that leave the site."""
+    return metrics if "loss" in site.policy.metrics else metrics.model_copy(update={"terms": {}})
+
+
+def allowed_counts(site: SiteFile, counts: EvaluationCounts) -> EvaluationCounts:
+    """The figures of an evaluation that leave the site."""
+    kept = {name: found for name, found in counts.counts.items() if name in site.policy.metrics}
+    return counts.model_copy(update={"counts": kept})
 
 
 def upload_mb(experiment: Experiment, parameters: int) -> float:

@@ -1,7 +1,7 @@
 """The site file: what a hospital decides for itself. It never leaves the hospital."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -31,7 +31,7 @@ class PolicyConfig(Section):
     `base_models`: the towers that an experiment may use; without a list any. `min_cohort`: an experiment whose quorum
     is smaller is refused. `require_privacy`: only experiments with patient-level differential privacy. `hours`: local
     time in which tasks are done, such as 20:00-06:00. `max_upload_mb`: largest update, in megabytes. `approval`: a
-    person approves every experiment.
+    person approves every experiment. `metrics`: the groups of figures that leave; others are left out of the answers.
     """
 
     minimum_cell: int = Field(5, ge=1, le=1000)
@@ -43,6 +43,11 @@ class PolicyConfig(Section):
     hours: Annotated[str, Field(pattern=HOURS)] | None = None
     max_upload_mb: float | None = Field(None, gt=0)
     approval: bool = False
+    metrics: list[Literal["loss", "zero_shot", "linear_probe"]] = [
+        "loss",
+        "zero_shot",
+        "linear_probe",
+    ]
 
 
 class CoordinatorConfig(Section):

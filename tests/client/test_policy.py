@@ -9,12 +9,22 @@ import pytest
 
 from client.approval import MOST_WAITING, Approvals
 from client.cli import main
-from client.policy import check, check_upload, explain, review, upload_mb, within
+from client.policy import (
+    allowed_counts,
+    allowed_training,
+    check,
+    check_upload,
+    explain,
+    review,
+    upload_mb,
+    within,
+)
 from client.refused import RefusedError
 from client.sitefile import SiteFile, load_site
 from mama.config import Experiment
 from mama.errors import ConfigError
 from mama.exchange.codes import ErrorCode
+from mama.exchange.metrics import EvaluationCounts, LabelCounts, Recall, TrainingMetrics
 
 NOON = datetime(2026, 1, 1, 12, 0)
 FILE = "site: north\ndata: {source: archive, dataset: dataset}\nstate: state\nsecret: secret.key\n"
@@ -176,6 +186,21 @@ def test_policy_and_approve_on_the_command_line(
     assert ended.code == 0
     assert "REFUSES" not in ended.out
     assert command(main, "approve", path, "abc").code == 2
+
+
+def test_figures_that_may_not_leave_are_left_out(site: Callable[..., SiteFile]) -> None:
+    training = TrainingMetrics(studies=9, steps=2, skipped=0, seconds=1.0, terms={"loss": 2.0})
+    cells = LabelCounts(histograms={}, recalls={"A": Recall(correct=5, wrong=6)})
+    counts = EvaluationCounts(
+        counts={"zero_shot": {"density": cells}, "linear_probe": {"density": cells}}
+    )
+    free, careful = site(), site(metrics=["zero_shot"])
+    assert allowed_training(free, training) == training
+    assert allowed_counts(free, counts) == counts
+    assert allowed_training(careful, training).terms == {}
+    assert allowed_training(careful, training).studies == 9
+    assert set(allowed_counts(careful, counts).counts) == {"zero_shot"}
+    assert allowed_counts(site(metrics=[]), counts).counts == {}
 
 
 @pytest.mark.parametrize("hours", ["8:00-17:00", "08:00", "25:00-06:00", "08:00-17:60"])
