@@ -60,7 +60,10 @@ def check(
 def start(site: SiteArgument) -> None:
     """Run the site's service until it is told to stop."""
     from client.daemon import serve
+    from client.service import ServiceFolder
+    from client.sitefile import load_site
 
+    typer.echo(f"the log is {ServiceFolder(load_site(site)).log}")
     serve(site)
 
 

@@ -80,9 +80,10 @@ def programs(site_file: Path, folder: ServiceFolder) -> list[Program]:
     arguments = [str(site_file.resolve()), str(_free_port())]
     environment = os.environ | SWITCHES | {"FLWR_HOME": str(folder.flower_home)}
 
-    def silent() -> bool:
-        attempt = read_record(folder.node).get("attempt")
-        return attempt is not None and time.time() - attempt > SILENT_S
+    def silent(process: int) -> bool:
+        # What an earlier node wrote says nothing of this one.
+        record = read_record(folder.node)
+        return record.get("process") == process and time.time() - record["attempt"] > SILENT_S
 
     return [
         Program(

@@ -38,6 +38,8 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
+from mama.errors import ConfigError
+
 # What `Calls` is told of a call to the coordinator: its path, the node's id once it is known, and what went wrong.
 Report = Callable[[str, int | None, str | None], None]
 ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
@@ -98,7 +100,12 @@ def may_come_in(address: str, certificate: Path, key: Path) -> bool:
 
 @contextmanager
 def _fleet(address: str, certificate: Path, key: Path) -> Iterator[tuple[FleetHttpClient, bytes]]:
-    private: Any = load_ssh_private_key(key.read_bytes(), password=None)
+    try:
+        private: Any = load_ssh_private_key(key.read_bytes(), password=None)
+    except (OSError, ValueError):
+        raise ConfigError(
+            "holds no private key", where=str(key), fix="`mama-site init` makes one"
+        ) from None
     interceptors: list[Any] = [
         RuntimeVersionHttpInterceptor(component_name="SuperNode"),
         NodeAuthHttpInterceptor(private, private.public_key()),

@@ -26,7 +26,9 @@ from mama.data.manifest import Dataset
 from mama.errors import MamaError
 
 logger = logging.getLogger("fedmama.guard")
-PAUSE_S = 0.1
+# Seconds between questions for a task: a twentieth of the time since the last one, so that rounds start at once and an
+# idle site rests.
+SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
 # How long to wait for a node that does not answer, which is being started again.
 AWAY_S = 1.0
 
@@ -39,6 +41,7 @@ class Guard:
         self.record = Record(folder.guard)
         self.record.put(news=True, process=os.getpid(), dataset=False, working_on=None)
         self.bundles = folder.site.policy.bundles
+        self._last = time.monotonic()
         self._look_at_data(folder.site)
 
     def work(self, runtime: Runtime) -> None:
@@ -49,7 +52,8 @@ class Guard:
         """
         with runtime.next() as assignment:
             if assignment is None:
-                time.sleep(PAUSE_S)
+                idle = (time.monotonic() - self._last) / 20
+                time.sleep(min(LONGEST_PAUSE_S, max(SHORTEST_PAUSE_S, idle)))
                 return
             metadata = assignment.message.metadata
             doing = f"{metadata.message_type} of round {metadata.group_id[:16]}"
@@ -57,6 +61,7 @@ class Guard:
             try:
                 self._do(assignment)
             finally:
+                self._last = time.monotonic()
                 self.record.put(news=True, working_on=None)
 
     def _do(self, assignment: Assignment) -> None:

@@ -26,7 +26,7 @@ _prctl = getattr(ctypes.CDLL(None), "prctl", None)
 
 @dataclass
 class Program:
-    """What to run. `hangs` is asked every second; a program that does is killed and started again. Lines in which
+    """What to run. `hangs` is asked every second about its process; one that does is killed and started again. Lines in which
     `noise` is found do not reach the log.
     """
 
@@ -34,7 +34,7 @@ class Program:
     command: list[str]
     environment: Mapping[str, str]
     folder: Path
-    hangs: Callable[[], bool] = lambda: False
+    hangs: Callable[[int], bool] = lambda process: False
     noise: re.Pattern[str] | None = None
 
 
@@ -74,7 +74,7 @@ class Supervisor:
                             self._start(kept)
                     elif kept.process.poll() is not None:
                         self._ended(kept, f"ended with code {kept.process.returncode}")
-                    elif check and kept.program.hangs():
+                    elif check and kept.program.hangs(kept.process.pid):
                         self._ended(kept, "hangs and is killed")
         finally:
             for kept in reversed(self._kept):

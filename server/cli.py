@@ -83,7 +83,9 @@ def start(federation: FederationOption = HERE) -> None:
     from server.daemon import serve
     from server.federation import Home
 
-    serve(Home(federation))
+    home = Home(federation)
+    typer.echo(f"serving {home.file.listen}; the log is {home.log}")
+    serve(home)
 
 
 @app.command()
@@ -98,7 +100,12 @@ def run(
 
     home = Home(federation)
     prepare(home, experiment, out)
-    job = follow(home, submit(home, out), lambda event: _say(line_of(event)))
+    asked = submit(home, out)
+    try:
+        job = follow(home, asked, lambda event: _say(line_of(event)))
+    except KeyboardInterrupt:
+        typer.echo("the run goes on; the same command follows it, `mama-server stop` ends it")
+        return
     typer.echo(f"{job.state}: {out}")
 
 

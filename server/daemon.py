@@ -33,7 +33,9 @@ SWITCHES = {
     "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.25",
 }
 # What the SuperLink says of every call that went well.
-NOISE = re.compile(r"uvicorn\.access.* [23]\d\d$|ControlServicer\.List|\[Fleet\.(Pull|Push|Send)")
+NOISE = re.compile(
+    r"uvicorn\.access.* [23]\d\d$|ControlServicer\.List|\[Fleet\.(Get|Pull|Push|Send)"
+)
 STEP_S = 1.0
 DAY_S = 86400.0
 
@@ -112,6 +114,9 @@ class _Keeper:
                     trouble = ""
                 except (MamaError, OSError) as error:
                     trouble = str(error)
+                except Exception as error:
+                    # The service must outlive what nobody thought of.
+                    trouble = f"{type(error).__name__}: {error}"
                 if trouble and trouble != self._trouble:
                     self.supervisor.log.warning("service | %s", trouble)
                 self._trouble = trouble

@@ -12,12 +12,12 @@ from typing import Literal
 from pydantic import Field
 
 from mama.config import Section
-from mama.errors import ConfigError
+from mama.errors import ConfigError, MamaError
 from mama.files import write_json
 from server.control import Control
 from server.federation import Home
 from server.finish import finish
-from server.folder import RunFolder
+from server.folder import Event, RunFolder
 from server.roster import read_roster
 
 State = Literal["queued", "running", "finished", "failed", "stopped"]
@@ -119,6 +119,14 @@ class JobRunner:
         elif self._died(job.flower_run):
             self.control.stop_run(job.flower_run)
 
+    def _over(self, folder: RunFolder, last: Event) -> dict[str, object]:
+        complete = last["event"] == "finished"
+        try:
+            finish(folder, self.home.models, complete=complete)
+        except MamaError as error:
+            return {"state": "failed", "reason": f"the run is over, but: {error}"}
+        return {"state": "finished"} if complete else {"state": "failed", "reason": last["reason"]}
+
     def _died(self, run: int) -> bool:
         now = time.monotonic()
         if self._at_work():
@@ -144,12 +152,8 @@ class JobRunner:
         """What the end of a ServerApp means: the run's folder says, Flower does not."""
         folder = RunFolder(job.out)
         last = folder.events()[-1:]
-        if last and last[0]["event"] == "finished":
-            finish(folder, self.home.models, complete=True)
-            return job.model_copy(update={"state": "finished"})
-        if last and last[0]["event"] == "stopped":
-            finish(folder, self.home.models, complete=False)
-            return job.model_copy(update={"state": "failed", "reason": last[0]["reason"]})
+        if last and last[0]["event"] in ("finished", "stopped"):
+            return job.model_copy(update=self._over(folder, last[0]))
         reached = folder.latest().round
         futile = job.futile + 1 if reached == job.round else 1
         self._not_before = time.monotonic() + PAUSE_S * futile

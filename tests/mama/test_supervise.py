@@ -95,7 +95,7 @@ def test_what_hangs_is_killed_with_all_it_started(
         text = (tmp_path / "it.log").read_text()
         return int(text.rsplit("child ", 1)[1].split()[0]) if "child " in text else 0
 
-    with supervised(program(code, hangs=hangs.is_set), tmp_path):
+    with supervised(program(code, hangs=lambda process: hangs.is_set()), tmp_path):
         wait_for(child)
         first = child()
         hangs.set()
