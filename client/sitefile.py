@@ -14,11 +14,14 @@ HOURS = r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$"
 
 
 class DataConfig(Section):
-    """`source` is the hospital's folder, `dataset` where ingest keeps manifest and image cache."""
+    """`source` is the hospital's folder, `dataset` where ingest keeps manifest and image cache. `withdrawn` lists
+    patients and studies, one name a line as in the source, that are left out from the next task on.
+    """
 
     source: Path
     adapter: str = "dicom_folder"
     dataset: Path
+    withdrawn: Path | None = None
     test_fraction: float = Field(0.2, gt=0, lt=1)
     workers: int = Field(2, ge=1, le=256)
 
@@ -98,7 +101,11 @@ def load_site(path: Path) -> SiteFile:
     site = load(SiteFile, path)
     home = path.resolve().parent
     data = site.data.model_copy(
-        update={"source": home / site.data.source, "dataset": home / site.data.dataset}
+        update={
+            "source": home / site.data.source,
+            "dataset": home / site.data.dataset,
+            "withdrawn": site.data.withdrawn and home / site.data.withdrawn,
+        }
     )
     coordinator = site.coordinator and site.coordinator.model_copy(
         update={

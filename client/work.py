@@ -6,11 +6,11 @@ from functools import lru_cache
 
 import torch
 
+from client.consent import dataset_of
 from client.sitefile import SiteFile
 from client.states import RoundStates
 from mama.config import Experiment
 from mama.corrections import Proximal
-from mama.data.manifest import Dataset
 from mama.data.pairs import StudyPairs
 from mama.errors import TrainingError
 from mama.evaluation.counts import label_counts
@@ -90,7 +90,7 @@ def evaluate(
     site: SiteFile, experiment: Experiment, arrays: Arrays, *, probes: bool
 ) -> EvaluationCounts:
     """Counts of the model's answers on this site's test studies; with `probes` also of linear probes."""
-    model, dataset, device = _model(site, experiment), Dataset(site.data.dataset), device_of(site)
+    model, dataset, device = _model(site, experiment), dataset_of(site), device_of(site)
     put_trained(model, arrays)
     test = dataset.studies("test")
     features = image_features(model, dataset, test, device) if test else None
@@ -124,7 +124,7 @@ def _counts(site: SiteFile, answers: dict[Label, Predictions]) -> dict[Label, La
 
 
 def _pairs(site: SiteFile, experiment: Experiment) -> StudyPairs:
-    return StudyPairs(Dataset(site.data.dataset), experiment, stream=site.site)
+    return StudyPairs(dataset_of(site), experiment, stream=site.site)
 
 
 def _model(site: SiteFile, experiment: Experiment) -> MaMA:

@@ -26,8 +26,8 @@ _prctl = getattr(ctypes.CDLL(None), "prctl", None)
 
 @dataclass
 class Program:
-    """What to run. `hangs` is asked every second about its process; one that does is killed and started again. Lines in which
-    `noise` is found do not reach the log.
+    """What to run. `hangs` is asked every second about its process; one that does is killed and started again.
+    Lines in which `noise` is found do not reach the log.
     """
 
     name: str
