@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from flwr.proto.runtime_pb2 import AcquireTaskRequest, SendTaskHeartbeatRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.error import FlowerError
 from flwr.supercore.heartbeat import HeartbeatSender
+from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, pull_objects
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
     RuntimeVersionHttpInterceptor,
@@ -36,6 +38,7 @@ from flwr.supernode import fleet_http_connection, start_client_internal
 from flwr.supernode.cli.flower_supernode import flower_supernode
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+from flwr.supernode.runtime import run_clientapp
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
 from mama.errors import ConfigError
@@ -47,6 +50,13 @@ ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 # second, sees that the task it had is lost and can send it again; Flower itself would refuse the node for a minute.
 ABSENCE_S = 10.0
 HEARTBEAT_S = 30.0
+# The calls by which a node takes a message's content.
+OF_A_MESSAGE = ("/pull-object", "/confirm-message-received")
+# A message is announced before its content is there; Flower looks again after 1 s, then 2, 4, 8.
+EAGER: dict[str, Any] = {"initial_backoff": 0.05, "backoff_cap": 1.0, "max_tries_per_object": None}
+run_clientapp.pull_and_inflate_object_from_tree = partial(
+    run_clientapp.pull_and_inflate_object_from_tree, **EAGER
+)
 
 
 def run_node(arguments: list[str], report: Report) -> None:
@@ -64,6 +74,8 @@ def run_node(arguments: list[str], report: Report) -> None:
                 response = super()._unary_unary(path=path, **arguments)
             except Exception as error:
                 report(path, None, _reason(error, path))
+                if _run_is_over(error) and path.endswith(OF_A_MESSAGE):
+                    raise RunOverError from error
                 raise
             node = response.node_id if isinstance(response, ActivateNodeResponse) else None
             report(path, node, None)
@@ -72,8 +84,24 @@ def run_node(arguments: list[str], report: Report) -> None:
 
     fleet_http_connection.FleetHttpClient = ReportingClient  # type: ignore[misc]
     start_client_internal.time = pace  # type: ignore[assignment]
+    start_client_internal.pull_objects = partial(pull_objects, **EAGER)
     sys.argv = ["flower-supernode", *arguments]
     flower_supernode()
+
+
+class RunOverError(Exception):
+    """The coordinator stopped the run while a message of it was on its way.
+
+    Flower's own exception for it derives from BaseException and passes by the code that would give the message up; the
+    task would then wait for its content for two hours, and all others behind it.
+    """
+
+
+def _run_is_over(error: Exception) -> bool:
+    return (
+        isinstance(error, httpx.HTTPStatusError)
+        and error.response.status_code == httpx.codes.FORBIDDEN
+    )
 
 
 def say_goodbye(address: str, certificate: Path, key: Path, node: int) -> bool:
@@ -206,7 +234,12 @@ class Runtime:
         heartbeat = HeartbeatSender(_heartbeat(client))
         heartbeat.start()
         try:
-            assignment = Assignment(client, for_client_app=answer.task.type == TaskType.CLIENT_APP)
+            for_client_app = answer.task.type == TaskType.CLIENT_APP
+            try:
+                assignment = Assignment(client, for_client_app=for_client_app)
+            except ObjectPullError:  # the node gave the message up
+                yield None
+                return
             self._remember(answer.token, assignment)
             yield assignment
             self._unfinished.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The SuperLink's Control API; at the coordinator the only file that uses Flower's private modules."""
+"""The SuperLink's Control API. Only this file and eager.py use private modules of Flower at the coordinator."""
 
 import hashlib
 from collections.abc import Iterator, Mapping

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from mama.supervise import children
+from server.jobs import JobFile
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 ROUNDS = 4
@@ -37,3 +38,13 @@ def test_a_run_survives_the_death_of(victim: str, federation: Any) -> None:
     federation.wait_until_serving()
     if victim != "serverapp":
         assert federation.box.processes()[victim] != killed
+
+
+def test_runs_stopped_while_messages_are_on_their_way_block_no_site(federation: Any) -> None:
+    for _ in range(4):
+        run = federation.start("federation={rounds: 500, local_steps: 1, quorum: 3}")
+        run.wait_for_round(2)
+        JobFile(federation.box.home, run.folder.path).ask_to_stop()
+        run.thread.join(60)
+        assert run.job.state == "stopped"
+    assert federation.start("federation.rounds=1").finish()["problems"] == []
