@@ -112,6 +112,18 @@ class Federation:
             wait_for(lambda site=site: self.status(site).serving, f"{site} to serve")
 
 
+@pytest.fixture
+def another_federation(
+    small_config: Callable[..., Any], made_sites: Path, tmp_path: Path
+) -> Iterator[Federation]:
+    """One hospital and a coordinator of its own, running."""
+    shutil.copytree(made_sites / "sites" / "birch", tmp_path / "birch")
+    box = Box(tmp_path / "box")
+    box.join(tmp_path / "birch" / "site.yaml")
+    with box.running():
+        yield Federation(box, small_config, tmp_path)
+
+
 @pytest.fixture(scope="module")
 def federation(
     small_config: Callable[..., Any], made_sites: Path, tmp_path_factory: pytest.TempPathFactory

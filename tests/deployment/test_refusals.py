@@ -216,7 +216,12 @@ def test_foreign_code_is_not_run_at_any_site(federation: Any, tmp_path: Path) ->
         assert (answer["site"], answer["status"]) == (name, "bad_request")
 
 
-def test_after_all_that_an_honest_run_is_done_by_all(federation: Any) -> None:
-    metrics = federation.start("federation.rounds=1").finish()
-    assert metrics["sites"] == ["alder", "birch", "cedar"]
-    assert metrics["problems"] == []
+def test_after_all_that_two_federations_work_at_once_on_one_host(
+    federation: Any, another_federation: Any
+) -> None:
+    large = federation.start("federation.rounds=2")
+    small = another_federation.start("federation={rounds: 2, local_steps: 2, quorum: 1}")
+    for run, sites in ((large, ["alder", "birch", "cedar"]), (small, ["birch"])):
+        metrics = run.finish()
+        assert metrics["sites"] == sites
+        assert metrics["problems"] == []
