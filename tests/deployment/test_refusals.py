@@ -216,6 +216,28 @@ def test_foreign_code_is_not_run_at_any_site(federation: Any, tmp_path: Path) ->
         assert (answer["site"], answer["status"]) == (name, "bad_request")
 
 
+def test_a_site_that_wants_a_persons_approval_waits_for_it(
+    federation: Any, command: Callable[..., Any]
+) -> None:
+    federation.wait_until_serving()
+    path = federation.box.sites["cedar"]
+    before = path.read_text()
+    settings = yaml.safe_load(before)
+    path.write_text(yaml.safe_dump(settings | {"policy": {"approval": True}}))
+    try:
+        metrics = federation.start("federation.rounds=1").finish()
+        assert metrics["sites"] == ["alder", "birch"]
+        (problem,) = metrics["problems"]
+        assert (problem["site"], problem["code"]) == ("cedar", "not_approved")
+        digest = metrics["experiment_hash"]
+        assert digest in command(main, "approve", path).out
+        assert command(main, "approve", path, digest).code == 0
+        metrics = federation.start("federation.rounds=1").finish()
+        assert metrics["sites"] == ["alder", "birch", "cedar"]
+    finally:
+        path.write_text(before)
+
+
 def test_after_all_that_two_federations_work_at_once_on_one_host(
     federation: Any, another_federation: Any
 ) -> None:
