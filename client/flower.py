@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from ssl import SSLContext
+from typing import Any, Self
 
 import httpx
 from cryptography.hazmat.primitives.serialization import load_ssh_private_key
@@ -41,6 +42,8 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from flwr.supernode.runtime import run_clientapp
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
+from client.sitefile import CoordinatorConfig
+from client.tls import context_for
 from mama.errors import ConfigError
 
 # What `Calls` is told of a call to the coordinator: its path, the node's id once it is known, and what went wrong.
@@ -59,16 +62,23 @@ run_clientapp.pull_and_inflate_object_from_tree = partial(
 )
 
 
-def run_node(arguments: list[str], report: Report) -> None:
+def run_node(arguments: list[str], context: SSLContext, report: Report) -> None:
     """Flower's SuperNode in this process, until it is told to stop.
 
     Args:
         arguments: those of `flower-supernode`.
+        context: for the connection to the coordinator; Flower's own cannot present a certificate.
         report: told of every call to the coordinator.
     """
     pace = _Pace()
 
     class ReportingClient(FleetHttpClient):
+        @classmethod
+        def from_server_address(  # type: ignore[override]
+            cls, address: str, *_: Any, **more: Any
+        ) -> Self:
+            return cls(f"https://{address}", verify=context, interceptors=more["interceptors"])
+
         def _unary_unary(self, *, path: str, **arguments: Any) -> Any:
             try:
                 response = super()._unary_unary(path=path, **arguments)
@@ -104,9 +114,9 @@ def _run_is_over(error: Exception) -> bool:
     )
 
 
-def say_goodbye(address: str, certificate: Path, key: Path, node: int) -> bool:
+def say_goodbye(coordinator: CoordinatorConfig, node: int) -> bool:
     """Tell the coordinator that this site's node is gone, which one that was killed could not; False if it knew."""
-    with _fleet(address, certificate, key) as (client, _):
+    with _fleet(coordinator) as (client, _):
         try:
             client.DeactivateNode(DeactivateNodeRequest(node_id=node))
         except httpx.HTTPError:
@@ -114,9 +124,9 @@ def say_goodbye(address: str, certificate: Path, key: Path, node: int) -> bool:
     return True
 
 
-def may_come_in(address: str, certificate: Path, key: Path) -> bool:
+def may_come_in(coordinator: CoordinatorConfig) -> bool:
     """Whether the coordinator admits this key: come in and go at once. Not while the node runs."""
-    with _fleet(address, certificate, key) as (client, public):
+    with _fleet(coordinator) as (client, public):
         request = ActivateNodeRequest(public_key=public, heartbeat_interval=HEARTBEAT_S)
         try:
             node = client.ActivateNode(request).node_id
@@ -127,7 +137,8 @@ def may_come_in(address: str, certificate: Path, key: Path) -> bool:
 
 
 @contextmanager
-def _fleet(address: str, certificate: Path, key: Path) -> Iterator[tuple[FleetHttpClient, bytes]]:
+def _fleet(coordinator: CoordinatorConfig) -> Iterator[tuple[FleetHttpClient, bytes]]:
+    key = coordinator.key
     try:
         private: Any = load_ssh_private_key(key.read_bytes(), password=None)
     except (OSError, ValueError):
@@ -138,9 +149,8 @@ def _fleet(address: str, certificate: Path, key: Path) -> Iterator[tuple[FleetHt
         RuntimeVersionHttpInterceptor(component_name="SuperNode"),
         NodeAuthHttpInterceptor(private, private.public_key()),
     ]
-    with FleetHttpClient.from_server_address(
-        address, False, str(certificate), interceptors
-    ) as client:
+    url, context = f"https://{coordinator.address}", context_for(coordinator)
+    with FleetHttpClient(url, verify=context, interceptors=interceptors) as client:
         yield client, public_key_to_bytes(private.public_key())
 
 

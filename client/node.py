@@ -11,6 +11,7 @@ from pathlib import Path
 from client.flower import ABSENCE_S, run_node, say_goodbye
 from client.service import Record, ServiceFolder, read_record
 from client.sitefile import load_site
+from client.tls import context_for
 from mama.errors import MamaError
 
 
@@ -21,9 +22,7 @@ def main(site_file: Path, port: int) -> None:
     record = Record(folder.node)
     earlier = read_record(folder.node).get("node")
     record.put(news=True, process=os.getpid(), registered=False, attempt=time.time(), node=earlier)
-    if earlier and say_goodbye(
-        coordinator.address, coordinator.certificate, coordinator.key, earlier
-    ):
+    if earlier and say_goodbye(coordinator, earlier):
         time.sleep(ABSENCE_S)
 
     def report(path: str, node: int | None, trouble: str | None) -> None:
@@ -42,6 +41,7 @@ def main(site_file: Path, port: int) -> None:
             *("--host", "127.0.0.1", "--port", str(port)),
             *("--isolation", "process", "--superexec-auth-secret-file", str(folder.secret)),
         ],
+        context_for(coordinator),
         report,
     )
 

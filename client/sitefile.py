@@ -57,13 +57,15 @@ class CoordinatorConfig(Section):
     """Whom this site works for. `certificate` is the federation's authority, `pin` the SHA-256 of its key as the
     coordinator read it out by telephone; `key` is this site's own, which never leaves.
 
-    `health` is where the gRPC health service listens, none where it is left out.
+    `client_certificate` is this site's own, from the coordinator, for a door that asks for it (mutual TLS). `health` is
+    where the gRPC health service listens, none where it is left out.
     """
 
     address: Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}$")]
     certificate: Path = Path("ca.crt")
     pin: Sha256
     key: Path = Path("node.key")
+    client_certificate: Path | None = None
     health: Annotated[str, Field(pattern=r"^.+:\d{1,5}$")] | None = None
 
 
@@ -111,6 +113,8 @@ def load_site(path: Path) -> SiteFile:
         update={
             "certificate": home / site.coordinator.certificate,
             "key": home / site.coordinator.key,
+            "client_certificate": site.coordinator.client_certificate
+            and home / site.coordinator.client_certificate,
         }
     )
     return site.model_copy(

@@ -11,7 +11,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from mama.errors import ConfigError
 from mama.files import write_bytes
-from mama.signing import PrivateKey, new_key
+from mama.signing import PrivateKey, PublicKey, new_key
 
 CA_YEARS = 10
 WARNING_DAYS = 30
@@ -74,6 +74,32 @@ def make_server_certificate(
         .sign(signer, SHA384())
     )
     _write(made, certificate, private, key)
+
+
+def make_site_certificate(
+    site: str, public: PublicKey, authority: Path, authority_key: Path, certificate: Path
+) -> None:
+    """Write a certificate with which a site proves itself to a door that asks for it. It is good as long as its
+    authority: who takes part is the roster's to say."""
+    issuer, signer = read_certificate(authority), read_private_key(authority_key)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, site)]))
+        .issuer_name(issuer.subject)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(datetime.now(UTC) - SKEW)
+        .not_valid_after(issuer.not_valid_after_utc)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(sign_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
+        )
+        .sign(signer, SHA384())
+    )
+    write_bytes(certificate, made.public_bytes(serialization.Encoding.PEM))
 
 
 def days_left(certificate: Path) -> float:

@@ -57,10 +57,13 @@ def enrol(
 ) -> None:
     """Let a site take part; a running service admits it by itself."""
     from server.federation import Home
+    from server.provision import issue
     from server.roster import enrol
 
-    roster = enrol(Home(federation), site, key, share)
+    home = Home(federation)
+    roster = enrol(home, site, key, share)
     typer.echo(f"roster version {roster.version}: {', '.join(m.site for m in roster.active)}")
+    typer.echo(f"for mutual TLS, if the door asks for it, send the site {issue(home, site)}")
 
 
 @app.command()

@@ -1,12 +1,18 @@
 """Provisioning: everything a federation needs before its first site, made once. Sites come and go without it."""
 
 import secrets
+from pathlib import Path
 
 from mama.files import write_bytes
-from mama.signing import fingerprint
-from server.certificates import make_authority, make_server_certificate, read_certificate
+from mama.signing import fingerprint, read_public_line
+from server.certificates import (
+    make_authority,
+    make_server_certificate,
+    make_site_certificate,
+    read_certificate,
+)
 from server.federation import Home
-from server.roster import start_roster
+from server.roster import read_roster, start_roster
 
 
 def provision(home: Home) -> list[str]:
@@ -36,6 +42,14 @@ def pin(home: Home) -> str:
     """What hospitals pin: the fingerprint of the authority's key."""
     key = read_certificate(home.ca_certificate).public_key()
     return fingerprint(key)  # type: ignore[arg-type]
+
+
+def issue(home: Home, site: str) -> Path:
+    """A certificate for an enrolled site's own key, for a door that asks for one; returns its file."""
+    (key,) = [m.public_key for m in read_roster(home).active if m.site == site]
+    path = home.state / "sites" / f"{site}.crt"
+    make_site_certificate(site, read_public_line(key), home.ca_certificate, home.ca_key, path)
+    return path
 
 
 def renew(home: Home) -> None:

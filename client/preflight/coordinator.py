@@ -14,6 +14,7 @@ from client.flower import may_come_in
 from client.preflight.check import Check, fail, ok, warn
 from client.service import ServiceFolder, read_status
 from client.sitefile import SiteFile
+from client.tls import context_for
 
 # Flower refuses a node whose signed time is more than this off, in seconds.
 MOST_SKEW_S, SOME_SKEW_S = 60.0, 5.0
@@ -48,7 +49,7 @@ def check_coordinator(site: SiteFile) -> Iterator[Check]:
     try:
         asked = time.time()
         with (
-            httpx.Client(verify=str(coordinator.certificate), timeout=20) as client,
+            httpx.Client(verify=context_for(coordinator), timeout=20) as client,
             client.stream("GET", f"https://{coordinator.address}/health") as response,
         ):
             stream = response.extensions["network_stream"]
@@ -95,7 +96,7 @@ def _enrolled(folder: ServiceFolder) -> Check:
     if status.registered and status.seconds_since_contact is not None:
         return ok("enrolment", "the service is running and admitted")
     coordinator = folder.coordinator
-    if may_come_in(coordinator.address, coordinator.certificate, coordinator.key):
+    if may_come_in(coordinator):
         return ok("enrolment", "the coordinator knows this site's key")
     return fail(
         "enrolment",

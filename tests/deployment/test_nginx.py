@@ -7,14 +7,18 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import yaml
 
 from client.service import ServiceFolder, Status, read_status
 from client.sitefile import load_site
+from client.tls import context_for
+from server.provision import issue
 from sim.deployment import Box, free_port
 
 NGINX = shutil.which("nginx")
@@ -28,10 +32,12 @@ pytestmark = [
 ]
 
 
-def nginx_with(box: Box, port: int, folder: Path) -> list[str]:
+def nginx_with(box: Box, port: int, folder: Path, *, mutual: bool) -> list[str]:
     """The command that runs nginx with the shipped file, its four lines corrected for this machine."""
     listen = box.home.file.listen
     text = CONFIGURATION.read_text()
+    if mutual:
+        text = text.replace("# ssl_", "ssl_")
     for shipped, here in [
         ("server 127.0.0.1:8100;", f"server {listen};"),
         ("listen 8443 ssl;", f"listen 127.0.0.1:{port} ssl;"),
@@ -51,21 +57,30 @@ def nginx_with(box: Box, port: int, folder: Path) -> list[str]:
     return [str(NGINX), "-p", str(folder), "-c", str(folder / "nginx.conf")]
 
 
-@pytest.fixture(scope="module")
-def behind_nginx(made_sites: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+@contextmanager
+def with_nginx(made_sites: Path, folder: Path, *, mutual: bool) -> Iterator[Box]:
     """A coordinator and one site, with nginx between them."""
-    folder = tmp_path_factory.mktemp("nginx")
     port = free_port()
     shutil.copytree(made_sites / "sites" / "alder", folder / "alder")
     box = Box(folder / "box", address=f"127.0.0.1:{port}")
-    box.join(folder / "alder" / "site.yaml")
-    nginx = subprocess.Popen(nginx_with(box, port, folder))
+    path = box.join(folder / "alder" / "site.yaml")
+    if mutual:
+        settings = yaml.safe_load(path.read_text())
+        settings["coordinator"]["client_certificate"] = str(issue(box.home, "alder"))
+        path.write_text(yaml.safe_dump(settings))
+    nginx = subprocess.Popen(nginx_with(box, port, folder, mutual=mutual))
     try:
         with box.running():
             yield box
     finally:
         nginx.terminate()
         nginx.wait(20)
+
+
+@pytest.fixture(scope="module")
+def behind_nginx(made_sites: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    with with_nginx(made_sites, tmp_path_factory.mktemp("nginx"), mutual=False) as box:
+        yield box
 
 
 def wait_for(box: Box, condition: Callable[[Status], bool]) -> Status:
@@ -148,3 +163,14 @@ def test_the_site_outlives_the_service_behind_it(behind_nginx: Box) -> None:
         ),
     )
     assert behind_nginx.processes()["alder/node"] == site
+
+
+def test_a_door_that_asks_for_a_certificate(made_sites: Path, tmp_path: Path) -> None:
+    with with_nginx(made_sites, tmp_path, mutual=True) as box:
+        assert wait_for(box, lambda status: status.serving).registered
+        assert outside(box, "POST", "/v1/fleet/activate-node") == 400
+        site = load_site(box.sites["alder"]).coordinator
+        assert site is not None
+        with httpx.Client(verify=context_for(site), trust_env=False) as client:
+            url = f"https://{box.home.file.address}"
+            assert client.post(f"{url}/v1/control/list-nodes").status_code == 403
