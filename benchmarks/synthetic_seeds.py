@@ -28,6 +28,7 @@ from mama.evaluation.whole import answers
 from mama.exchange.metrics import LABELS, Label
 from mama.export import save_final
 from mama.model import build_model
+from server.folder import RunFolder
 from sim.config import SimulatedExperiment
 from sim.run import federate
 from sim.sites import make_sites
@@ -126,8 +127,9 @@ def baseline(
 
 
 def trained(experiment: Experiment, site_files: list[Path], out: Path) -> Path:
-    """final/ of a federation; one that was finished before is taken as it is."""
-    if not (out / "final" / "model.safetensors").exists():
+    """final/ of a federation; that of the same experiment, finished before, is taken as it is."""
+    done = (out / "final" / "model.safetensors").exists()
+    if not done or RunFolder(out).experiment() != experiment:
         federate(experiment, site_files, out)
     return out / "final"
 
