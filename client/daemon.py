@@ -104,9 +104,12 @@ def programs(site_file: Path, folder: ServiceFolder) -> list[Program]:
 
 
 def _record_processes(folder: ServiceFolder, supervisor: Supervisor) -> None:
+    written: dict[str, int | None] = {}
     while not supervisor.stopping.wait(1.0):
         ids = {name: supervisor.process_id(name) for name in (NODE, GUARD)}
-        write_json(folder.processes, {"process": os.getpid(), **ids})
+        if ids != written:
+            written = ids
+            write_json(folder.processes, {"process": os.getpid(), **ids})
 
 
 def _free_port() -> int:

@@ -38,6 +38,7 @@ NOISE = re.compile(
 )
 STEP_S = 1.0
 DAY_S = 86400.0
+TRIES = 5
 
 
 def serve(home: Home) -> None:
@@ -100,6 +101,7 @@ class _Keeper:
         self._certificate = home.certificate.stat().st_mtime_ns
         self._warned = -DAY_S
         self._trouble = ""
+        self._processes: dict[str, int | None] = {}
 
     def run(self) -> None:
         """Until the service stops; an error is logged once, and the next step tries again."""
@@ -122,11 +124,10 @@ class _Keeper:
                 self._trouble = trouble
 
     def _write_status(self) -> None:
-        names = (LINK, EXECUTOR)
-        write_json(
-            self.home.status,
-            {"process": os.getpid(), **{n: self.supervisor.process_id(n) for n in names}},
-        )
+        now = {name: self.supervisor.process_id(name) for name in (LINK, EXECUTOR)}
+        if now != self._processes:
+            self._processes = now
+            write_json(self.home.status, {"process": os.getpid(), **now})
 
     def _serverapp_runs(self) -> bool:
         """Whether the executor has a process at work."""
@@ -167,19 +168,28 @@ def require_running(home: Home) -> None:
     Raises:
         ServiceError: it is not.
     """
+    if not is_running(home):
+        raise ServiceError(
+            "is not running", where=home.file.name, fix="Start it with `mama-server start`"
+        )
+
+
+def is_running(home: Home) -> bool:
+    """Whether the service is at work."""
     with _lock(home) as free:
-        if free:
-            raise ServiceError(
-                "is not running", where=home.file.name, fix="Start it with `mama-server start`"
-            )
+        return not free
 
 
 @contextmanager
 def _alone(home: Home) -> Iterator[None]:
-    with _lock(home) as free:
-        if not free:
-            raise ServiceError("runs already", where=home.file.name)
-        yield
+    # More than once, because those who ask whether it runs hold the lock for an instant.
+    for _ in range(TRIES):
+        with _lock(home) as free:
+            if free:
+                yield
+                return
+        time.sleep(0.2)
+    raise ServiceError("runs already", where=home.file.name)
 
 
 @contextmanager

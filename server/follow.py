@@ -7,13 +7,15 @@ from pathlib import Path
 from mama.config import Experiment
 from mama.configfile import load
 from mama.errors import ConfigError, QuorumError, ServiceError
-from server.daemon import require_running
+from server.daemon import is_running, require_running
 from server.federation import Home
 from server.folder import Event, RunFolder
 from server.jobs import Job, JobFile
 from server.towers import initial_model
 
 LOOK_S = 0.5
+# How long the service may be away, while it is started again.
+ABSENCE_S = 30.0
 
 
 def prepare(home: Home, config: Path, out: Path) -> RunFolder:
@@ -56,7 +58,7 @@ def follow(home: Home, file: JobFile, tell: Callable[[Event], None]) -> Job:
         ServiceError: the service has ended, or its ServerApp does again and again.
     """
     folder = RunFolder(file.out)
-    told = len(folder.events())
+    told, missing = len(folder.events()), 0.0
     while True:
         job = file.read()
         assert job is not None
@@ -69,7 +71,9 @@ def follow(home: Home, file: JobFile, tell: Callable[[Event], None]) -> Job:
         if job.state == "failed":
             kind = QuorumError if events and events[-1]["event"] == "stopped" else ServiceError
             raise kind(job.reason, where=str(file.out))
-        require_running(home)
+        missing = 0.0 if is_running(home) else missing + LOOK_S
+        if missing > ABSENCE_S:
+            require_running(home)
         time.sleep(LOOK_S)
 
 

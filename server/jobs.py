@@ -112,7 +112,8 @@ class JobRunner:
                 self.control.stop_run(job.flower_run)
             file.write(job.model_copy(update={"state": "stopped", "reason": "stopped on request"}))
         elif job.flower_run is None:
-            if time.monotonic() >= self._not_before:
+            # Never two ServerApps in one folder: one that was stopped may still be on its way out.
+            if time.monotonic() >= self._not_before and not self._at_work():
                 file.write(self._start(job))
         elif self.control.run_ended(job.flower_run):
             file.write(self._ended(job))

@@ -44,7 +44,7 @@ class Bench:
 
     def __init__(self, home: Home):
         self.home, self.control, self.finished = home, FakeControl(), []
-        self.serverapp = True
+        self.serverapp = False
         self.runner = JobRunner(home, self.control, lambda: self.serverapp)  # type: ignore[arg-type]
 
     def steps(self, number: int = 1) -> None:
@@ -140,7 +140,7 @@ def test_the_death_of_its_process_is_noticed_before_flower_does(
     monkeypatch.setattr(jobs, "GONE_S", 0.0)
     job = JobFile(bench.home, folder("run").path)
     job.ask()
-    bench.serverapp = False  # not started yet: that is no death
+    # Not started yet: that is no death.
     bench.steps(3)
     assert bench.control.stopped == []
     bench.serverapp = True
@@ -177,7 +177,12 @@ def test_stopping(bench: Bench, folder: Callable[[str], RunFolder]) -> None:
     job.ask_to_stop()
     bench.steps()
     assert (state(job), bench.control.stopped) == ("stopped", [1])
+    # Asked for again, it waits until the one that was stopped is gone.
+    bench.serverapp = True
     job.ask()
+    bench.steps(3)
+    assert (state(job), len(bench.control.started)) == ("queued", 1)
+    bench.serverapp = False
     bench.steps()
     assert state(job) == "running"
 
