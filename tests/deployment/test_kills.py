@@ -10,7 +10,7 @@ from mama.supervise import children
 from server.jobs import JobFile
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-ROUNDS = 4
+ROUNDS = 3
 
 
 @pytest.mark.parametrize(
@@ -41,7 +41,7 @@ def test_a_run_survives_the_death_of(victim: str, federation: Any) -> None:
 
 
 def test_runs_stopped_while_messages_are_on_their_way_block_no_site(federation: Any) -> None:
-    for _ in range(4):
+    for _ in range(3):
         run = federation.start("federation={rounds: 500, local_steps: 1, quorum: 3}")
         run.wait_for_round(2)
         JobFile(federation.box.home, run.folder.path).ask_to_stop()
