@@ -10,7 +10,7 @@ from mama.errors import ConfigError, QuorumError, ServiceError
 from server.daemon import is_running, require_running
 from server.federation import Home
 from server.folder import Event, RunFolder
-from server.jobs import Job, JobFile
+from server.jobs import Job, JobFile, ending
 from server.towers import initial_model
 
 LOOK_S = 0.5
@@ -69,7 +69,8 @@ def follow(home: Home, file: JobFile, tell: Callable[[Event], None]) -> Job:
         if job.state in ("finished", "stopped"):
             return job
         if job.state == "failed":
-            kind = QuorumError if events and events[-1]["event"] == "stopped" else ServiceError
+            last = ending(events)
+            kind = QuorumError if last and last["event"] == "stopped" else ServiceError
             raise kind(job.reason, where=str(file.out))
         missing = 0.0 if is_running(home) else missing + LOOK_S
         if missing > ABSENCE_S:

@@ -41,6 +41,12 @@ class Job(Section):
     futile: int = Field(0, ge=0)
 
 
+def ending(events: list[Event]) -> Event | None:
+    """The event that ended a run, well or not; None while it has not ended since its last start."""
+    turns = [e for e in events if e["event"] in ("start", "finished", "stopped")]
+    return turns[-1] if turns and turns[-1]["event"] != "start" else None
+
+
 class JobFile:
     """One job on disk."""
 
@@ -152,9 +158,9 @@ class JobRunner:
     def _ended(self, job: Job) -> Job:
         """What the end of a ServerApp means: the run's folder says, Flower does not."""
         folder = RunFolder(job.out)
-        last = folder.events()[-1:]
-        if last and last[0]["event"] in ("finished", "stopped"):
-            return job.model_copy(update=self._over(folder, last[0]))
+        last = ending(folder.events())
+        if last is not None:
+            return job.model_copy(update=self._over(folder, last))
         reached = folder.latest().round
         futile = job.futile + 1 if reached == job.round else 1
         self._not_before = time.monotonic() + PAUSE_S * futile

@@ -14,7 +14,7 @@ from server.daemon import require_running
 from server.federation import Home
 from server.folder import RunFolder
 from server.follow import follow, prepare, submit
-from server.jobs import MOST_FUTILE, JobFile, JobRunner
+from server.jobs import MOST_FUTILE, JobFile, JobRunner, ending
 from server.provision import provision
 from server.roster import enrol
 
@@ -76,6 +76,17 @@ def folder(
     new_run: Callable[..., RunFolder], small_config: Callable[..., Any], tmp_path: Path
 ) -> Callable[[str], RunFolder]:
     return lambda name: new_run(small_config().experiment(), tmp_path / name)
+
+
+def test_what_ended_a_run_is_not_always_its_last_event() -> None:
+    def of(*names: str) -> str | None:
+        found = ending([{"event": name} for name in names])
+        return found and found["event"]
+
+    assert of("start", "round", "finished", "received", "received") == "finished"
+    assert of("start", "stopped", "problem") == "stopped"
+    assert of("start", "finished", "start", "round") is None
+    assert of() is None
 
 
 def state(job: JobFile) -> str:
