@@ -5,10 +5,12 @@ node hands out tasks, from which the site's guard takes them instead of Flower's
 """
 
 import hashlib
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from ssl import SSLContext
@@ -45,8 +47,10 @@ from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, 
 from client.sitefile import CoordinatorConfig
 from client.tls import context_for
 from mama.errors import ConfigError
+from mama.files import write_bytes
 
-# What `Calls` is told of a call to the coordinator: its path, the node's id once it is known, and what went wrong.
+logger = logging.getLogger("fedmama.guard")
+# What `Report` is told of a call to the coordinator: its path, the node's id once it is known, and what went wrong.
 Report = Callable[[str, int | None, str | None], None]
 ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 # How long a node that was killed stays away after its goodbye. In this time the server, which looks ten times a
@@ -206,14 +210,23 @@ class Assignment:
         push_task_output(self._client, None, SubStatus.FAILED, reason)
 
 
+@dataclass(frozen=True)
+class _Claim:
+    """A task that is this guard's. `begun` is its message without content, once that was taken."""
+
+    token: str
+    for_client_app: bool
+    begun: bytes = b""
+
+
 class Runtime:
     """The node's runtime API on this machine.
 
     Args:
         address: host:port of the node's own service.
         secret: the secret that node and guard share.
-        unfinished: a file that names the task at work, so that a guard started again after it was killed can
-            give it up at once; the node would wait a minute.
+        unfinished: a file that names the task at work, so that a guard started again after it was killed goes on with
+            it, or gives it up at once if it had begun; the node would wait a minute.
     """
 
     def __init__(self, address: str, secret: bytes, unfinished: Path):
@@ -235,50 +248,64 @@ class Runtime:
         Raises:
             httpx.HTTPError: the node does not answer.
         """
-        # Of every type, because the node does nothing else while one waits.
-        answer = self._asking.AcquireTask(AcquireTaskRequest(supported_task_types=list(TaskType)))
-        if not answer.HasField("task") or not answer.token:
+        claim = self._left_behind() or self._claim()
+        if claim is None:
             yield None
             return
-        client = self._with_token(answer.token)
+        client = self._with_token(claim.token)
         heartbeat = HeartbeatSender(_heartbeat(client))
         heartbeat.start()
         try:
-            for_client_app = answer.task.type == TaskType.CLIENT_APP
+            if claim.begun:
+                self._give_up(client, claim.begun)
+                yield None
+                return
             try:
-                assignment = Assignment(client, for_client_app=for_client_app)
+                assignment = Assignment(client, for_client_app=claim.for_client_app)
             except ObjectPullError:  # the node gave the message up
                 yield None
                 return
-            self._remember(answer.token, assignment)
+            begun = message_to_proto(remove_content_from_message(assignment.message))
+            self._remember(replace(claim, begun=begun.SerializeToString()))
             yield assignment
             self._unfinished.unlink(missing_ok=True)
         finally:
             heartbeat.stop()
             client.close()
 
-    def give_up_unfinished(self) -> None:
-        """Answer the task at which an earlier guard was killed with an error; the server may send it again."""
+    def _claim(self) -> _Claim | None:
+        # Of every type, because the node does nothing else while one waits.
+        answer = self._asking.AcquireTask(AcquireTaskRequest(supported_task_types=list(TaskType)))
+        if not answer.HasField("task") or not answer.token:
+            return None
+        claim = _Claim(answer.token, answer.task.type == TaskType.CLIENT_APP)
+        self._remember(claim)
+        return claim
+
+    def _left_behind(self) -> _Claim | None:
+        """The task at which an earlier guard was killed; asked for once."""
         try:
-            token, _, proto = self._unfinished.read_bytes().partition(b"\n")
-        except FileNotFoundError:
-            return
-        self._unfinished.unlink()
-        client = self._with_token(token.decode())
-        message = message_from_proto(MessageProto.FromString(proto))
-        message.metadata.__dict__["_message_id"] = MessageProto.FromString(
-            proto
-        ).metadata.message_id
+            token, kind, begun = self._unfinished.read_bytes().split(b"\n", 2)
+        except (FileNotFoundError, ValueError):
+            return None
+        finally:
+            self._unfinished.unlink(missing_ok=True)
+        return _Claim(token.decode(), kind == b"client", begun)
+
+    def _remember(self, claim: _Claim) -> None:
+        kind = b"client" if claim.for_client_app else b"other"
+        data = b"\n".join((claim.token.encode(), kind, claim.begun))
+        write_bytes(self._unfinished, data, private=True)
+
+    def _give_up(self, client: RuntimeHttpClient, begun: bytes) -> None:
+        proto = MessageProto.FromString(begun)
+        message = message_from_proto(proto)
+        message.metadata.__dict__["_message_id"] = proto.metadata.message_id
         error = Error(ErrorCode.CLIENT_APP_CRASHED, "the site's guard was killed")
         with suppress(httpx.HTTPError):
             push_message(client, Message(error, reply_to=message), _context(message))
-            push_task_output(client, None, SubStatus.FAILED, error.reason or "")
-        client.close()
-
-    def _remember(self, token: str, assignment: Assignment) -> None:
-        proto = message_to_proto(remove_content_from_message(assignment.message))
-        self._unfinished.touch(mode=0o600)
-        self._unfinished.write_bytes(token.encode() + b"\n" + proto.SerializeToString())
+            push_task_output(client, None, SubStatus.FAILED, "")
+            logger.warning("gave up the task at which an earlier guard was killed")
 
     def _with_token(self, token: str) -> RuntimeHttpClient:
         return RuntimeHttpClient.from_server_address(

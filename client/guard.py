@@ -107,7 +107,6 @@ def main(site_file: Path, port: int) -> None:
     guard = Guard(site_file, folder)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     runtime = Runtime(f"127.0.0.1:{port}", folder.secret.read_bytes().strip(), folder.unfinished)
-    runtime.give_up_unfinished()
     while True:
         try:
             guard.work(runtime)

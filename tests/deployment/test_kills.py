@@ -2,15 +2,24 @@
 
 import os
 import signal
+import time
 from typing import Any
 
 import pytest
 
+from client.service import ServiceFolder
+from client.sitefile import load_site
 from mama.supervise import children
 from server.jobs import JobFile
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 ROUNDS = 3
+
+
+def wait_for_work(federation: Any) -> None:
+    """Until alder's guard is in the middle of a task."""
+    while not federation.status("alder").working_on:
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(
@@ -24,6 +33,8 @@ def test_a_run_survives_the_death_of(victim: str, federation: Any) -> None:
         (process,) = children(federation.box.processes()["superexec"])
         os.kill(process, signal.SIGKILL)
     else:
+        if victim == "alder/guard":
+            wait_for_work(federation)
         killed = federation.kill(victim)
     metrics = run.finish()
 
@@ -38,6 +49,9 @@ def test_a_run_survives_the_death_of(victim: str, federation: Any) -> None:
     federation.wait_until_serving()
     if victim != "serverapp":
         assert federation.box.processes()[victim] != killed
+    if victim == "alder/guard":
+        log = ServiceFolder(load_site(federation.box.sites["alder"])).log
+        assert "gave up the task at which an earlier guard was killed" in log.read_text()
 
 
 def test_runs_stopped_while_messages_are_on_their_way_block_no_site(federation: Any) -> None:
