@@ -44,7 +44,11 @@ class Proxy:
         assert method == "CONNECT"
         self.asked.append(target)
         host, _, port = target.rpartition(":")
-        far = socket.create_connection((host, int(port)))
+        try:
+            far = socket.create_connection((host, int(port)))
+        except OSError:  # the coordinator is not there yet, or not any more
+            near.close()
+            return
         near.sendall(b"HTTP/1.1 200 Connection established\r\n\r\n")
         for source, sink in ((near, far), (far, near)):
             threading.Thread(target=self._copy, args=(source, sink), daemon=True).start()
