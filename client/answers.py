@@ -4,12 +4,15 @@ import errno
 import logging
 import time
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
-from client import work
+from client import policy, work
+from client.approval import Approvals
 from client.last_answer import LastAnswer
 from client.link import Link
 from client.open_round import OpenRound
+from client.refused import RefusedError
 from client.rehearsal import cost_since, rehearse
 from client.sitefile import SiteFile
 from client.states import alone
@@ -75,13 +78,13 @@ def _done(
     arrived: float,
 ) -> tuple[Answer, bytes]:
     if task.protocol != PROTOCOL:
-        raise work.RefusedError(ErrorCode.PROTOCOL)
+        raise RefusedError(ErrorCode.PROTOCOL)
     experiment = task.read_experiment()
-    if site.budget.required and experiment.privacy.mode != "patient":
-        raise work.RefusedError(ErrorCode.POLICY)
+    _ask_policy(site, experiment)
     link = Link(site, task.run, experiment.federation.exchange)
     if task.kind == "describe":
         description = work.describe(site, experiment)
+        policy.check_upload(site, experiment, description.trained_parameters)
         return _answer(site, task, description=description, holds=link.holds()), b""
     if task.kind == "rehearse":
         block = rehearse(payload, work.shapes(site, experiment), experiment.federation.exchange)
@@ -92,6 +95,7 @@ def _done(
             counts = work.evaluate(
                 site, experiment, task.run, task.round, arrays, probes=task.probes
             )
+            counts = policy.allowed_counts(site, counts)
             return _answer(site, task, evaluation=counts, holds=link.holds()), b""
         if task.kind == "finish":
             work.keep_final(site, experiment, task, arrays, link.received)
@@ -114,11 +118,21 @@ def _trained(
     if before is None:
         open_round = OpenRound(site, task, link.received, arrived)
         metrics, update = work.train(site, experiment, task, arrays, open_round, on_step)
+        metrics = policy.allowed_training(site, metrics)
         reply = _answer(site, task, training=metrics, holds=link.holds())
         before = reply, link.send(update, task.round)
         known.write(*before, link.received)
         open_round.close()
     return before
+
+
+def _ask_policy(site: SiteFile, experiment: Experiment) -> None:
+    try:
+        policy.check(site, experiment, datetime.now())
+    except RefusedError as error:
+        if error.code == ErrorCode.NOT_APPROVED:
+            Approvals(site).note(experiment)
+        raise
 
 
 def _answer(site: SiteFile, task: Task, **values: Any) -> Answer:
@@ -129,7 +143,7 @@ def _answer(site: SiteFile, task: Task, **values: Any) -> Answer:
 
 def _code_of(error: Exception) -> ErrorCode:
     match error:
-        case work.RefusedError():
+        case RefusedError():
             return error.code
         case BudgetError():
             return ErrorCode.BUDGET

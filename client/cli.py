@@ -22,6 +22,111 @@ def _root(log: LogOption = None) -> None:
 
 
 @app.command()
+def init(
+    folder: Annotated[Path, typer.Argument(help="The site's folder, made here")],
+    site: Annotated[str, typer.Option(help="The name the coordinator enrols")],
+    source: Annotated[Path, typer.Option(help="Folder of images and reports")],
+    address: Annotated[str, typer.Option(help="The coordinator's host:port")],
+    certificate: Annotated[Path, typer.Option(help="The coordinator's ca.crt")],
+) -> None:
+    """Make a site: folder, site file and key pair. The private key never leaves it."""
+    from client.enrolment import authority_key, init_site
+    from mama.signing import fingerprint
+
+    key = init_site(folder, site, source, address, certificate)
+    typer.echo(f"send the coordinator {key}")
+    typer.echo(f"compare this fingerprint by telephone: {fingerprint(authority_key(certificate))}")
+
+
+@app.command()
+def check(
+    site: SiteArgument,
+    experiment: Annotated[
+        Path | None, typer.Option(help="Also try this experiment: policy, models, one step")
+    ] = None,
+) -> None:
+    """Look at all that the site needs before it trains; exit code 1 if something fails."""
+    from client.preflight.run import preflight
+    from client.sitefile import load_site
+    from mama.config import Experiment
+    from mama.configfile import load
+
+    failed = False
+    wanted = load(Experiment, experiment) if experiment else None
+    for found in preflight(load_site(site), wanted):
+        typer.echo(str(found))
+        failed |= found.verdict == "FAIL"
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def start(site: SiteArgument) -> None:
+    """Run the site's service until it is told to stop."""
+    from client.daemon import serve
+    from client.service import ServiceFolder
+    from client.sitefile import load_site
+
+    typer.echo(f"the log is {ServiceFolder(load_site(site)).log}")
+    serve(site)
+
+
+@app.command()
+def status(
+    site: SiteArgument,
+    json: Annotated[bool, typer.Option("--json", help="As JSON")] = False,
+) -> None:
+    """Say whether the service can work, and if not why; exit code 9 then."""
+    from client.service import ServiceFolder, read_status, tell_status
+    from client.sitefile import load_site
+    from mama.errors import ServiceError
+
+    found = read_status(ServiceFolder(load_site(site)))
+    typer.echo(tell_status(found, as_json=json))
+    if not found.serving:
+        raise typer.Exit(ServiceError.exit_code)
+
+
+@app.command()
+def policy(
+    site: SiteArgument,
+    experiment: Annotated[Path, typer.Option("--explain", help="An experiment's file")],
+) -> None:
+    """Say what the site's policy would answer to an experiment, rule by rule."""
+    from datetime import datetime
+
+    from client.policy import explain, review
+    from client.sitefile import load_site
+    from mama.config import Experiment
+    from mama.configfile import load
+
+    found = list(review(load_site(site), load(Experiment, experiment), datetime.now()))
+    typer.echo(explain(found))
+    if not all(finding.passes for finding in found):
+        raise typer.Exit(1)
+
+
+@app.command()
+def approve(
+    site: SiteArgument,
+    experiment: Annotated[str | None, typer.Argument(help="Its hash; none lists those")] = None,
+    withdraw: Annotated[bool, typer.Option(help="Take the approval back")] = False,
+) -> None:
+    """Approve an experiment, or list those that wait for it."""
+    from client.approval import Approvals
+    from client.sitefile import load_site
+
+    approvals = Approvals(load_site(site))
+    if experiment is None:
+        for path in approvals.listed():
+            typer.echo(f"{path.stem}  {path}")
+    elif withdraw:
+        approvals.withdraw(experiment)
+    else:
+        approvals.approve(experiment)
+
+
+@app.command()
 def ingest(
     site: SiteArgument,
     long_side: Annotated[

@@ -7,9 +7,9 @@ import re
 import numpy as np
 import torch
 
+from client.refused import RefusedError
 from client.sitefile import SiteFile
 from client.states import RoundStates
-from client.work import RefusedError
 from mama.checkpoint import load_tensors, save_tensors
 from mama.config import ExchangeConfig
 from mama.errors import ModelError, ProtocolError, TrainingError

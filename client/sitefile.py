@@ -1,22 +1,27 @@
 """The site file: what a hospital decides for itself. It never leaves the hospital."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from mama.config import Section
 from mama.configfile import load
 from mama.data.secret import read_secret
-from mama.exchange.protocol import SiteName
+from mama.exchange.protocol import Sha256, SiteName
+
+HOURS = r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$"
 
 
 class DataConfig(Section):
-    """`source` is the hospital's folder, `dataset` where ingest keeps manifest and image cache."""
+    """`source` is the hospital's folder, `dataset` where ingest keeps manifest and image cache. `withdrawn` lists
+    patients and studies, one name a line as in the source, that are left out from the next task on.
+    """
 
     source: Path
     adapter: str = "dicom_folder"
     dataset: Path
+    withdrawn: Path | None = None
     test_fraction: float = Field(0.2, gt=0, lt=1)
     workers: int = Field(2, ge=1, le=256)
 
@@ -24,26 +29,60 @@ class DataConfig(Section):
 class PolicyConfig(Section):
     """`minimum_cell`: counts of studies or breasts below it do not leave the site; the numbers of training
     studies and their patients, an update's weight, do. `max_round_s`: seconds of training a round after which the site
-    sends what it has; null sets no limit."""
+    sends what it has; null sets no limit. `bundles`: SHA-256 of the app bundles that may come with a run; they are
+    never opened, so without a list any is let be.
+
+    `base_models`: the towers that an experiment may use; without a list any. `min_cohort`: an experiment whose quorum
+    is smaller is refused. `require_privacy`: only experiments with patient-level differential privacy, without which
+    the budget bounds the private runs alone. `hours`: local time in which tasks are done, such as 20:00-06:00.
+    `max_upload_mb`: largest update, in megabytes. `approval`: a person approves every experiment. `metrics`: the groups
+    of figures that leave; others are left out of the answers.
+    """
 
     minimum_cell: int = Field(5, ge=1, le=1000)
     max_local_steps: int = Field(10_000, ge=1)
     max_round_s: float | None = Field(None, gt=0, le=30 * 86400)
+    bundles: list[Sha256] | None = None
+    base_models: list[str] | None = None
+    min_cohort: int = Field(1, ge=1, le=10_000)
+    require_privacy: bool = False
+    hours: Annotated[str, Field(pattern=HOURS)] | None = None
+    max_upload_mb: float | None = Field(None, gt=0)
+    approval: bool = False
+    metrics: list[Literal["loss", "zero_shot", "linear_probe"]] = [
+        "loss",
+        "zero_shot",
+        "linear_probe",
+    ]
 
 
 class BudgetConfig(Section):
-    """The most that private runs together may tell of one training patient, zero-out (docs/privacy.md).
-
-    `required` refuses whatever is not private: without it the bound holds for the private runs alone.
-    """
+    """The most that private runs together may tell of one training patient, zero-out (docs/privacy.md)."""
 
     epsilon: float = Field(8.0, gt=0, le=1000)
     delta: float = Field(1e-5, gt=0, le=0.1)
-    required: bool = False
+
+
+class CoordinatorConfig(Section):
+    """Whom this site works for. `certificate` is the federation's authority, `pin` the SHA-256 of its key as the
+    coordinator read it out by telephone; `key` is this site's own, which never leaves.
+
+    `client_certificate` is this site's own, from the coordinator, for a door that asks for it (mutual TLS). `health` is
+    where the gRPC health service listens, none where it is left out.
+    """
+
+    address: Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}$")]
+    certificate: Path = Path("ca.crt")
+    pin: Sha256
+    key: Path = Path("node.key")
+    client_certificate: Path | None = None
+    health: Annotated[str, Field(pattern=r"^.+:\d{1,5}$")] | None = None
 
 
 class SiteFile(Section):
     """One hospital's settings. Relative paths count from the file's folder.
+
+    `coordinator` is needed to take part in a federation, not to ingest or to simulate.
 
     `models` maps names of base models in experiments to local folders or files; `secret` is a file with the key
     of the pseudonyms, made on first use; `state` keeps optimiser, coding errors and last model
@@ -62,6 +101,7 @@ class SiteFile(Section):
     policy: PolicyConfig = PolicyConfig()
     privacy: Path = Path("privacy")
     budget: BudgetConfig = BudgetConfig()
+    coordinator: CoordinatorConfig | None = None
 
     def read_secret(self) -> bytes:
         """The site's key (32 bytes), made with mode 0600 when there is none yet."""
@@ -77,10 +117,23 @@ def load_site(path: Path) -> SiteFile:
     site = load(SiteFile, path)
     home = path.resolve().parent
     data = site.data.model_copy(
-        update={"source": home / site.data.source, "dataset": home / site.data.dataset}
+        update={
+            "source": home / site.data.source,
+            "dataset": home / site.data.dataset,
+            "withdrawn": site.data.withdrawn and home / site.data.withdrawn,
+        }
+    )
+    coordinator = site.coordinator and site.coordinator.model_copy(
+        update={
+            "certificate": home / site.coordinator.certificate,
+            "key": home / site.coordinator.key,
+            "client_certificate": site.coordinator.client_certificate
+            and home / site.coordinator.client_certificate,
+        }
     )
     return site.model_copy(
         update={
+            "coordinator": coordinator,
             "data": data,
             "state": home / site.state,
             "privacy": home / site.privacy,

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from client.consent import dataset_of
 from client.finals import FinalModel, keep
 from client.method import LocalMethod
 from client.open_round import OpenRound
@@ -16,7 +17,6 @@ from client.private import PrivateRound
 from client.sitefile import SiteFile
 from client.states import RoundStates
 from mama.config import Experiment
-from mama.data.manifest import Dataset
 from mama.data.pairs import StudyPairs
 from mama.errors import ModelError, TrainingError
 from mama.evaluation.counts import label_counts
@@ -24,7 +24,6 @@ from mama.evaluation.features import image_features
 from mama.evaluation.predictions import Predictions
 from mama.evaluation.probe import linear_probe
 from mama.evaluation.zero_shot import zero_shot
-from mama.exchange.codes import ErrorCode
 from mama.exchange.fingerprint import fingerprint, parameter_counts
 from mama.exchange.method import travelling_shapes
 from mama.exchange.metrics import EvaluationCounts, Label, LabelCounts, Method, TrainingMetrics
@@ -34,14 +33,6 @@ from mama.model import MaMA, build_model
 from mama.trainer import Trainer
 
 logger = logging.getLogger("fedmama.client")
-
-
-class RefusedError(Exception):
-    """This site does not do what was asked; `code` says why."""
-
-    def __init__(self, code: ErrorCode):
-        super().__init__(code.sentence)
-        self.code = code
 
 
 def describe(site: SiteFile, experiment: Experiment) -> Description:
@@ -73,8 +64,6 @@ def train(
     schedules and late starts are the same at all sites.
     """
     number, steps = task.round, experiment.federation.local_steps
-    if steps > site.policy.max_local_steps:
-        raise RefusedError(ErrorCode.POLICY)
     model, initial = _model(site, experiment)
     method = LocalMethod(site, experiment.federation, task.run, number)
     method.put(model, arrays, initial, after=False)
@@ -133,7 +122,7 @@ def evaluate(
     """Counts of a round's model's answers on this site's test studies; with `probes` also of linear probes."""
     if experiment.privacy.mode == "patient":
         return EvaluationCounts(counts={})  # not noised, so it stays here
-    (model, initial), dataset = _model(site, experiment), Dataset(site.data.dataset)
+    (model, initial), dataset = _model(site, experiment), dataset_of(site)
     device = device_of(site)
     LocalMethod(site, experiment.federation, run, number).put(model, arrays, initial, after=True)
     test = dataset.studies("test")
@@ -185,7 +174,7 @@ def _counts(site: SiteFile, answers: dict[Label, Predictions]) -> dict[Label, La
 
 
 def _pairs(site: SiteFile, experiment: Experiment) -> StudyPairs:
-    return StudyPairs(Dataset(site.data.dataset), experiment, stream=site.site)
+    return StudyPairs(dataset_of(site), experiment, stream=site.site)
 
 
 class _Built(NamedTuple):

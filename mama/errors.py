@@ -92,3 +92,13 @@ class IntegrityError(MamaError):
     """A record that was changed after it was written."""
 
     exit_code = 10
+
+
+class SignatureError(ProtocolError):
+    """Something signed that was not signed by whom it claims."""
+
+
+class ServiceError(MamaError):
+    """A service of the federation that does not run, cannot be reached or refuses."""
+
+    exit_code = 12

@@ -8,6 +8,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from mama.logs import write_logs
 from server.curves import Curves
+from server.eager import look_eagerly
 from server.folder import Event, RunFolder
 from server.rounds import Federation, Listener
 
@@ -26,6 +27,7 @@ def make_app(listener: Listener = _ignore) -> ServerApp:
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
+        look_eagerly()
         settings = context.run_config
         out = Path(str(settings["out"]))
         with closing(Curves(out / "tensorboard")) as curves:

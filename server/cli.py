@@ -21,6 +21,116 @@ def _root(log: LogOption = None) -> None:
     write_logs(log)
 
 
+FederationOption = Annotated[
+    Path, typer.Option("--federation", help="The federation file", show_default=True)
+]
+HERE = Path("federation.yaml")
+
+
+@app.command()
+def provision(
+    federation: Annotated[Path, typer.Argument(help="The federation file")] = HERE,
+) -> None:
+    """Make authority, server certificate and roster, once; a repetition re-mints nothing."""
+    from server.federation import Home
+    from server.provision import pin, provision
+
+    home = Home(federation)
+    made = provision(home)
+    typer.echo(f"made: {', '.join(made) or 'nothing, all is there'}")
+    typer.echo(f"send every hospital {home.ca_certificate} and the address {home.file.address}")
+    typer.echo(f"and read out this fingerprint by telephone: {pin(home)}")
+
+
+@app.command()
+def renew(federation: FederationOption = HERE) -> None:
+    """Make a new server certificate; a running service puts it into use by itself."""
+    from server.certificates import days_left
+    from server.federation import Home
+    from server.provision import renew
+
+    home = Home(federation)
+    renew(home)
+    typer.echo(f"the certificate is good for {days_left(home.certificate):.0f} days")
+
+
+@app.command()
+def enrol(
+    site: Annotated[str, typer.Argument(help="The site's name")],
+    key: Annotated[Path, typer.Argument(help="Its public key, node.pub")],
+    share: Annotated[float, typer.Option(help="Its public weight, agreed beforehand")] = 1.0,
+    federation: FederationOption = HERE,
+) -> None:
+    """Let a site take part; a running service admits it by itself."""
+    from server.federation import Home
+    from server.provision import issue
+    from server.roster import enrol
+
+    home = Home(federation)
+    roster = enrol(home, site, key, share)
+    typer.echo(f"roster version {roster.version}: {', '.join(m.site for m in roster.active)}")
+    typer.echo(f"for mutual TLS, if the door asks for it, send the site {issue(home, site)}")
+
+
+@app.command()
+def revoke(
+    site: Annotated[str, typer.Argument(help="The site's name")],
+    federation: FederationOption = HERE,
+) -> None:
+    """Take a site out; a running service shuts it out by itself."""
+    from server.federation import Home
+    from server.roster import revoke
+
+    roster = revoke(Home(federation), site)
+    active = ", ".join(m.site for m in roster.active) or "no site"
+    typer.echo(f"roster version {roster.version}: {active}")
+
+
+@app.command()
+def start(federation: FederationOption = HERE) -> None:
+    """Run the federation's service until it is told to stop."""
+    from server.daemon import serve
+    from server.federation import Home
+
+    home = Home(federation)
+    typer.echo(f"serving {home.file.listen}; the log is {home.log}")
+    serve(home)
+
+
+@app.command()
+def run(
+    experiment: Annotated[Path, typer.Argument(help="The experiment")],
+    out: Annotated[Path, typer.Option(help="Folder of the run")],
+    federation: FederationOption = HERE,
+) -> None:
+    """Ask the service for a run and follow it; the same command re-attaches or continues."""
+    from server.federation import Home
+    from server.follow import follow, line_of, prepare, submit
+
+    home = Home(federation)
+    prepare(home, experiment, out)
+    asked = submit(home, out)
+    try:
+        job = follow(home, asked, lambda event: _say(line_of(event)))
+    except KeyboardInterrupt:
+        typer.echo("the run goes on; the same command follows it, `mama-server stop` ends it")
+        return
+    typer.echo(f"{job.state}: {out}")
+
+
+@app.command()
+def stop(
+    run: Annotated[Path, typer.Argument(help="A run's folder")],
+    federation: FederationOption = HERE,
+) -> None:
+    """End a run; `mama-server run` with the same folder continues it."""
+    from server.federation import Home
+    from server.jobs import JobFile
+
+    JobFile(Home(federation), run).ask_to_stop()
+    typer.echo(f"asked to stop: {run}")
+
+
 @app.command()
 def report(run: RunArgument) -> None:
     """Write report.html from what the run's folder holds."""
@@ -56,6 +166,11 @@ def audit(run: RunArgument) -> None:
     if trail.torn:
         typer.echo("a crash tore the line after them; the next start removes it")
     typer.echo(f"last hash: {trail.head}")
+
+
+def _say(line: str | None) -> None:
+    if line:
+        typer.echo(line)
 
 
 def main() -> None:

@@ -35,7 +35,7 @@ def run(
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default below runs/")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Instead of the file's seed")] = None,
     engine: Annotated[
-        Engine, typer.Option(help="Sites take turns, or work side by side")
+        Engine, typer.Option(help="Sites take turns, work side by side, or are real processes")
     ] = DEFAULT_ENGINE,
     set_: SetOption = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print the outcome only")] = False,

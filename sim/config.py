@@ -6,7 +6,7 @@ from pydantic import Field, model_validator
 
 from mama.config import Experiment, Section
 
-Engine = Literal["inprocess", "flower"]
+Engine = Literal["inprocess", "flower", "deployment"]
 # docs/results.md has the measurement behind this choice.
 DEFAULT_ENGINE: Engine = "inprocess"
 

@@ -107,7 +107,11 @@ def federate(
 def run_engine(
     engine: Engine, folder: RunFolder, site_files: list[Path], listeners: Listeners
 ) -> None:
-    """Run the same ServerApp and ClientApp in this process or on Flower's simulation engine."""
+    """Run the same ServerApp and ClientApp in this process, on Flower's simulation engine, or as a deployment."""
+    if engine == "deployment":
+        from sim.deployment import run_deployment
+
+        return run_deployment(folder, site_files, listeners.event)
     server_app = make_server_app(listeners.event)
     settings: dict[str, str | int] = {
         "out": str(folder.path.resolve()),

@@ -126,6 +126,12 @@ def ingest(
     )
 
 
+def ids_of(secret: bytes, name: str) -> set[str]:
+    """The ids that a manifest has for a patient or a study of this name."""
+    ids = _Ids(secret)
+    return {ids.of("patient", name), ids.of("study", name)}
+
+
 class _Ids:
     """Keyed hashes of a site."""
 

@@ -17,6 +17,13 @@ class ErrorCode(StrEnum):
     POLICY = "policy"
     BUDGET = "budget_exhausted"
     LEDGER = "ledger"
+    POLICY_STEPS = "policy_steps"
+    POLICY_MODEL = "policy_model"
+    POLICY_COHORT = "policy_cohort"
+    POLICY_PRIVACY = "policy_privacy"
+    POLICY_HOURS = "policy_hours"
+    POLICY_UPLOAD = "policy_upload"
+    NOT_APPROVED = "not_approved"
     TRAINING = "training"
     DISK_FULL = "disk_full"
     INTERNAL = "internal"
@@ -39,6 +46,13 @@ SENTENCES = {
     ErrorCode.POLICY: "The experiment asks for more than the site's policy allows.",
     ErrorCode.BUDGET: "The privacy budget of the site's patients does not allow the round.",
     ErrorCode.LEDGER: "The site's privacy ledger or roster is damaged, or older than it was.",
+    ErrorCode.POLICY_STEPS: "The experiment asks for more local steps than the site's policy allows.",
+    ErrorCode.POLICY_MODEL: "The experiment uses a base model that the site's policy does not allow.",
+    ErrorCode.POLICY_COHORT: "The experiment's quorum is smaller than the site's policy demands.",
+    ErrorCode.POLICY_PRIVACY: "The site's policy demands patient-level differential privacy.",
+    ErrorCode.POLICY_HOURS: "The site's policy does not allow work at this hour.",
+    ErrorCode.POLICY_UPLOAD: "The update would be larger than the site's policy allows.",
+    ErrorCode.NOT_APPROVED: "The experiment waits for the approval of a person at the site.",
     ErrorCode.TRAINING: "Training failed: the loss was not finite, or a step did not fit the device's memory.",
     ErrorCode.DISK_FULL: "The site's disk is full.",
     ErrorCode.INTERNAL: "An unexpected error happened at the site; its own log has the details.",

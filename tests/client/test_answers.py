@@ -93,7 +93,7 @@ def test_more_local_steps_than_the_policy_allows(
     edit: Callable[..., Path], make_task: MakeTask, payload: bytes
 ) -> None:
     path = edit(policy={"max_local_steps": 1})
-    assert refused(path, make_task().encode(), payload) == ErrorCode.POLICY
+    assert refused(path, make_task().encode(), payload) == ErrorCode.POLICY_STEPS
 
 
 @pytest.mark.parametrize("kind", ["describe", "train", "evaluate"])

@@ -8,8 +8,8 @@ import pytest
 
 from client.answers import answer
 from client.link import Link
+from client.refused import RefusedError
 from client.sitefile import SiteFile, load_site
-from client.work import RefusedError
 from mama.config import ExchangeConfig
 from mama.errors import ProtocolError, TrainingError
 from mama.exchange.block import Shape, digest_of, unpack

@@ -188,11 +188,11 @@ def test_a_site_that_requires_privacy_does_nothing_without(
     payload: bytes,
     experiment: Experiment,
 ) -> None:
-    path = edit(budget={"required": True})
+    path = edit(policy={"require_privacy": True})
     plain = small_config().experiment()
     for kind in ("train", "evaluate", "describe"):
         reply, tensors = ask(path, make_task(kind, of=plain), payload)
-        assert (reply.status, tensors) == (ErrorCode.POLICY, b"")
+        assert (reply.status, tensors) == (ErrorCode.POLICY_PRIVACY, b"")
     assert ask(path, make_task(of=experiment), payload)[0].status == "ok"
 
 

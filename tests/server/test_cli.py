@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from mama.signing import write_key_pair
 from server.cli import main
 
 
@@ -26,3 +27,42 @@ def test_a_folder_without_a_run(command: Callable[..., Any], tmp_path: Path) -> 
         assert (ended.code, ended.out) == (2, "")
         assert ended.err == f"error: {folder}: holds no run's outcome. Give a run's folder\n"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_the_coordinators_commands(command: Callable[..., Any], tmp_path: Path) -> None:
+    file = tmp_path / "federation.yaml"
+    file.write_text("name: demo\naddress: fl.example.org:8443\nvalid_days: 40\n")
+    ended = command(main, "provision", file)
+    assert ended.code == 0
+    assert ended.out.startswith(
+        "made: certificate authority, server certificate, executor secret, roster\n"
+    )
+    assert "made: nothing, all is there" in command(main, "provision", file).out
+    write_key_pair(tmp_path / "node.key", tmp_path / "node.pub")
+    here = ("--federation", file)
+    ended = command(main, "enrol", "alder", tmp_path / "node.pub", *here)
+    assert ended.code == 0
+    assert ended.out.startswith("roster version 1: alder\n")
+    assert (tmp_path / "state" / "sites" / "alder.crt").is_file()
+    assert command(main, "revoke", "alder", *here).out == "roster version 2: no site\n"
+    ended = command(main, "enrol", "alder", tmp_path / "node.pub", *here)
+    assert (ended.code, ended.err) == (
+        2,
+        "error: alder: this key was revoked. The site needs a new key pair\n",
+    )
+    assert command(main, "renew", *here).out == "the certificate is good for 40 days\n"
+
+
+def test_mistakes_of_a_coordinator(command: Callable[..., Any], tmp_path: Path) -> None:
+    file = tmp_path / "federation.yaml"
+    here = ("--federation", file)
+    assert "no such file" in command(main, "start", *here).err
+    file.write_text("name: demo\nadress: fl.example.org:8443\n")
+    assert "Did you mean 'address'?" in command(main, "provision", file).err
+    file.write_text("name: demo\naddress: fl.example.org:8443\n")
+    ended = command(main, "start", *here)
+    assert ended.code == 2
+    assert "is not provisioned. Run `mama-server provision` first" in ended.err
+    command(main, "provision", file)
+    ended = command(main, "stop", tmp_path / "run", *here)
+    assert (ended.code, ended.err) == (2, f"error: {tmp_path / 'run'}: is no run at work\n")

@@ -63,7 +63,7 @@ def test_the_whole_experiment_is_printed_as_yaml_that_loads_again(
         ("federation.round=1", "unknown key 'federation.round'. Did you mean 'rounds'?"),
         ("federation.rounds=many", "key 'federation.rounds': must be a whole number"),
         ("seed=-1", "error: --set seed=-1: key 'seed': must be at least 0"),
-        ("simulation.sites=3", "unknown key"),
+        ("simulation.sits=3", "unknown key"),
         ("optimiser.lr", "--set optimiser.lr: is not of the form a.b=value"),
         ("=3", "--set =3: is not of the form a.b=value"),
         ("seed.a=3", "--set seed.a=3: 'seed' is a value, not a section"),

@@ -1,0 +1,128 @@
+"""`mama-site start`: the hospital's side of a federation as a service.
+
+The node keeps contact with the coordinator, the guard does its tasks with the installed code. Both are programs of
+their own, are started again when they end or hang, and write to one log.
+"""
+
+import fcntl
+import os
+import secrets
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from client.enrolment import authority_key
+from client.health import serve_health
+from client.service import ServiceFolder, read_record
+from client.sitefile import load_site
+from mama.errors import ConfigError, ServiceError
+from mama.files import write_bytes, write_json
+from mama.signing import fingerprint
+from mama.supervise import Program, Supervisor, log_to, stop_on_signals
+
+NODE, GUARD = "node", "guard"
+SWITCHES = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "HF_HUB_OFFLINE": "1",
+}
+# A node that does not even try to reach the coordinator for so long has stopped working without ending.
+SILENT_S = 180.0
+
+
+def serve(site_file: Path) -> None:
+    """Run the site's service until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigError: the site file has no coordinator, or its authority is not the pinned one.
+        ServiceError: it runs already.
+    """
+    folder = ServiceFolder(load_site(site_file))
+    check_pin(folder)
+    folder.make()
+    if not folder.secret.exists():
+        write_bytes(folder.secret, secrets.token_hex(32).encode(), private=True)
+    with _alone(folder):
+        supervisor = Supervisor(programs(site_file, folder), log_to(folder.log, "fedmama.site"))
+        stop_on_signals(supervisor.stopping)
+        recorder = threading.Thread(target=_record_processes, args=(folder, supervisor))
+        recorder.start()
+        try:
+            with serve_health(folder):
+                supervisor.run()
+        finally:
+            recorder.join()
+
+
+def check_pin(folder: ServiceFolder) -> None:
+    """Check that the authority's certificate is the one whose fingerprint the site file pins.
+
+    Raises:
+        ConfigError: it is another.
+    """
+    coordinator = folder.coordinator
+    found = fingerprint(authority_key(coordinator.certificate))
+    if found != coordinator.pin:
+        raise ConfigError(
+            f"is not the pinned authority; its fingerprint is {found}",
+            where=str(coordinator.certificate),
+            fix="Ask the coordinator by telephone, then correct coordinator.pin or the file",
+        )
+
+
+def programs(site_file: Path, folder: ServiceFolder) -> list[Program]:
+    """Node and guard, on a free port of this machine's loopback."""
+    arguments = [str(site_file.resolve()), str(_free_port())]
+    environment = os.environ | SWITCHES | {"FLWR_HOME": str(folder.flower_home)}
+
+    def silent(process: int) -> bool:
+        # What an earlier node wrote says nothing of this one.
+        record = read_record(folder.node)
+        return record.get("process") == process and time.time() - record["attempt"] > SILENT_S
+
+    return [
+        Program(
+            NODE,
+            [sys.executable, "-I", "-m", "client.node", *arguments],
+            environment,
+            folder.flower_home,
+            silent,
+        ),
+        Program(
+            GUARD,
+            [sys.executable, "-I", "-m", "client.guard", *arguments],
+            # It talks to the node on this machine only.
+            environment | {"NO_PROXY": "*", "no_proxy": "*"},
+            folder.flower_home,
+        ),
+    ]
+
+
+def _record_processes(folder: ServiceFolder, supervisor: Supervisor) -> None:
+    written: dict[str, int | None] = {}
+    while not supervisor.stopping.wait(1.0):
+        ids = {name: supervisor.process_id(name) for name in (NODE, GUARD)}
+        if ids != written:
+            written = ids
+            write_json(folder.processes, {"process": os.getpid(), **ids})
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def _alone(folder: ServiceFolder) -> Iterator[None]:
+    with open(folder.path / "service.lock", "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ServiceError("runs already", where=f"site {folder.site.site}") from None
+        yield

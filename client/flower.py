@@ -1,0 +1,335 @@
+"""All of Flower's private modules that a site uses, for flwr 1.41; its test runs against real processes.
+
+Two uses: the node (Flower's SuperNode, with shorter pauses and its calls reported), and the runtime API on which the
+node hands out tasks, from which the site's guard takes them instead of Flower's own executor.
+"""
+
+import hashlib
+import logging
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from ssl import SSLContext
+from typing import Any, Self
+
+import httpx
+from cryptography.hazmat.primitives.serialization import load_ssh_private_key
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.app.message import remove_content_from_message
+from flwr.app.user_config import UserConfig
+from flwr.common.constant import ErrorCode, SubStatus
+from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.proto.fleet_pb2 import ActivateNodeRequest, ActivateNodeResponse, DeactivateNodeRequest
+from flwr.proto.message_pb2 import Message as MessageProto
+from flwr.proto.runtime_pb2 import AcquireTaskRequest, SendTaskHeartbeatRequest
+from flwr.supercore.constant import TaskType
+from flwr.supercore.error import FlowerError
+from flwr.supercore.heartbeat import HeartbeatSender
+from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, pull_objects
+from flwr.supercore.interceptors import (
+    RuntimeTokenHttpInterceptor,
+    RuntimeVersionHttpInterceptor,
+    SuperExecAuthHttpInterceptor,
+)
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.supercore.runtime import RuntimeHttpClient
+from flwr.supernode import fleet_http_connection, start_client_internal
+from flwr.supernode.cli.flower_supernode import flower_supernode
+from flwr.supernode.fleet_http_client import FleetHttpClient
+from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+from flwr.supernode.runtime import run_clientapp
+from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
+
+from client.sitefile import CoordinatorConfig
+from client.tls import context_for
+from mama.errors import ConfigError
+from mama.files import write_bytes
+
+logger = logging.getLogger("fedmama.guard")
+# What `Report` is told of a call to the coordinator: its path, the node's id once it is known, and what went wrong.
+Report = Callable[[str, int | None, str | None], None]
+ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
+# How long a node that was killed stays away after its goodbye. In this time the server, which looks ten times a
+# second, sees that the task it had is lost and can send it again; Flower itself would refuse the node for a minute.
+ABSENCE_S = 10.0
+HEARTBEAT_S = 30.0
+# The calls by which a node takes a message's content.
+OF_A_MESSAGE = ("/pull-object", "/confirm-message-received")
+# A message is announced before its content is there; Flower looks again after 1 s, then 2, 4, 8.
+EAGER: dict[str, Any] = {"initial_backoff": 0.05, "backoff_cap": 1.0, "max_tries_per_object": None}
+run_clientapp.pull_and_inflate_object_from_tree = partial(
+    run_clientapp.pull_and_inflate_object_from_tree, **EAGER
+)
+
+
+def run_node(arguments: list[str], context: SSLContext, report: Report) -> None:
+    """Flower's SuperNode in this process, until it is told to stop.
+
+    Args:
+        arguments: those of `flower-supernode`.
+        context: for the connection to the coordinator; Flower's own cannot present a certificate.
+        report: told of every call to the coordinator.
+    """
+    pace = _Pace()
+
+    class ReportingClient(FleetHttpClient):
+        @classmethod
+        def from_server_address(  # type: ignore[override]
+            cls, address: str, *_: Any, **more: Any
+        ) -> Self:
+            return cls(f"https://{address}", verify=context, interceptors=more["interceptors"])
+
+        def _unary_unary(self, *, path: str, **arguments: Any) -> Any:
+            try:
+                response = super()._unary_unary(path=path, **arguments)
+            except Exception as error:
+                report(path, None, _reason(error, path))
+                if _run_is_over(error) and path.endswith(OF_A_MESSAGE):
+                    raise RunOverError from error
+                raise
+            node = response.node_id if isinstance(response, ActivateNodeResponse) else None
+            report(path, node, None)
+            pace.called(path)
+            return response
+
+    fleet_http_connection.FleetHttpClient = ReportingClient  # type: ignore[misc]
+    start_client_internal.time = pace  # type: ignore[assignment]
+    start_client_internal.pull_objects = partial(pull_objects, **EAGER)
+    sys.argv = ["flower-supernode", *arguments]
+    flower_supernode()
+
+
+class RunOverError(Exception):
+    """The coordinator stopped the run while a message of it was on its way.
+
+    Flower's own exception for it derives from BaseException and passes by the code that would give the message up; the
+    task would then wait for its content for two hours, and all others behind it.
+    """
+
+
+def _run_is_over(error: Exception) -> bool:
+    return (
+        isinstance(error, httpx.HTTPStatusError)
+        and error.response.status_code == httpx.codes.FORBIDDEN
+    )
+
+
+def say_goodbye(coordinator: CoordinatorConfig, node: int) -> bool:
+    """Tell the coordinator that this site's node is gone, which one that was killed could not; False if it knew."""
+    with _fleet(coordinator) as (client, _):
+        try:
+            client.DeactivateNode(DeactivateNodeRequest(node_id=node))
+        except httpx.HTTPError:
+            return False
+    return True
+
+
+def may_come_in(coordinator: CoordinatorConfig) -> bool:
+    """Whether the coordinator admits this key: come in and go at once. Not while the node runs."""
+    with _fleet(coordinator) as (client, public):
+        request = ActivateNodeRequest(public_key=public, heartbeat_interval=HEARTBEAT_S)
+        try:
+            node = client.ActivateNode(request).node_id
+            client.DeactivateNode(DeactivateNodeRequest(node_id=node))
+        except httpx.HTTPError:
+            return False
+    return True
+
+
+@contextmanager
+def _fleet(coordinator: CoordinatorConfig) -> Iterator[tuple[FleetHttpClient, bytes]]:
+    key = coordinator.key
+    try:
+        private: Any = load_ssh_private_key(key.read_bytes(), password=None)
+    except (OSError, ValueError):
+        raise ConfigError(
+            "holds no private key", where=str(key), fix="`mama-site init` makes one"
+        ) from None
+    interceptors: list[Any] = [
+        RuntimeVersionHttpInterceptor(component_name="SuperNode"),
+        NodeAuthHttpInterceptor(private, private.public_key()),
+    ]
+    url, context = f"https://{coordinator.address}", context_for(coordinator)
+    with FleetHttpClient(url, verify=context, interceptors=interceptors) as client:
+        yield client, public_key_to_bytes(private.public_key())
+
+
+class _Pace:
+    """Stands for the module `time` in the node's loop: Flower pauses 3 s when there is no message and 0.5 s when its
+    executor is at work. Here the pause is a twentieth of the time since the last message, 0.3 to 3 s, so that a
+    round starts at once and an idle site asks seldom.
+    """
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def called(self, path: str) -> None:
+        """Any call but the question for messages and the heartbeat belongs to a message."""
+        if not path.endswith(("/pull-messages", "/send-node-heartbeat")):
+            self._last = time.monotonic()
+
+    def sleep(self, seconds: float) -> None:
+        """Pause."""
+        idle = min(3.0, max(0.3, (time.monotonic() - self._last) / 20))
+        time.sleep(idle if seconds >= 3 else min(seconds, 0.1))
+
+
+def _reason(error: Exception, path: str) -> str:
+    if isinstance(error, httpx.HTTPStatusError):
+        if path.endswith("/activate-node"):
+            return "the coordinator does not admit this key: not enrolled, or revoked"
+        told = FlowerError.from_json(error.response.text)
+        return told.message if told else f"HTTP {error.response.status_code}"
+    return f"{type(error).__name__}: {error}"
+
+
+class Assignment:
+    """One task of the node's: the message, and the hash of the bundle that came with its run and is never opened."""
+
+    def __init__(self, client: RuntimeHttpClient, *, for_client_app: bool):
+        self._client = client
+        self.for_client_app = for_client_app
+        self.message, self.context, self.run, fab = pull_task_input(client)
+        self.bundle = hashlib.sha256(fab.content).hexdigest()
+
+    def reply(self, message: Message) -> None:
+        """Hand the answer to the node."""
+        push_message(self._client, message, self.context)
+        push_task_output(self._client, None, SubStatus.COMPLETED, "")
+
+    def refuse(self, reason: str, *, bundle: bool = False) -> None:
+        """Answer with one of Flower's error codes and a fixed sentence; `bundle`: because of the bundle."""
+        code = ErrorCode.INVALID_FAB if bundle else ErrorCode.CLIENT_APP_RAISED_EXCEPTION
+        push_message(
+            self._client, Message(Error(code, reason), reply_to=self.message), self.context
+        )
+        push_task_output(self._client, None, SubStatus.FAILED, reason)
+
+
+@dataclass(frozen=True)
+class _Claim:
+    """A task that is this guard's. `begun` is its message without content, once that was taken."""
+
+    token: str
+    for_client_app: bool
+    begun: bytes = b""
+
+
+class Runtime:
+    """The node's runtime API on this machine.
+
+    Args:
+        address: host:port of the node's own service.
+        secret: the secret that node and guard share.
+        unfinished: a file that names the task at work, so that a guard started again after it was killed goes on with
+            it, or gives it up at once if it had begun; the node would wait a minute.
+    """
+
+    def __init__(self, address: str, secret: bytes, unfinished: Path):
+        self._address, self._unfinished = address, unfinished
+        self._asking = RuntimeHttpClient.from_server_address(
+            address,
+            True,
+            None,
+            [
+                RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"),
+                SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods={ACQUIRE}),
+            ],
+        )
+
+    @contextmanager
+    def next(self) -> Iterator[Assignment | None]:
+        """The next task, None when there is none; tasks for others than ClientApps come too, to be refused.
+
+        Raises:
+            httpx.HTTPError: the node does not answer.
+        """
+        claim = self._left_behind() or self._claim()
+        if claim is None:
+            yield None
+            return
+        client = self._with_token(claim.token)
+        heartbeat = HeartbeatSender(_heartbeat(client))
+        heartbeat.start()
+        try:
+            if claim.begun:
+                self._give_up(client, claim.begun)
+                yield None
+                return
+            try:
+                assignment = Assignment(client, for_client_app=claim.for_client_app)
+            except ObjectPullError:  # the node gave the message up
+                yield None
+                return
+            begun = message_to_proto(remove_content_from_message(assignment.message))
+            self._remember(replace(claim, begun=begun.SerializeToString()))
+            yield assignment
+            self._unfinished.unlink(missing_ok=True)
+        finally:
+            heartbeat.stop()
+            client.close()
+
+    def _claim(self) -> _Claim | None:
+        # Of every type, because the node does nothing else while one waits.
+        answer = self._asking.AcquireTask(AcquireTaskRequest(supported_task_types=list(TaskType)))
+        if not answer.HasField("task") or not answer.token:
+            return None
+        claim = _Claim(answer.token, answer.task.type == TaskType.CLIENT_APP)
+        self._remember(claim)
+        return claim
+
+    def _left_behind(self) -> _Claim | None:
+        """The task at which an earlier guard was killed; asked for once."""
+        try:
+            token, kind, begun = self._unfinished.read_bytes().split(b"\n", 2)
+        except (FileNotFoundError, ValueError):
+            return None
+        finally:
+            self._unfinished.unlink(missing_ok=True)
+        return _Claim(token.decode(), kind == b"client", begun)
+
+    def _remember(self, claim: _Claim) -> None:
+        kind = b"client" if claim.for_client_app else b"other"
+        data = b"\n".join((claim.token.encode(), kind, claim.begun))
+        write_bytes(self._unfinished, data, private=True)
+
+    def _give_up(self, client: RuntimeHttpClient, begun: bytes) -> None:
+        proto = MessageProto.FromString(begun)
+        message = message_from_proto(proto)
+        message.metadata.__dict__["_message_id"] = proto.metadata.message_id
+        error = Error(ErrorCode.CLIENT_APP_CRASHED, "the site's guard was killed")
+        with suppress(httpx.HTTPError):
+            push_message(client, Message(error, reply_to=message), _context(message))
+            push_task_output(client, None, SubStatus.FAILED, "")
+            logger.warning("gave up the task at which an earlier guard was killed")
+
+    def _with_token(self, token: str) -> RuntimeHttpClient:
+        return RuntimeHttpClient.from_server_address(
+            self._address,
+            True,
+            None,
+            [
+                RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"),
+                RuntimeTokenHttpInterceptor(token),
+            ],
+        )
+
+
+def _context(message: Message) -> Context:
+    """What `push_message` wants to know of where a message belongs."""
+    metadata, nothing = message.metadata, UserConfig()
+    return Context(metadata.run_id, metadata.dst_node_id, nothing, RecordDict(), nothing)
+
+
+def _heartbeat(client: RuntimeHttpClient) -> Callable[[], bool]:
+    def beat() -> bool:
+        # Flower's own sends SIGINT when the task is withdrawn; here the work is finished and its answer ignored.
+        with suppress(httpx.HTTPError):
+            client.SendTaskHeartbeat(SendTaskHeartbeatRequest())
+        return True
+
+    return beat

@@ -1,0 +1,122 @@
+"""The site's guard: does the coordinator's tasks with the ClientApp that is installed here, and with nothing else.
+
+It takes the place of Flower's executor, which installs and imports the bundle that comes with a run. Run as a program
+by `mama-site start`:
+
+python -I -m client.guard SITE.yaml PORT
+"""
+
+import logging
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import httpx
+from flwr.app import Context, RecordDict
+from flwr.app.user_config import UserConfig
+
+from client.app import app
+from client.flower import Assignment, Runtime
+from client.installed import require_installed_code
+from client.service import Record, ServiceFolder
+from client.sitefile import SiteFile, load_site
+from mama.data.manifest import Dataset
+from mama.errors import MamaError
+
+logger = logging.getLogger("fedmama.guard")
+# Seconds between questions for a task: a twentieth of the time since the last one, so that rounds start at once and an
+# idle site rests.
+SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
+# How long to wait for a node that does not answer, which is being started again.
+AWAY_S = 1.0
+
+
+class Guard:
+    """Takes tasks from the node one by one and stays warm: model and data are loaded once."""
+
+    def __init__(self, site_file: Path, folder: ServiceFolder):
+        self.site_file = site_file
+        self.record = Record(folder.guard)
+        self.record.put(news=True, process=os.getpid(), dataset=False, working_on=None)
+        self.bundles = folder.site.policy.bundles
+        self._last = time.monotonic()
+        self._look_at_data(folder.site)
+
+    def work(self, runtime: Runtime) -> None:
+        """One task, if there is one.
+
+        Raises:
+            httpx.HTTPError: the node does not answer.
+        """
+        with runtime.next() as assignment:
+            if assignment is None:
+                idle = (time.monotonic() - self._last) / 20
+                time.sleep(min(LONGEST_PAUSE_S, max(SHORTEST_PAUSE_S, idle)))
+                return
+            metadata = assignment.message.metadata
+            doing = f"{metadata.message_type} of round {metadata.group_id[:16]}"
+            self.record.put(news=True, working_on=doing)
+            try:
+                self._do(assignment)
+            finally:
+                self._last = time.monotonic()
+                self.record.put(news=True, working_on=None)
+
+    def _do(self, assignment: Assignment) -> None:
+        if not assignment.for_client_app:
+            assignment.refuse("this site runs ClientApps only")
+        elif self.bundles is not None and assignment.bundle not in self.bundles:
+            logger.error("refused bundle %s", assignment.bundle)
+            assignment.refuse("this site does not allow the run's bundle", bundle=True)
+        else:
+            # Of the run's own configuration nothing is taken over: it is the submitter's.
+            context = Context(
+                run_id=assignment.message.metadata.run_id,
+                node_id=assignment.message.metadata.dst_node_id,
+                node_config=UserConfig({"site-file": str(self.site_file)}),
+                state=RecordDict(),
+                run_config=UserConfig(),
+            )
+            try:
+                reply = app(assignment.message, context)
+            except Exception as error:
+                # The app answers its own errors. This one is Flower's, before the app was called.
+                logger.exception("the task was not understood")
+                assignment.refuse(f"the site's guard: {type(error).__name__}")
+            else:
+                assignment.reply(reply)
+
+    def _look_at_data(self, site: SiteFile) -> None:
+        try:
+            Dataset(site.data.dataset)
+        except MamaError as error:
+            logger.error("%s", error)
+            self.record.put(news=True, dataset=False, reason=str(error))
+        else:
+            self.record.put(news=True, dataset=True, reason=None)
+
+
+def main(site_file: Path, port: int) -> None:
+    """Work until told to stop."""
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    require_installed_code()
+    folder = ServiceFolder(load_site(site_file))
+    guard = Guard(site_file, folder)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    runtime = Runtime(f"127.0.0.1:{port}", folder.secret.read_bytes().strip(), folder.unfinished)
+    while True:
+        try:
+            guard.work(runtime)
+        except httpx.HTTPError as error:
+            logger.warning("the node does not answer (%s)", type(error).__name__)
+            time.sleep(AWAY_S)
+
+
+if __name__ == "__main__":
+    try:
+        main(Path(sys.argv[1]), int(sys.argv[2]))
+    except MamaError as error:
+        sys.exit(f"error: {error}")

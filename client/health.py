@@ -1,0 +1,59 @@
+"""The site's gRPC health service (grpc.health.v1), for grpc_health_probe and Kubernetes.
+
+SERVING means that the coordinator admitted the node, that its last contact succeeded, and that the dataset is loaded;
+why not is in `mama-site status --json`. Flower's own health service says SERVING whatever happens.
+"""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from client.service import ServiceFolder, read_status
+from mama.errors import ServiceError
+
+LOOK_S = 2.0
+
+
+@contextmanager
+def serve_health(folder: ServiceFolder) -> Iterator[None]:
+    """Serve health while the block runs, where the site file says; nothing where it says nothing.
+
+    Raises:
+        ServiceError: the address is taken.
+    """
+    address = folder.coordinator.health
+    if address is None:
+        yield
+        return
+    servicer = health.HealthServicer()
+    server = grpc.server(ThreadPoolExecutor(max_workers=2))
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    try:
+        bound = server.add_insecure_port(address)
+    except RuntimeError:
+        bound = 0
+    if not bound:
+        raise ServiceError("cannot listen", where=f"coordinator.health {address}")
+    stopping = threading.Event()
+
+    def look() -> None:
+        while True:
+            kind = health_pb2.HealthCheckResponse
+            serving = read_status(folder).serving
+            servicer.set("", kind.SERVING if serving else kind.NOT_SERVING)
+            if stopping.wait(LOOK_S):
+                return
+
+    looker = threading.Thread(target=look)
+    looker.start()
+    server.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        looker.join()
+        server.stop(grace=1).wait()

@@ -1,0 +1,148 @@
+"""The site decides: what an experiment may ask for, by the site file, before any data is touched.
+
+Every rule is a line of the site file's `policy`; what goes beyond it is refused with a code that the coordinator sees.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, time
+
+from client.approval import Approvals
+from client.refused import RefusedError
+from client.sitefile import SiteFile
+from mama.config import Experiment
+from mama.exchange.codes import ErrorCode
+from mama.exchange.metrics import EvaluationCounts, TrainingMetrics
+
+# Bytes of a trained parameter in an update, by coding; top-k sends an index with each value.
+BYTES = {"fp32": 4.0, "bf16": 2.0, "int8": 1.1}
+TOPK_BYTES = 8.0
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One rule, what the experiment asks, and whether the site allows it."""
+
+    rule: str
+    allowed: str
+    asked: str
+    passes: bool
+    code: ErrorCode = ErrorCode.POLICY
+
+
+def check(site: SiteFile, experiment: Experiment, now: datetime) -> None:
+    """Refuse what goes beyond the site's policy.
+
+    Args:
+        now: the time at the site, local.
+
+    Raises:
+        RefusedError: by the first rule that it breaks.
+    """
+    for finding in review(site, experiment, now):
+        if not finding.passes:
+            raise RefusedError(finding.code)
+
+
+def check_upload(site: SiteFile, experiment: Experiment, parameters: int) -> None:
+    """Refuse an experiment whose update is larger than the site lets out in a round.
+
+    Args:
+        parameters: how many trained parameters the model has.
+
+    Raises:
+        RefusedError: it is.
+    """
+    limit = site.policy.max_upload_mb
+    if limit is not None and upload_mb(experiment, parameters) > limit:
+        raise RefusedError(ErrorCode.POLICY_UPLOAD)
+
+
+def allowed_training(site: SiteFile, metrics: TrainingMetrics) -> TrainingMetrics:
+    """The figures of a round of training that leave the site."""
+    return metrics if "loss" in site.policy.metrics else metrics.model_copy(update={"terms": {}})
+
+
+def allowed_counts(site: SiteFile, counts: EvaluationCounts) -> EvaluationCounts:
+    """The figures of an evaluation that leave the site."""
+    kept = {name: found for name, found in counts.counts.items() if name in site.policy.metrics}
+    return counts.model_copy(update={"counts": kept})
+
+
+def upload_mb(experiment: Experiment, parameters: int) -> float:
+    """About the size of an update in megabytes."""
+    exchange = experiment.federation.exchange
+    each = TOPK_BYTES * exchange.keep if exchange.up == "topk" else BYTES[exchange.up]
+    return parameters * each / 1e6
+
+
+def review(site: SiteFile, experiment: Experiment, now: datetime) -> Iterator[Finding]:
+    """What each rule says of an experiment."""
+    policy, federation = site.policy, experiment.federation
+    yield Finding(
+        "max_local_steps",
+        f"at most {policy.max_local_steps}",
+        str(federation.local_steps),
+        federation.local_steps <= policy.max_local_steps,
+        ErrorCode.POLICY_STEPS,
+    )
+    if policy.base_models is not None:
+        towers = (experiment.image.tower, experiment.text.tower)
+        yield Finding(
+            "base_models",
+            ", ".join(policy.base_models) or "none",
+            ", ".join(towers),
+            set(towers) <= set(policy.base_models),
+            ErrorCode.POLICY_MODEL,
+        )
+    if policy.min_cohort > 1:
+        yield Finding(
+            "min_cohort",
+            f"at least {policy.min_cohort}",
+            f"quorum {federation.quorum}",
+            federation.quorum >= policy.min_cohort,
+            ErrorCode.POLICY_COHORT,
+        )
+    if policy.require_privacy:
+        mode = experiment.privacy.mode
+        yield Finding(
+            "require_privacy",
+            "privacy.mode patient",
+            mode,
+            mode == "patient",
+            ErrorCode.POLICY_PRIVACY,
+        )
+    if policy.hours is not None:
+        yield Finding(
+            "hours",
+            policy.hours,
+            now.strftime("%H:%M"),
+            within(policy.hours, now.time()),
+            ErrorCode.POLICY_HOURS,
+        )
+    if policy.approval:
+        approved = Approvals(site).has(experiment.hash())
+        yield Finding(
+            "approval",
+            "approved by a person",
+            "approved" if approved else f"`mama-site approve {experiment.hash()}`",
+            approved,
+            ErrorCode.NOT_APPROVED,
+        )
+
+
+def within(hours: str, moment: time) -> bool:
+    """Whether a moment lies in hours such as 20:00-06:00, the end excluded."""
+    begin, end = (time.fromisoformat(part) for part in hours.split("-"))
+    if begin <= end:
+        return begin <= moment < end
+    return moment >= begin or moment < end
+
+
+def explain(findings: list[Finding]) -> str:
+    """A line a rule."""
+    return "\n".join(
+        f"{'allows ' if f.passes else 'REFUSES'}  {f.rule}: {f.allowed}; asked: {f.asked}"
+        + ("" if f.passes else f"  [{f.code}]")
+        for f in findings
+    )

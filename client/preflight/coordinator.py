@@ -1,0 +1,112 @@
+"""The way to the coordinator: name, proxy, connection, certificate, clock, and whether the key is enrolled."""
+
+import os
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from ssl import SSLCertVerificationError
+
+import httpx
+
+from client.daemon import check_pin
+from client.flower import may_come_in
+from client.preflight.check import Check, fail, ok, warn
+from client.service import ServiceFolder, read_status
+from client.sitefile import SiteFile
+from client.tls import context_for
+
+# Flower refuses a node whose signed time is more than this off, in seconds.
+MOST_SKEW_S, SOME_SKEW_S = 60.0, 5.0
+EXPIRY_DAYS = 30
+
+# What an error's text says, and what to do then.
+REMEDIES = {
+    "expired": "The coordinator must run `mama-server renew`; check this machine's date too",
+    "not yet valid": "This machine's clock is behind; set it by NTP",
+    "mismatch": "The certificate is for another name; use the address that the coordinator gave",
+    "certificate verify failed": "It is not the coordinator that ca.crt belongs to; call them, "
+    "or a proxy here opens TLS and must let this address through",
+    "name or service not known": "DNS does not know the host; check coordinator.address",
+    "temporary failure in name resolution": "DNS does not answer; check the network",
+    "refused": "Nobody listens there; check address, firewall and the coordinator's service",
+    "timed out": "A firewall drops it; ask for outbound HTTPS to the address, or set HTTPS_PROXY",
+    "proxy": "The proxy refuses it; ask for the address to be allowed",
+}
+
+
+def check_coordinator(site: SiteFile) -> Iterator[Check]:
+    """Everything on the way from this machine to the coordinator.
+
+    Raises:
+        ConfigError: the site file has no coordinator, or its authority is not the pinned one.
+    """
+    folder = ServiceFolder(site)
+    coordinator = folder.coordinator
+    check_pin(folder)
+    yield ok("authority", "ca.crt is the pinned one")
+    yield _proxy()
+    try:
+        asked = time.time()
+        with (
+            httpx.Client(verify=context_for(coordinator), timeout=20) as client,
+            client.stream("GET", f"https://{coordinator.address}/health") as response,
+        ):
+            stream = response.extensions["network_stream"]
+            expires = stream.get_extra_info("ssl_object").getpeercert()["notAfter"]
+    except httpx.HTTPError as error:
+        text = _innermost(error)
+        remedy = next((fix for sign, fix in REMEDIES.items() if sign in text.lower()), "")
+        yield fail("connection", text, remedy or "Check address and network")
+        return
+    yield ok("connection", f"{coordinator.address} answers, its certificate is good")
+    yield _expiry(expires)
+    yield _clock(response.headers.get("date"), asked)
+    yield _enrolled(folder)
+
+
+def _proxy() -> Check:
+    proxy = os.environ.get("HTTPS_PROXY") or os.environ.get("https_proxy")
+    # Its user and password stay out of the output.
+    return ok("proxy", f"by {proxy.rpartition('@')[2]}" if proxy else "none, directly")
+
+
+def _expiry(text: str) -> Check:
+    ends = datetime.strptime(text, "%b %d %H:%M:%S %Y %Z").replace(tzinfo=UTC)
+    days = (ends - datetime.now(UTC)).days
+    if days < EXPIRY_DAYS:
+        return warn("expiry", f"the certificate ends in {days} days", "Remind the coordinator")
+    return ok("expiry", f"the certificate is good for {days} days")
+
+
+def _clock(date: str | None, asked: float) -> Check:
+    if date is None:
+        return warn("clock", "the coordinator does not tell its time", "Check this clock by NTP")
+    skew = asked - parsedate_to_datetime(date).timestamp()
+    found = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the coordinator's"
+    if abs(skew) > MOST_SKEW_S:
+        return fail("clock", found, "Set the clock by NTP; the coordinator refuses this site")
+    if abs(skew) > SOME_SKEW_S:
+        return warn("clock", found, "Set the clock by NTP")
+    return ok("clock", found)
+
+
+def _enrolled(folder: ServiceFolder) -> Check:
+    status = read_status(folder)
+    if status.registered and status.seconds_since_contact is not None:
+        return ok("enrolment", "the service is running and admitted")
+    coordinator = folder.coordinator
+    if may_come_in(coordinator):
+        return ok("enrolment", "the coordinator knows this site's key")
+    return fail(
+        "enrolment",
+        "the coordinator does not admit this key",
+        "Send it node.pub; it enrols it by `mama-server enrol`",
+    )
+
+
+def _innermost(error: BaseException) -> str:
+    """The text of the error that caused it all."""
+    while not isinstance(error, SSLCertVerificationError) and (inner := error.__cause__):
+        error = inner
+    return str(error) or type(error).__name__

@@ -1,0 +1,52 @@
+"""An experiment at this site: policy, base models, image size, memory, and one step of training."""
+
+from collections.abc import Iterator
+from datetime import datetime
+
+import torch
+
+from client import work
+from client.policy import review, upload_mb
+from client.preflight.check import Check, fail, ok
+from client.sitefile import SiteFile
+from mama.config import Experiment
+from mama.data.manifest import Dataset
+from mama.data.pairs import StudyPairs
+from mama.errors import MamaError
+from mama.model import build_model
+from mama.trainer import Trainer
+
+
+def check_experiment(site: SiteFile, experiment: Experiment) -> Iterator[Check]:
+    """What the experiment would meet here.
+
+    Raises:
+        MamaError: a base model is missing, the dataset is too small, or a step fails.
+    """
+    for finding in review(site, experiment, datetime.now()):
+        said = f"{finding.allowed}; asked: {finding.asked}"
+        if finding.passes:
+            yield ok(f"policy {finding.rule}", said)
+        else:
+            yield fail(f"policy {finding.rule}", said, f"Refused with code {finding.code}")
+    Dataset(site.data.dataset).require(experiment.image.size)
+    described = work.describe(site, experiment)
+    yield ok(
+        "base models", f"fingerprint {described.fingerprint[:16]}, as the coordinator's must be"
+    )
+    size = upload_mb(experiment, described.trained_parameters)
+    yield ok("update", f"about {size:.1f} MB a round")
+    yield _one_step(site, experiment)
+
+
+def _one_step(site: SiteFile, experiment: Experiment) -> Check:
+    device = work.device_of(site)
+    model = build_model(experiment, site.models).to(device)
+    pairs = StudyPairs(Dataset(site.data.dataset), experiment, stream=site.site)
+    record = Trainer(model, pairs, experiment, device, []).train(0, 1)
+    if record.steps == 0:
+        raise MamaError("one step of training gave no finite loss", fix="Look at the images")
+    memory = ""
+    if device.type == "cuda":
+        memory = f", at most {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB of the GPU"
+    return ok("one step", f"trained in {record.seconds:.1f} s{memory}")

@@ -1,0 +1,122 @@
+"""Where a site's service keeps its own files, and what they say of its state."""
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from client.sitefile import CoordinatorConfig, SiteFile
+from mama.errors import ConfigError
+from mama.files import write_json
+
+# A heartbeat comes every half minute.
+FRESH_S = 90.0
+
+
+class ServiceFolder:
+    """The folder of one site's service, mode 0700."""
+
+    def __init__(self, site: SiteFile):
+        self.site = site
+        self.path = site.state / "service"
+        self.node = self.path / "node.json"
+        self.guard = self.path / "guard.json"
+        self.processes = self.path / "processes.json"
+        self.secret = self.path / "executor.secret"
+        self.unfinished = self.path / "unfinished"
+        self.flower_home = self.path / "flower"
+        self.log = self.path / "site.log"
+
+    @property
+    def coordinator(self) -> CoordinatorConfig:
+        """Whom the site works for.
+
+        Raises:
+            ConfigError: the site file does not say.
+        """
+        if self.site.coordinator is None:
+            raise ConfigError(
+                "key 'coordinator' is missing", where=f"site {self.site.site}", fix="Add it"
+            )
+        return self.site.coordinator
+
+    def make(self) -> None:
+        """Make the folders."""
+        self.flower_home.mkdir(parents=True, exist_ok=True)
+        self.path.chmod(0o700)
+
+
+@dataclass(frozen=True)
+class Status:
+    """Whether a site can work now, and if not why."""
+
+    site: str
+    serving: bool
+    reason: str
+    registered: bool
+    dataset: bool
+    seconds_since_contact: float | None
+    working_on: str | None
+
+
+def read_status(folder: ServiceFolder) -> Status:
+    """Put together what node and guard last wrote."""
+    node, guard = read_record(folder.node), read_record(folder.guard)
+    success = node.get("success")
+    since = None if success is None else max(0.0, time.time() - success)
+    registered = bool(node.get("registered"))
+    reasons = [
+        "" if _alive(node) else "the node does not run; start it with `mama-site start`",
+        "" if registered else f"not admitted: {node.get('reason') or 'no contact yet'}",
+        "" if since is not None and since < FRESH_S else f"no contact: {node.get('reason')}",
+        "" if _alive(guard) else "the guard does not run",
+        "" if guard.get("dataset") else f"dataset: {guard.get('reason') or 'not loaded yet'}",
+    ]
+    reason = next((text for text in reasons if text), "")
+    return Status(
+        site=folder.site.site,
+        serving=not reason,
+        reason=reason,
+        registered=registered,
+        dataset=bool(guard.get("dataset")),
+        seconds_since_contact=since,
+        working_on=guard.get("working_on"),
+    )
+
+
+def tell_status(status: Status, *, as_json: bool) -> str:
+    """A status as JSON or as a line."""
+    if as_json:
+        return json.dumps(asdict(status))
+    what = status.working_on or "waiting for tasks"
+    return f"{status.site}: {what if status.serving else status.reason}"
+
+
+class Record:
+    """One of these files: changed now and then, written at most every `pause` seconds unless something new happened."""
+
+    def __init__(self, path: Path, pause: float = 5.0):
+        self.path, self.pause = path, pause
+        self.values: dict[str, Any] = {}
+        self._written = float("-inf")
+
+    def put(self, *, news: bool, **values: Any) -> None:
+        """Change values."""
+        self.values |= values
+        if news or time.monotonic() - self._written > self.pause:
+            self._written = time.monotonic()
+            write_json(self.path, self.values)
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """What such a file says; nothing where there is none."""
+    try:
+        return json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def _alive(record: dict[str, Any]) -> bool:
+    process = record.get("process")
+    return process is not None and Path(f"/proc/{process}").exists()

@@ -1,0 +1,78 @@
+"""The roster: who takes part in a federation. The coordinator signs it and sites check it."""
+
+import json
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, ValidationError, model_validator
+
+from mama import signing
+from mama.config import Section
+from mama.errors import ProtocolError
+from mama.exchange.protocol import SiteName
+
+PURPOSE = "roster-1"
+MAX_ROSTER = 8 * 2**20  # bytes
+
+
+class Member(Section):
+    """One site. `share` is its public weight, agreed beforehand and never derived from its data."""
+
+    site: SiteName
+    public_key: Annotated[str, Field(max_length=1000)]
+    share: float = Field(1.0, gt=0, le=1e6)
+    status: Literal["active", "revoked"] = "active"
+
+
+class Roster(Section):
+    """All sites that were ever enrolled. Each change counts `version` up; an older one than a site knows is refused."""
+
+    federation: SiteName
+    version: int = Field(0, ge=0)
+    members: tuple[Member, ...] = ()
+
+    @model_validator(mode="after")
+    def _one_key_a_site(self) -> Self:
+        active = [m.site for m in self.active]
+        keys = [m.public_key for m in self.members]
+        if len(set(active)) < len(active) or len(set(keys)) < len(keys):
+            raise ValueError("a site or key is there twice")
+        return self
+
+    @property
+    def active(self) -> tuple[Member, ...]:
+        """The members that take part."""
+        return tuple(m for m in self.members if m.status == "active")
+
+    def signed(self, key: signing.PrivateKey) -> str:
+        """The roster with a signature, as JSON."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        signature = signing.sign(key, PURPOSE, text.encode())
+        return json.dumps({"roster": text, "signature": signature.hex()})
+
+    @classmethod
+    def verified(cls, text: str, key: signing.PublicKey, *, newest: int = 0) -> Self:
+        """Check a signed roster from the other side.
+
+        Args:
+            newest: the highest version seen so far.
+
+        Raises:
+            ProtocolError: not a roster, not signed with `key`, or older than one seen before.
+        """
+        try:
+            if len(text) > MAX_ROSTER:
+                raise ValueError
+            envelope = json.loads(text)
+            body, signature = envelope["roster"].encode(), bytes.fromhex(envelope["signature"])
+        except (ValueError, TypeError, KeyError, AttributeError):
+            raise ProtocolError("is no signed roster") from None
+        signing.verify(key, PURPOSE, body, signature)
+        try:
+            roster = cls.model_validate_json(body)
+        except ValidationError:
+            raise ProtocolError("the roster does not follow the protocol") from None
+        if roster.version < newest:
+            raise ProtocolError(
+                f"the roster's version {roster.version} is older than {newest}, seen before"
+            )
+        return roster

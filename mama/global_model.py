@@ -1,0 +1,67 @@
+"""The global model at the start and at the end of a run.
+
+A coordinator's server, which holds no tower itself, runs this file as a program of its own:
+
+    python -m mama.global_model start EXPERIMENT.yaml MODELS.json START.safetensors
+    python -m mama.global_model finish EXPERIMENT.yaml MODELS.json CHECKPOINT.safetensors FINAL
+
+MODELS.json maps names of base models to local folders or files.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from mama.checkpoint import load_tensors, save_tensors
+from mama.config import Experiment
+from mama.configfile import load
+from mama.errors import MamaError
+from mama.exchange.fingerprint import fingerprint, parameter_counts
+from mama.exchange.protocol import Description
+from mama.exchange.tensors import put_trained, trained_arrays
+from mama.export import save_final
+from mama.model import MaMA, build_model
+
+
+def describe(model: MaMA) -> Description:
+    """The fingerprint of the frozen base weights, and the parameter counts."""
+    trained, frozen = parameter_counts(model)
+    return Description(
+        fingerprint=fingerprint(model), trained_parameters=trained, frozen_parameters=frozen
+    )
+
+
+def start(experiment: Experiment, models: dict[str, Path], out: Path) -> None:
+    """Write the trained tensors of a fresh model, with its description."""
+    model = build_model(experiment, models)
+    tensors = {name: torch.from_numpy(a) for name, a in trained_arrays(model).items()}
+    save_tensors(out, tensors, describe(model).model_dump())
+
+
+def finish(experiment: Experiment, models: dict[str, Path], checkpoint: Path, final: Path) -> None:
+    """Write the whole model whose trained tensors a checkpoint holds."""
+    model = build_model(experiment, models)
+    tensors, _ = load_tensors(checkpoint)
+    put_trained(model, {name: tensor.numpy() for name, tensor in tensors.items()})
+    save_final(final, model, experiment)
+
+
+def main(arguments: list[str]) -> None:
+    """Run one of the two; a MamaError is its message on stderr and its exit code."""
+    what, experiment, models, *places = arguments
+    known = {name: Path(place) for name, place in json.loads(Path(models).read_text()).items()}
+    try:
+        wanted = load(Experiment, Path(experiment))
+        if what == "start":
+            start(wanted, known, Path(places[0]))
+        else:
+            finish(wanted, known, Path(places[0]), Path(places[1]))
+    except MamaError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

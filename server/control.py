@@ -1,0 +1,153 @@
+"""The SuperLink's Control API. Only this file and eager.py use private modules of Flower at the coordinator."""
+
+import hashlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Self
+
+import httpx
+from cryptography.hazmat.primitives import serialization
+from flwr.cli.build import build_fab_from_files
+from flwr.cli.cli_client_interceptor import CliClientHttpInterceptor
+from flwr.common.serde import fab_to_proto, user_config_to_proto
+from flwr.proto.control_pb2 import (
+    ListNodesRequest,
+    ListRunsRequest,
+    RegisterNodeRequest,
+    StartRunRequest,
+    StopRunRequest,
+    UnregisterNodeRequest,
+)
+from flwr.supercore.control import ControlHttpClient
+from flwr.supercore.error import FlowerError
+from flwr.supercore.fab import Fab
+from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
+
+from mama.errors import ServiceError
+from mama.signing import public_line, read_public_line
+from server.federation import Home
+
+# All that a bundle holds: both components are installed packages, and a site takes nothing from it.
+BUNDLE = """\
+[project]
+name = "fedmama"
+version = "{version}"
+[tool.flwr.app]
+publisher = "fedmama"
+[tool.flwr.app.components]
+serverapp = "server.app:app"
+clientapp = "client.app:app"
+[tool.flwr.app.config]
+out = ""
+expected-sites = 1
+sites-at-once = 1
+"""
+
+
+def bundle() -> Fab:
+    """The bundle of this version; its hash is the same on every machine, for a site's `policy.bundles`."""
+    text = BUNDLE.format(version=version("fedmama"))
+    content = build_fab_from_files({"pyproject.toml": text.encode()})[0]
+    return Fab(hashlib.sha256(content).hexdigest(), content, {})
+
+
+@dataclass(frozen=True)
+class Node:
+    """A site's node as the service sees it; `status` is registered, online or offline."""
+
+    node: int
+    name: str
+    public_key: str
+    status: str
+
+
+class Control:
+    """A connection to the federation's own service.
+
+    Every method raises ServiceError when the service does not answer or refuses.
+    """
+
+    def __init__(self, home: Home):
+        self.address = home.file.loopback
+        self._client = ControlHttpClient.from_server_address(
+            self.address,
+            False,
+            str(home.ca_certificate),
+            [CliClientHttpInterceptor(), RuntimeVersionHttpInterceptor(component_name="flwr CLI")],
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def nodes(self) -> list[Node]:
+        """All registered nodes."""
+        with self._asking():
+            infos = self._client.ListNodes(ListNodesRequest()).nodes_info
+        return [
+            Node(info.node_id, info.name, _line(info.public_key), info.status)
+            for info in infos
+            if info.status != "unregistered"
+        ]
+
+    def register(self, site: str, public_key: str) -> None:
+        """Let a site's node in."""
+        with self._asking():
+            self._client.RegisterNode(RegisterNodeRequest(public_key=_pem(public_key), name=site))
+
+    def unregister(self, node: int) -> None:
+        """Keep a node out; what it does is refused from now on."""
+        with self._asking():
+            self._client.UnregisterNode(UnregisterNodeRequest(node_id=node))
+
+    def start_run(self, settings: Mapping[str, str | int]) -> int:
+        """Start the ServerApp with this run configuration; returns Flower's id of the run."""
+        request = StartRunRequest(
+            fab=fab_to_proto(bundle()), override_config=user_config_to_proto(dict(settings))
+        )
+        with self._asking():
+            run = self._client.StartRun(request).run_id
+        if not run:
+            raise ServiceError("starts no run", where=self.address, fix="Read federation.log")
+        return run
+
+    def run_ended(self, run: int) -> bool:
+        """Whether a run's ServerApp has ended, well or not; also true of one that the service does not know."""
+        with self._asking():
+            runs = self._client.ListRuns(ListRunsRequest(run_id=run)).run_dict
+        return run not in runs or runs[run].status.status == "finished"
+
+    def stop_run(self, run: int) -> None:
+        """End a run's ServerApp."""
+        with self._asking():
+            self._client.StopRun(StopRunRequest(run_id=run))
+
+    @contextmanager
+    def _asking(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.HTTPStatusError as error:
+            told = FlowerError.from_json(error.response.text)
+            what = told.message if told else f"HTTP {error.response.status_code}"
+            raise ServiceError(f"refused: {what}", where=self.address) from None
+        except httpx.HTTPError as error:
+            raise ServiceError(
+                f"does not answer ({type(error).__name__})",
+                where=self.address,
+                fix="Start it with `mama-server start`",
+            ) from None
+
+
+def _pem(line: str) -> bytes:
+    return read_public_line(line).public_bytes(
+        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+def _line(pem: bytes) -> str:
+    key = serialization.load_pem_public_key(pem)
+    return public_line(key)  # type: ignore[arg-type]

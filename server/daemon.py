@@ -1,0 +1,204 @@
+"""`mama-server start`: the federation's service on this machine.
+
+Flower's SuperLink and its executor run as programs of their own, are started again when they end, and write to one
+log. Beside them a thread keeps the SuperLink's nodes as the roster says, looks after the runs asked for, and puts a
+renewed certificate into use.
+"""
+
+import fcntl
+import os
+import re
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mama.errors import MamaError, ServiceError
+from mama.files import write_json
+from mama.supervise import Program, Supervisor, children, log_to, stop_on_signals
+from server.certificates import WARNING_DAYS, days_left
+from server.control import Control
+from server.federation import Home, split_address
+from server.jobs import JobRunner
+from server.roster import read_roster
+
+LINK, EXECUTOR = "superlink", "superexec"
+SWITCHES = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    # Seconds between the executor's questions for a ServerApp to start; Flower's default is 1.
+    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.25",
+}
+# What the SuperLink says of every call that went well.
+NOISE = re.compile(
+    r"uvicorn\.access.* [23]\d\d$|ControlServicer\.List|\[Fleet\.(Get|Pull|Push|Send)"
+)
+STEP_S = 1.0
+DAY_S = 86400.0
+TRIES = 5
+
+
+def serve(home: Home) -> None:
+    """Run the service until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigError: the federation is not provisioned.
+        ServiceError: it runs already.
+    """
+    read_roster(home)
+    home.flower_home.mkdir(mode=0o700, exist_ok=True)
+    home.jobs.mkdir(mode=0o700, exist_ok=True)
+    with _alone(home):
+        supervisor = Supervisor(programs(home), log_to(home.log, "fedmama.service"))
+        stop_on_signals(supervisor.stopping)
+        keeper = threading.Thread(target=_Keeper(home, supervisor).run)
+        keeper.start()
+        try:
+            supervisor.run()
+        finally:
+            keeper.join()
+
+
+def programs(home: Home) -> list[Program]:
+    """Flower's two programs at the coordinator."""
+    host, port = split_address(home.file.listen)
+    bin_folder = Path(sys.executable).parent
+    environment = os.environ | SWITCHES
+    environment["FLWR_HOME"] = str(home.flower_home)
+    # The executor finds the ServerApp's program by name.
+    environment["PATH"] = f"{bin_folder}{os.pathsep}{os.environ.get('PATH', '')}"
+    # Between our own processes no proxy is asked.
+    environment["NO_PROXY"] = environment["no_proxy"] = "*"
+    secret = ["--superexec-auth-secret-file", str(home.secret)]
+    link = [
+        str(bin_folder / "flower-superlink"),
+        *("--host", host, "--port", str(port)),
+        *("--ssl-ca-certfile", str(home.ca_certificate)),
+        *("--ssl-certfile", str(home.certificate), "--ssl-keyfile", str(home.key)),
+        "--enable-supernode-auth",
+        *("--database", str(home.database), "--isolation", "process", *secret),
+        "--disable-runtime-dependency-installation",
+    ]
+    executor = [
+        str(bin_folder / "flower-superexec"),
+        *("--runtime-api-address", home.file.loopback),
+        *("--root-certificates", str(home.ca_certificate), *secret),
+    ]
+    return [
+        Program(LINK, link, environment, home.flower_home, noise=NOISE),
+        Program(EXECUTOR, executor, environment, home.flower_home),
+    ]
+
+
+class _Keeper:
+    """What is done beside the programs, once a second."""
+
+    def __init__(self, home: Home, supervisor: Supervisor):
+        self.home, self.supervisor = home, supervisor
+        self._certificate = home.certificate.stat().st_mtime_ns
+        self._warned = -DAY_S
+        self._trouble = ""
+        self._processes: dict[str, int | None] = {}
+
+    def run(self) -> None:
+        """Until the service stops; an error is logged once, and the next step tries again."""
+        with Control(self.home) as control:
+            jobs = JobRunner(self.home, control, self._serverapp_runs)
+            while not self.supervisor.stopping.wait(STEP_S):
+                self._write_status()
+                try:
+                    self._look_at_certificate()
+                    self._admit(control)
+                    jobs.step()
+                    trouble = ""
+                except (MamaError, OSError) as error:
+                    trouble = str(error)
+                except Exception as error:
+                    # The service must outlive what nobody thought of.
+                    trouble = f"{type(error).__name__}: {error}"
+                if trouble and trouble != self._trouble:
+                    self.supervisor.log.warning("service | %s", trouble)
+                self._trouble = trouble
+
+    def _write_status(self) -> None:
+        now = {name: self.supervisor.process_id(name) for name in (LINK, EXECUTOR)}
+        if now != self._processes:
+            self._processes = now
+            write_json(self.home.status, {"process": os.getpid(), **now})
+
+    def _serverapp_runs(self) -> bool:
+        """Whether the executor has a process at work."""
+        executor = self.supervisor.process_id(EXECUTOR)
+        return executor is not None and bool(children(executor))
+
+    def _admit(self, control: Control) -> None:
+        """Make the SuperLink's nodes those of the roster."""
+        wanted = {m.public_key: m.site for m in read_roster(self.home).active}
+        present = {node.public_key: node for node in control.nodes()}
+        for key, site in wanted.items():
+            if key not in present:
+                control.register(site, key)
+                self.supervisor.log.info("service | admitted %s", site)
+        for key, node in present.items():
+            if key not in wanted:
+                control.unregister(node.node)
+                self.supervisor.log.info("service | shut out %s", node.name)
+
+    def _look_at_certificate(self) -> None:
+        made = self.home.certificate.stat().st_mtime_ns
+        if made != self._certificate:
+            self._certificate = made
+            self.supervisor.log.info("service | puts the new certificate into use")
+            self.supervisor.restart(LINK)
+        if time.monotonic() - self._warned > DAY_S:
+            self._warned = time.monotonic()
+            left = days_left(self.home.certificate)
+            if left < WARNING_DAYS:
+                self.supervisor.log.warning(
+                    "service | the certificate expires in %.0f days; run `mama-server renew`", left
+                )
+
+
+def require_running(home: Home) -> None:
+    """Check that the service is at work.
+
+    Raises:
+        ServiceError: it is not.
+    """
+    if not is_running(home):
+        raise ServiceError(
+            "is not running", where=home.file.name, fix="Start it with `mama-server start`"
+        )
+
+
+def is_running(home: Home) -> bool:
+    """Whether the service is at work."""
+    with _lock(home) as free:
+        return not free
+
+
+@contextmanager
+def _alone(home: Home) -> Iterator[None]:
+    # More than once, because those who ask whether it runs hold the lock for an instant.
+    for _ in range(TRIES):
+        with _lock(home) as free:
+            if free:
+                yield
+                return
+        time.sleep(0.2)
+    raise ServiceError("runs already", where=home.file.name)
+
+
+@contextmanager
+def _lock(home: Home) -> Iterator[bool]:
+    """Whether this process holds the service's lock now."""
+    with open(home.state / "service.lock", "w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True

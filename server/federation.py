@@ -1,0 +1,87 @@
+"""The federation file, and the folder of keys and state that provisioning makes beside it."""
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from mama.config import Section
+from mama.configfile import load
+from mama.exchange.protocol import SiteName
+
+
+def split_address(value: str) -> tuple[str, int]:
+    """Host and port of `host:port` or `[v6]:port`."""
+    host, colon, port = value.rpartition(":")
+    if not colon or not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ValueError("must be host:port")
+    return host.strip("[]"), int(port)
+
+
+def _address(value: str) -> str:
+    split_address(value)
+    return value
+
+
+Address = Annotated[str, AfterValidator(_address)]
+
+
+class FederationFile(Section):
+    """What a coordinator decides. Relative paths count from the file's folder.
+
+    `address` is where sites connect, `listen` where the service waits for them on this machine: the same, or behind a
+    reverse proxy a port on loopback. `names` are further host names or IP addresses for the certificate. `models` maps
+    base models' names to local folders or files, as in a site file.
+    """
+
+    name: SiteName
+    address: Address
+    listen: Address = "127.0.0.1:8100"
+    names: list[Annotated[str, Field(min_length=1, max_length=253)]] = []
+    valid_days: int = Field(365, ge=1, le=825)
+    state: Path = Path("state")
+    models: dict[str, Path] = {}
+
+    @property
+    def certificate_names(self) -> list[str]:
+        """Every name under which this machine answers, loopback included: its own processes connect there."""
+        hosts = [split_address(a)[0] for a in (self.address, self.listen)]
+        names = [*hosts, *self.names, "localhost", "127.0.0.1"]
+        return [name for name in dict.fromkeys(names) if not _unspecified(name)]
+
+    @property
+    def loopback(self) -> str:
+        """Where processes of this machine reach the service."""
+        host, port = split_address(self.listen)
+        if _unspecified(host):
+            host = "127.0.0.1"
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _unspecified(host: str) -> bool:
+    try:
+        return ip_address(host).is_unspecified
+    except ValueError:
+        return False
+
+
+class Home:
+    """A federation's file and the folder of its keys and state."""
+
+    def __init__(self, path: Path):
+        self.path = path.resolve()
+        self.file = load(FederationFile, path)
+        self.state = self.path.parent / self.file.state
+        self.ca_certificate = self.state / "ca.crt"
+        self.ca_key = self.state / "ca.key"
+        self.certificate = self.state / "server.crt"
+        self.key = self.state / "server.key"
+        self.secret = self.state / "executor.secret"
+        self.roster = self.state / "roster.json"
+        self.jobs = self.state / "jobs"
+        self.log = self.state / "federation.log"
+        self.status = self.state / "status.json"
+        self.database = self.state / "flower" / "link.db"
+        self.flower_home = self.state / "flower"
+        self.models = {name: self.path.parent / place for name, place in self.file.models.items()}

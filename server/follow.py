@@ -1,0 +1,99 @@
+"""Ask the service for a run and tell what becomes of it; the run goes on without anybody watching."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from mama.config import Experiment
+from mama.configfile import load
+from mama.errors import ConfigError, QuorumError, ServiceError
+from server.daemon import is_running, require_running
+from server.federation import Home
+from server.folder import Event, RunFolder
+from server.jobs import Job, JobFile, ending
+from server.towers import initial_model
+
+LOOK_S = 0.5
+# How long the service may be away, while it is started again.
+ABSENCE_S = 30.0
+
+
+def prepare(home: Home, config: Path, out: Path) -> RunFolder:
+    """The run's folder, made with the initial model when it is not there yet.
+
+    Raises:
+        MamaError: the experiment or a base model is not what it should be, or the folder holds another run.
+    """
+    experiment = load(Experiment, config)
+    folder = RunFolder(out)
+    if folder.checkpoints():
+        if folder.experiment() != experiment:
+            raise ConfigError(
+                "holds a run of another experiment",
+                where=str(out),
+                fix="Give another --out, or remove it",
+            )
+        return folder
+    arrays, base = initial_model(config, home.models)
+    return RunFolder.create(out, experiment, arrays, base)
+
+
+def submit(home: Home, out: Path) -> JobFile:
+    """Ask the service to do the run in a folder, or to go on with it.
+
+    Raises:
+        ServiceError: the service does not run.
+    """
+    require_running(home)
+    job = JobFile(home, out)
+    job.ask()
+    return job
+
+
+def follow(home: Home, file: JobFile, tell: Callable[[Event], None]) -> Job:
+    """Tell every event from now on until the run ends; returns the finished or stopped job.
+
+    Raises:
+        QuorumError: the run ended for lack of sites.
+        ServiceError: the service has ended, or its ServerApp does again and again.
+    """
+    folder = RunFolder(file.out)
+    told, missing = len(folder.events()), 0.0
+    while True:
+        job = file.read()
+        assert job is not None
+        events = folder.events()
+        for event in events[told:]:
+            tell(event)
+        told = len(events)
+        if job.state in ("finished", "stopped"):
+            return job
+        if job.state == "failed":
+            last = ending(events)
+            kind = QuorumError if last and last["event"] == "stopped" else ServiceError
+            raise kind(job.reason, where=str(file.out))
+        missing = 0.0 if is_running(home) else missing + LOOK_S
+        if missing > ABSENCE_S:
+            require_running(home)
+        time.sleep(LOOK_S)
+
+
+def line_of(event: Event) -> str | None:
+    """One line for a person, None for what is not worth one."""
+    match event["event"]:
+        case "start":
+            return f"round {event['round']} of {event['rounds']} is done"
+        case "roster":
+            return f"sites: {', '.join(event['sites'])}"
+        case "round":
+            loss = event["terms"].get("loss", float("nan"))
+            return (
+                f"round {event['round']:>3}  {len(event['sites'])} sites  "
+                f"{event['seconds']:.1f} s  loss {loss:.3f}"
+            )
+        case "problem":
+            return f"round {event['round']}, {event['site']}: {event['problem']}"
+        case "finished" | "stopped" as end:
+            return f"{end}{': ' + event['reason'] if 'reason' in event else ''}"
+        case _:
+            return None

@@ -1,0 +1,174 @@
+"""Runs that the federation was asked to do, one file each: whoever asked may go away and come back.
+
+The service does them one after the other and starts a ServerApp again until its run is complete.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from mama.config import Section
+from mama.errors import ConfigError, MamaError
+from mama.files import write_json
+from server.control import Control
+from server.federation import Home
+from server.finish import finish
+from server.folder import Event, RunFolder
+from server.roster import read_roster
+
+State = Literal["queued", "running", "finished", "failed", "stopped"]
+# A ServerApp that dies so often without a further round in between is not started again.
+MOST_FUTILE = 5
+PAUSE_S = 2.0
+# A ServerApp whose process is gone so long is given up; Flower itself notices after 45 s.
+GONE_S = 4.0
+
+
+class Job(Section):
+    """A run's folder and how far it is. `flower_run` is Flower's id of its ServerApp, `futile` its deaths since
+    the last new round."""
+
+    out: Path
+    asked: float
+    state: State = "queued"
+    reason: str = ""
+    flower_run: int | None = None
+    round: int = 0
+    futile: int = Field(0, ge=0)
+
+
+def ending(events: list[Event]) -> Event | None:
+    """The event that ended a run, well or not; None while it has not ended since its last start."""
+    turns = [e for e in events if e["event"] in ("start", "finished", "stopped")]
+    return turns[-1] if turns and turns[-1]["event"] != "start" else None
+
+
+class JobFile:
+    """One job on disk."""
+
+    def __init__(self, home: Home, out: Path):
+        self.out = out.resolve()
+        name = f"{self.out.name}-{hashlib.sha256(str(self.out).encode()).hexdigest()[:8]}"
+        self.path = home.jobs / f"{name}.json"
+        self.stop = home.jobs / f"{name}.stop"
+
+    def read(self) -> Job | None:
+        """The job, None where the service was never asked."""
+        if not self.path.exists():
+            return None
+        return Job.model_validate_json(self.path.read_text())
+
+    def write(self, job: Job) -> None:
+        """Keep the job."""
+        write_json(self.path, job.model_dump(mode="json"))
+
+    def ask(self) -> Job:
+        """Ask the service for this run; one that is queued or running already stays so."""
+        job = self.read()
+        if job is None or job.state not in ("queued", "running"):
+            self.stop.unlink(missing_ok=True)
+            job = Job(out=self.out, asked=time.time())
+            self.write(job)
+        return job
+
+    def ask_to_stop(self) -> None:
+        """Ask the service to end this run.
+
+        Raises:
+            ConfigError: it is not at work.
+        """
+        job = self.read()
+        if job is None or job.state not in ("queued", "running"):
+            raise ConfigError("is no run at work", where=str(self.out))
+        self.stop.touch()
+
+
+class JobRunner:
+    """Does the jobs, a step at a time.
+
+    Args:
+        at_work: whether a process of a ServerApp is running on this machine.
+    """
+
+    def __init__(self, home: Home, control: Control, at_work: Callable[[], bool]):
+        self.home, self.control, self._at_work = home, control, at_work
+        self._not_before = 0.0
+        # The run whose ServerApp was seen at work, and when last.
+        self._seen: tuple[int | None, float] = (None, 0.0)
+
+    def step(self) -> None:
+        """Look after the job at work, or start the one that was asked for first.
+
+        Raises:
+            ServiceError: the service does not answer; the next step tries again.
+        """
+        jobs = [Job.model_validate_json(p.read_text()) for p in self.home.jobs.glob("*.json")]
+        at_work = [job for job in jobs if job.state == "running"]
+        queued = sorted((j for j in jobs if j.state == "queued"), key=lambda job: job.asked)
+        for job in [*at_work, *queued][:1]:
+            self._look_after(JobFile(self.home, job.out), job)
+
+    def _look_after(self, file: JobFile, job: Job) -> None:
+        if file.stop.exists():
+            if job.flower_run is not None and not self.control.run_ended(job.flower_run):
+                self.control.stop_run(job.flower_run)
+            file.write(job.model_copy(update={"state": "stopped", "reason": "stopped on request"}))
+        elif job.flower_run is None:
+            # Never two ServerApps in one folder: one that was stopped may still be on its way out.
+            if time.monotonic() >= self._not_before and not self._at_work():
+                file.write(self._start(job))
+        elif self.control.run_ended(job.flower_run):
+            file.write(self._ended(job))
+        elif self._died(job.flower_run):
+            self.control.stop_run(job.flower_run)
+
+    def _over(self, folder: RunFolder, last: Event) -> dict[str, object]:
+        complete = last["event"] == "finished"
+        try:
+            finish(folder, self.home.models, complete=complete)
+        except MamaError as error:
+            return {"state": "failed", "reason": f"the run is over, but: {error}"}
+        return {"state": "finished"} if complete else {"state": "failed", "reason": last["reason"]}
+
+    def _died(self, run: int) -> bool:
+        now = time.monotonic()
+        if self._at_work():
+            self._seen = (run, now)
+        return self._seen[0] == run and now - self._seen[1] > GONE_S
+
+    def _start(self, job: Job) -> Job:
+        sites = len(read_roster(self.home).active)
+        if not sites:
+            return job.model_copy(
+                update={"state": "failed", "reason": "no site is enrolled; use `mama-server enrol`"}
+            )
+        settings: dict[str, str | int] = {
+            "out": str(job.out),
+            "expected-sites": sites,
+            "sites-at-once": sites,
+        }
+        return job.model_copy(
+            update={"state": "running", "flower_run": self.control.start_run(settings)}
+        )
+
+    def _ended(self, job: Job) -> Job:
+        """What the end of a ServerApp means: the run's folder says, Flower does not."""
+        folder = RunFolder(job.out)
+        last = ending(folder.events())
+        if last is not None:
+            return job.model_copy(update=self._over(folder, last))
+        reached = folder.latest().round
+        futile = job.futile + 1 if reached == job.round else 1
+        self._not_before = time.monotonic() + PAUSE_S * futile
+        changed: dict[str, object] = {"flower_run": None, "round": reached, "futile": futile}
+        if futile >= MOST_FUTILE:
+            changed |= {
+                "state": "failed",
+                "reason": f"its ServerApp ended {futile} times in round {reached + 1}; "
+                f"read {self.home.log}",
+            }
+        return job.model_copy(update=changed)

@@ -1,0 +1,53 @@
+"""What needs the model's towers, done by a program that ends: the server itself holds numbers only."""
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from mama.checkpoint import load_tensors
+from mama.errors import MamaError, ModelError
+from mama.exchange.protocol import Description
+from mama.exchange.tensors import Arrays
+from server.folder import RunFolder
+
+
+def initial_model(experiment: Path, models: Mapping[str, Path]) -> tuple[Arrays, Description]:
+    """The trained tensors of an experiment's fresh model, and what every site's base model must be.
+
+    Raises:
+        MamaError: the experiment or a base model is not what it should be.
+    """
+    with tempfile.TemporaryDirectory(prefix="fedmama-") as folder:
+        out = Path(folder) / "start.safetensors"
+        _run("start", experiment, models, out)
+        tensors, state = load_tensors(out)
+    return {name: t.numpy() for name, t in tensors.items()}, Description.model_validate(state)
+
+
+def write_final(folder: RunFolder, models: Mapping[str, Path]) -> None:
+    """Write final/ from a run's newest checkpoint.
+
+    Raises:
+        MamaError: a base model is not installed at the coordinator.
+    """
+    newest = folder.checkpoints()[-1] / "model.safetensors"
+    _run("finish", folder.path / "experiment.yaml", models, newest, folder.path / "final")
+
+
+def _run(what: str, experiment: Path, models: Mapping[str, Path], *places: Path) -> None:
+    with tempfile.NamedTemporaryFile("w", suffix=".json") as known:
+        json.dump({name: str(place) for name, place in models.items()}, known)
+        known.flush()
+        command = [sys.executable, "-I", "-m", "mama.global_model", what]
+        ended = subprocess.run(
+            [*command, *(str(p.resolve()) for p in (experiment, Path(known.name), *places))],
+            capture_output=True,
+            text=True,
+        )
+    if ended.returncode:
+        said = ended.stderr.strip().splitlines() or ["ended without a word"]
+        kind = ModelError if ended.returncode == ModelError.exit_code else MamaError
+        raise kind(said[-1])

@@ -1,0 +1,209 @@
+"""The site's rules: each refuses what goes beyond it with its own code, and nothing else."""
+
+from collections.abc import Callable
+from datetime import datetime, time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client.approval import MOST_WAITING, Approvals
+from client.cli import main
+from client.policy import (
+    allowed_counts,
+    allowed_training,
+    check,
+    check_upload,
+    explain,
+    review,
+    upload_mb,
+    within,
+)
+from client.refused import RefusedError
+from client.sitefile import SiteFile, load_site
+from mama.config import Experiment
+from mama.errors import ConfigError
+from mama.exchange.codes import ErrorCode
+from mama.exchange.metrics import EvaluationCounts, LabelCounts, Recall, TrainingMetrics
+
+NOON = datetime(2026, 1, 1, 12, 0)
+FILE = "site: north\ndata: {source: archive, dataset: dataset}\nstate: state\nsecret: secret.key\n"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Callable[..., SiteFile]:
+    def make(**policy: Any) -> SiteFile:
+        path = tmp_path / "site.yaml"
+        path.write_text(
+            FILE + f"policy: {policy}\n".replace("None", "null").replace("True", "true")
+        )
+        return load_site(path)
+
+    return make
+
+
+@pytest.fixture
+def experiment(small_config: Callable[..., Any]) -> Callable[..., Experiment]:
+    return lambda *overrides: small_config(*overrides).experiment()
+
+
+@pytest.mark.parametrize(
+    ("rule", "override", "code"),
+    [
+        ({"max_local_steps": 2}, "federation.local_steps=3", ErrorCode.POLICY_STEPS),
+        (
+            {"base_models": ["vit_tiny_r_s16_p8_224", "all-MiniLM-L6-v2"]},
+            "image.tower=vit_tiny_patch16_224",
+            ErrorCode.POLICY_MODEL,
+        ),
+        ({"min_cohort": 2}, "federation.quorum=1", ErrorCode.POLICY_COHORT),
+    ],
+)
+def test_a_rule_allows_its_limit_and_refuses_what_is_beyond(
+    site: Callable[..., SiteFile],
+    experiment: Callable[..., Experiment],
+    rule: dict[str, Any],
+    override: str,
+    code: ErrorCode,
+) -> None:
+    check(site(**rule), experiment(), NOON)
+    with pytest.raises(RefusedError) as refused:
+        check(site(**rule), experiment(override), NOON)
+    assert refused.value.code == code
+    check(site(), experiment(override), NOON)  # without the rule it is let be
+
+
+def test_privacy_may_be_demanded(
+    site: Callable[..., SiteFile], experiment: Callable[..., Experiment]
+) -> None:
+    with pytest.raises(RefusedError) as refused:
+        check(site(require_privacy=True), experiment(), NOON)
+    assert refused.value.code == ErrorCode.POLICY_PRIVACY
+
+
+@pytest.mark.parametrize(
+    ("hours", "inside", "outside"),
+    [
+        ("08:00-17:30", ["08:00", "17:29"], ["07:59", "17:30", "00:00"]),
+        ("20:00-06:00", ["20:00", "23:59", "00:00", "05:59"], ["06:00", "12:00", "19:59"]),
+    ],
+)
+def test_hours(hours: str, inside: list[str], outside: list[str]) -> None:
+    assert all(within(hours, time.fromisoformat(moment)) for moment in inside)
+    assert not any(within(hours, time.fromisoformat(moment)) for moment in outside)
+
+
+def test_outside_the_hours_nothing_is_done(
+    site: Callable[..., SiteFile], experiment: Callable[..., Experiment]
+) -> None:
+    night = site(hours="20:00-06:00")
+    check(night, experiment(), NOON.replace(hour=21))
+    with pytest.raises(RefusedError) as refused:
+        check(night, experiment(), NOON)
+    assert refused.value.code == ErrorCode.POLICY_HOURS
+
+
+def test_an_update_is_at_most_so_large(
+    site: Callable[..., SiteFile], experiment: Callable[..., Experiment]
+) -> None:
+    assert upload_mb(experiment(), 1_000_000) == 4.0
+    coded = experiment("federation.exchange.up=int8")
+    assert upload_mb(coded, 1_000_000) == pytest.approx(1.1)
+    small = site(max_upload_mb=2)
+    check_upload(small, coded, 1_000_000)
+    check_upload(site(), experiment(), 10**9)
+    with pytest.raises(RefusedError) as refused:
+        check_upload(small, experiment(), 1_000_000)
+    assert refused.value.code == ErrorCode.POLICY_UPLOAD
+
+
+def test_a_person_approves_an_experiment_and_no_other(
+    site: Callable[..., SiteFile], experiment: Callable[..., Experiment]
+) -> None:
+    careful, asked = site(approval=True), experiment()
+    approvals = Approvals(careful)
+    with pytest.raises(RefusedError) as refused:
+        check(careful, asked, NOON)
+    assert refused.value.code == ErrorCode.NOT_APPROVED
+    approvals.note(asked)
+    assert [path.stem for path in approvals.listed()] == [asked.hash()]
+    assert approvals.listed()[0].read_text().strip() == asked.canonical_json()
+
+    approvals.approve(asked.hash())
+    check(careful, asked, NOON)
+    assert approvals.listed() == []
+    with pytest.raises(RefusedError):  # changed ever so little, it is another one
+        check(careful, experiment("seed=1"), NOON)
+    approvals.withdraw(asked.hash())
+    with pytest.raises(RefusedError):
+        check(careful, asked, NOON)
+
+
+@pytest.mark.parametrize("digest", ["", "abc", "../../etc/passwd", "A" * 64, "0" * 63 + "\n"])
+def test_what_is_no_hash_is_not_approved(site: Callable[..., SiteFile], digest: str) -> None:
+    with pytest.raises(ConfigError, match="is no experiment's hash"):
+        Approvals(site()).approve(digest)
+
+
+def test_a_coordinator_cannot_fill_the_disk_with_experiments(
+    site: Callable[..., SiteFile], experiment: Callable[..., Experiment]
+) -> None:
+    approvals = Approvals(site(approval=True))
+    for seed in range(MOST_WAITING + 5):
+        approvals.note(experiment(f"seed={seed}"))
+    assert len(approvals.listed()) == MOST_WAITING
+
+
+def test_the_explanation_names_each_rule(
+    site: Callable[..., SiteFile], experiment: Callable[..., Experiment]
+) -> None:
+    findings = list(review(site(max_local_steps=1, min_cohort=2), experiment(), NOON))
+    assert explain(findings) == (
+        "REFUSES  max_local_steps: at most 1; asked: 2  [policy_steps]\n"
+        "allows   min_cohort: at least 2; asked: quorum 2"
+    )
+
+
+def test_policy_and_approve_on_the_command_line(
+    command: Callable[..., Any],
+    site: Callable[..., SiteFile],
+    experiment: Callable[..., Experiment],
+    tmp_path: Path,
+) -> None:
+    site(approval=True)
+    path, asked = tmp_path / "site.yaml", experiment()
+    (tmp_path / "experiment.yaml").write_text(asked.canonical_json())
+    explain_it = ("policy", path, "--explain", tmp_path / "experiment.yaml")
+    ended = command(main, *explain_it)
+    assert ended.code == 1
+    assert f"[{ErrorCode.NOT_APPROVED}]" in ended.out
+    assert asked.hash() in ended.out
+
+    Approvals(load_site(path)).note(asked)
+    assert asked.hash() in command(main, "approve", path).out
+    assert command(main, "approve", path, asked.hash()).code == 0
+    ended = command(main, *explain_it)
+    assert ended.code == 0
+    assert "REFUSES" not in ended.out
+    assert command(main, "approve", path, "abc").code == 2
+
+
+def test_figures_that_may_not_leave_are_left_out(site: Callable[..., SiteFile]) -> None:
+    training = TrainingMetrics(studies=9, steps=2, skipped=0, seconds=1.0, terms={"loss": 2.0})
+    cells = LabelCounts(histograms={}, recalls={"A": Recall(correct=5, wrong=6)})
+    counts = EvaluationCounts(
+        counts={"zero_shot": {"density": cells}, "linear_probe": {"density": cells}}
+    )
+    free, careful = site(), site(metrics=["zero_shot"])
+    assert allowed_training(free, training) == training
+    assert allowed_counts(free, counts) == counts
+    assert allowed_training(careful, training).terms == {}
+    assert allowed_training(careful, training).studies == 9
+    assert set(allowed_counts(careful, counts).counts) == {"zero_shot"}
+    assert allowed_counts(site(metrics=[]), counts).counts == {}
+
+
+@pytest.mark.parametrize("hours", ["8:00-17:00", "08:00", "25:00-06:00", "08:00-17:60"])
+def test_impossible_hours_are_named(site: Callable[..., SiteFile], hours: str) -> None:
+    with pytest.raises(ConfigError, match=r"policy\.hours"):
+        site(hours=hours)

@@ -1,0 +1,112 @@
+"""What a site says of itself is so: serving only when admitted, in contact and with data."""
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from client.health import serve_health
+from client.service import FRESH_S, Record, ServiceFolder, read_status, tell_status
+from client.sitefile import load_site
+from mama.errors import ConfigError
+from sim.deployment import free_port
+
+FILE = "site: north\ndata: {source: archive, dataset: dataset}\nstate: state\nsecret: secret.key\n"
+COORDINATOR = "coordinator: {address: 'a:1', pin: 'PIN', health: '127.0.0.1:PORT'}\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> ServiceFolder:
+    path = tmp_path / "site.yaml"
+    path.write_text(FILE + COORDINATOR.replace("PIN", "0" * 64).replace("PORT", str(free_port())))
+    made = ServiceFolder(load_site(path))
+    made.make()
+    return made
+
+
+def record(folder: ServiceFolder, **changed: Any) -> None:
+    """Node and guard at work, but for what is changed."""
+    now = time.time()
+    node = {"process": os.getpid(), "registered": True, "success": now, "reason": None}
+    guard = {"process": os.getpid(), "dataset": True, "working_on": None}
+    for name, value in changed.items():
+        part, _, key = name.partition("_")
+        {"node": node, "guard": guard}[part][key] = value
+    folder.node.write_text(json.dumps(node))
+    folder.guard.write_text(json.dumps(guard))
+
+
+def test_at_work(folder: ServiceFolder) -> None:
+    record(folder, guard_working_on="train of round 3")
+    status = read_status(folder)
+    assert (status.serving, status.reason) == (True, "")
+    assert tell_status(status, as_json=False) == "north: train of round 3"
+    assert json.loads(tell_status(status, as_json=True))["working_on"] == "train of round 3"
+
+
+@pytest.mark.parametrize(
+    ("changed", "reason"),
+    [
+        ({"node_process": 2**22 + 1}, "the node does not run"),
+        ({"node_registered": False, "node_reason": "HTTP 401"}, "not admitted: HTTP 401"),
+        ({"node_success": time.time() - 3 * 86400, "node_reason": "ssl"}, "no contact: ssl"),
+        ({"node_success": time.time() - FRESH_S - 5}, "no contact"),
+        ({"guard_process": 2**22 + 1}, "the guard does not run"),
+        ({"guard_dataset": False, "guard_reason": "gone"}, "dataset: gone"),
+    ],
+)
+def test_not_serving_and_why(folder: ServiceFolder, changed: dict, reason: str) -> None:
+    record(folder, **changed)
+    status = read_status(folder)
+    assert not status.serving
+    assert reason in status.reason
+
+
+def test_before_the_first_start(folder: ServiceFolder) -> None:
+    assert "the node does not run" in read_status(folder).reason
+
+
+def test_the_health_service_says_the_same(folder: ServiceFolder) -> None:
+    record(folder)
+    address = folder.coordinator.health
+    assert address is not None
+    answer = health_pb2.HealthCheckResponse
+
+    def asked() -> int:
+        return stub.Check(health_pb2.HealthCheckRequest(), timeout=5, wait_for_ready=True).status
+
+    def becomes(status: int) -> bool:
+        end = time.monotonic() + 15
+        while asked() != status and time.monotonic() < end:
+            time.sleep(0.1)
+        return asked() == status
+
+    with serve_health(folder), grpc.insecure_channel(address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        assert becomes(answer.SERVING)
+        record(folder, node_success=time.time() - 3 * 86400)
+        assert becomes(answer.NOT_SERVING)
+        record(folder)
+        assert becomes(answer.SERVING)
+
+
+def test_a_record_is_written_at_once_when_it_is_news(tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    kept = Record(path, pause=1000)
+    kept.put(news=True, a=1)
+    kept.put(news=False, a=2)
+    assert json.loads(path.read_text()) == {"a": 1}
+    kept.put(news=True, b=3)
+    assert json.loads(path.read_text()) == {"a": 2, "b": 3}
+
+
+def test_a_site_file_without_a_coordinator(tmp_path: Path) -> None:
+    path = tmp_path / "site.yaml"
+    path.write_text(FILE)
+    with pytest.raises(ConfigError, match="site north: key 'coordinator' is missing"):
+        _ = ServiceFolder(load_site(path)).coordinator

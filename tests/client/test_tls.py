@@ -1,0 +1,53 @@
+"""A site's certificate goes with its key, and with no other."""
+
+from pathlib import Path
+
+import pytest
+
+from client.sitefile import CoordinatorConfig
+from client.tls import context_for
+from mama.errors import ConfigError
+from mama.signing import read_public_line, write_key_pair
+from server.certificates import make_authority, make_site_certificate
+
+
+@pytest.fixture
+def coordinator(tmp_path: Path) -> CoordinatorConfig:
+    authority = tmp_path / "ca.crt", tmp_path / "ca.key"
+    make_authority("demo", *authority)
+    for name in ("node", "other"):
+        write_key_pair(tmp_path / f"{name}.key", tmp_path / f"{name}.pub")
+    public = read_public_line((tmp_path / "node.pub").read_text())
+    make_site_certificate("alder", public, *authority, tmp_path / "alder.crt")
+    return CoordinatorConfig(
+        address="a:1",
+        pin="0" * 64,
+        certificate=authority[0],
+        key=tmp_path / "node.key",
+        client_certificate=tmp_path / "alder.crt",
+    )
+
+
+def test_the_certificate_of_its_own_key(coordinator: CoordinatorConfig) -> None:
+    context = context_for(coordinator)
+    assert context.check_hostname
+    assert [ca["subject"] for ca in context.get_ca_certs()] == [
+        ((("commonName", "demo federation"),),)
+    ]
+
+
+def test_the_certificate_of_another_key(coordinator: CoordinatorConfig, tmp_path: Path) -> None:
+    wrong = coordinator.model_copy(update={"key": tmp_path / "other.key"})
+    with pytest.raises(ConfigError, match=r"alder.crt: is no certificate of this site's key"):
+        context_for(wrong)
+
+
+def test_files_that_are_not_there(coordinator: CoordinatorConfig, tmp_path: Path) -> None:
+    for name, message in [
+        ("client_certificate", "is no certificate of this site's key"),
+        ("key", "is no certificate of this site's key"),
+        ("certificate", "holds no certificate"),
+    ]:
+        missing = coordinator.model_copy(update={name: tmp_path / "nothing"})
+        with pytest.raises(ConfigError, match=message):
+            context_for(missing)

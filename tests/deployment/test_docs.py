@@ -1,0 +1,149 @@
+"""Every command of docs/coordinator.md and docs/site.md, in order, by a coordinator and a hospital."""
+
+import json
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sim.deployment import free_port
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = {"mama-server": "server", "mama-site": "client"}
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+def blocks(page: str, language: str) -> list[str]:
+    text = (ROOT / "docs" / page).read_text()
+    return re.findall(rf"```{language}\n(.*?)```", text, re.S)
+
+
+class Person:
+    """Somebody with a folder and a page, who types its commands one by one."""
+
+    def __init__(self, folder: Path, page: str, instead: dict[str, str]):
+        self.folder, self.instead = folder, instead
+        self.left = [shlex.split(line) for b in blocks(page, "sh") for line in b.splitlines()]
+        folder.mkdir()
+
+    def command(self, name: str) -> list[str]:
+        """The page's next command, which must be this one, with names of this machine."""
+        words = self.left.pop(0)
+        assert words[1] == name, words
+        words = [self.instead.get(word, word) for word in words]
+        code = f"from {PACKAGES[words[0]]}.cli import main; main()"
+        return [sys.executable, "-I", "-c", code, *words[1:]]
+
+    def type(self, name: str) -> str:
+        ended = subprocess.run(
+            self.command(name), cwd=self.folder, capture_output=True, text=True, timeout=200
+        )
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        return ended.stdout
+
+    @contextmanager
+    def leave_running(self, name: str) -> Iterator[subprocess.Popen[str]]:
+        with open(self.folder / f"{name}.out", "w") as out:
+            process = subprocess.Popen(
+                self.command(name), cwd=self.folder, stdout=out, stderr=out, text=True
+            )
+            try:
+                yield process
+            finally:
+                process.terminate()
+                process.wait(60)
+
+
+def wait_for(condition: Callable[[], Any], what: str) -> Any:
+    end = time.monotonic() + 200
+    while not (found := condition()):
+        assert time.monotonic() < end, f"waited too long for {what}"
+        time.sleep(0.2)
+    return found
+
+
+def rounds(run: Path) -> int:
+    path = run / "rounds.jsonl"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return sum(json.loads(line)["event"] == "round" for line in lines)
+
+
+def test_the_pages_lead_from_nothing_to_training(
+    small_config: Callable[..., Any],
+    made_sites: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(os.environ, "OMP_NUM_THREADS", "1")
+    address = f"127.0.0.1:{free_port()}"
+    there = {"fl.example.org:8443": address, "archive": str(made_sites / "hospitals" / "alder")}
+    coordinator = Person(tmp_path / "coordinator", "coordinator.md", there)
+    hospital = Person(tmp_path / "hospital", "site.md", there)
+    text = blocks("coordinator.md", "yaml")[0]
+    settings = yaml.safe_load(text) | {"address": address, "listen": address}
+    (coordinator.folder / "federation.yaml").write_text(yaml.safe_dump(settings))
+    experiment = small_config(
+        "federation={rounds: 200, local_steps: 2, quorum: 1, deadline_s: 300}"
+    ).experiment()
+    for person in (coordinator, hospital):
+        (person.folder / "experiment.yaml").write_text(experiment.canonical_json())
+
+    said = coordinator.type("provision")
+    shutil.copy(coordinator.folder / "state" / "ca.crt", hospital.folder)
+    pin = said.strip().rpartition(" ")[2]
+    assert pin in hospital.type("init")
+    # The policy of the page, put into the site file, is one that loads; its hours would decide by the clock.
+    policy = yaml.safe_load(blocks("site.md", "yaml")[0])["policy"]
+    assert policy.pop("hours") == "20:00-06:00"
+    path = hospital.folder / "site" / "site.yaml"
+    site = yaml.safe_load(path.read_text()) | {"threads": 1}
+    path.write_text(yaml.safe_dump(site | {"policy": policy}))
+    shutil.copy(hospital.folder / "site" / "node.pub", coordinator.folder / "alder.pub")
+    assert "roster version 1: alder" in coordinator.type("enrol")
+
+    with coordinator.leave_running("start"):
+        hospital.type("ingest")
+        said = wait_for(lambda: (coordinator.folder / "state" / "status.json").exists(), "service")
+        check = hospital.left[0]
+        wait_for(
+            lambda: "admitted alder" in (coordinator.folder / "state/federation.log").read_text(),
+            "enrolment",
+        )
+        assert "FAIL" not in hospital.type("check"), check
+        path.write_text(yaml.safe_dump(site))
+        with hospital.leave_running("start"):
+            run = coordinator.folder / "runs" / "first"
+            again = list(coordinator.left)
+            with coordinator.leave_running("run") as watching:
+                wait_for(lambda: rounds(run) >= 1, "the first round")
+                watching.kill()  # the terminal is gone
+            said = hospital.type("status")
+            assert "waiting" in said or "round" in said
+            assert "allows" in hospital.type("policy")
+            before = rounds(run)
+            wait_for(lambda: rounds(run) > before, "a round that nobody watches")
+
+            coordinator.left = again
+            with coordinator.leave_running("run") as watching:
+                stop, renew = coordinator.left
+                coordinator.left = [renew]
+                coordinator.type("renew")
+                log = coordinator.folder / "state" / "federation.log"
+                wait_for(lambda: "new certificate into use" in log.read_text(), "the renewal")
+                before = rounds(run)
+                wait_for(lambda: rounds(run) > before + 2, "rounds after the renewal")
+                coordinator.left = [stop]
+                coordinator.type("stop")
+                assert watching.wait(60) == 0
+            assert (coordinator.folder / "run.out").read_text().endswith("stopped: runs/first\n")
+    assert (coordinator.left, hospital.left) == ([], [])

@@ -1,0 +1,278 @@
+"""Jobs: one after the other, again after a death, until the run's folder says that it is over."""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from mama.errors import ConfigError, QuorumError, ServiceError
+from mama.signing import write_key_pair
+from server import follow as following
+from server import jobs
+from server.daemon import require_running
+from server.federation import Home
+from server.folder import RunFolder
+from server.follow import follow, prepare, submit
+from server.jobs import MOST_FUTILE, JobFile, JobRunner, ending
+from server.provision import provision
+from server.roster import enrol
+
+
+class FakeControl:
+    """The SuperLink's side: runs that end when a test says so."""
+
+    def __init__(self) -> None:
+        self.started: list[Mapping[str, Any]] = []
+        self.ended: set[int] = set()
+        self.stopped: list[int] = []
+
+    def start_run(self, settings: Mapping[str, Any]) -> int:
+        self.started.append(settings)
+        return len(self.started)
+
+    def run_ended(self, run: int) -> bool:
+        return run in self.ended
+
+    def stop_run(self, run: int) -> None:
+        self.stopped.append(run)
+        self.ended.add(run)
+
+
+class Bench:
+    """A provisioned federation with one site, a job runner, and what it did."""
+
+    def __init__(self, home: Home):
+        self.home, self.control, self.finished = home, FakeControl(), []
+        self.serverapp = False
+        self.runner = JobRunner(home, self.control, lambda: self.serverapp)  # type: ignore[arg-type]
+
+    def steps(self, number: int = 1) -> None:
+        for _ in range(number):
+            self.runner.step()
+
+
+@pytest.fixture
+def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
+    path = tmp_path / "federation.yaml"
+    path.write_text("name: demo\naddress: fl.example.org:8443\n")
+    home = Home(path)
+    provision(home)
+    home.jobs.mkdir()
+    write_key_pair(tmp_path / "node.key", tmp_path / "node.pub")
+    enrol(home, "alder", tmp_path / "node.pub")
+    made = Bench(home)
+    monkeypatch.setattr(jobs, "PAUSE_S", 0.0)
+    monkeypatch.setattr(
+        jobs,
+        "finish",
+        lambda folder, models, *, complete: made.finished.append((folder.path.name, complete)),
+    )
+    return made
+
+
+@pytest.fixture
+def folder(
+    new_run: Callable[..., RunFolder], small_config: Callable[..., Any], tmp_path: Path
+) -> Callable[[str], RunFolder]:
+    return lambda name: new_run(small_config().experiment(), tmp_path / name)
+
+
+def test_what_ended_a_run_is_not_always_its_last_event() -> None:
+    def of(*names: str) -> str | None:
+        found = ending([{"event": name} for name in names])
+        return found and found["event"]
+
+    assert of("start", "round", "finished", "received", "received") == "finished"
+    assert of("start", "stopped", "problem") == "stopped"
+    assert of("start", "finished", "start", "round") is None
+    assert of() is None
+
+
+def state(job: JobFile) -> str:
+    found = job.read()
+    assert found is not None
+    return found.state
+
+
+def test_one_after_the_other(bench: Bench, folder: Callable[[str], RunFolder]) -> None:
+    runs = [folder(name) for name in ("one", "two")]
+    first, second = (JobFile(bench.home, run.path) for run in runs)
+    first.ask()
+    second.ask()
+    bench.steps(3)
+    assert (state(first), state(second)) == ("running", "queued")
+    assert bench.control.started == [
+        {"out": str(runs[0].path.resolve()), "expected-sites": 1, "sites-at-once": 1}
+    ]
+    runs[0].log({"event": "finished"})
+    bench.control.ended.add(1)
+    bench.steps(2)
+    assert (state(first), state(second)) == ("finished", "running")
+    assert bench.finished == [("one", True)]
+
+
+def test_a_serverapp_that_dies_is_started_again(
+    bench: Bench, folder: Callable[[str], RunFolder]
+) -> None:
+    run = folder("run")
+    job = JobFile(bench.home, run.path)
+    job.ask()
+    bench.steps()
+    run.log({"event": "start"})
+    bench.control.ended.add(1)
+    bench.steps(2)
+    assert len(bench.control.started) == 2
+    assert state(job) == "running"
+    assert bench.finished == []
+
+
+def test_one_that_gets_nowhere_is_given_up(
+    bench: Bench, folder: Callable[[str], RunFolder]
+) -> None:
+    run = folder("run")
+    job = JobFile(bench.home, run.path)
+    job.ask()
+    for number in range(1, MOST_FUTILE + 1):
+        bench.steps()
+        bench.control.ended.add(number)
+        bench.steps()
+    assert state(job) == "failed"
+    found = job.read()
+    assert found is not None
+    assert "ended 5 times in round 1; read" in found.reason
+    bench.steps(3)
+    assert len(bench.control.started) == MOST_FUTILE
+
+
+def test_the_death_of_its_process_is_noticed_before_flower_does(
+    bench: Bench, folder: Callable[[str], RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "GONE_S", 0.0)
+    job = JobFile(bench.home, folder("run").path)
+    job.ask()
+    # Not started yet: that is no death.
+    bench.steps(3)
+    assert bench.control.stopped == []
+    bench.serverapp = True
+    bench.steps()
+    bench.serverapp = False
+    bench.steps()
+    assert bench.control.stopped == [1]
+    bench.steps(2)
+    assert len(bench.control.started) == 2
+
+
+def test_too_few_sites_end_a_run(bench: Bench, folder: Callable[[str], RunFolder]) -> None:
+    run = folder("run")
+    job = JobFile(bench.home, run.path)
+    job.ask()
+    bench.steps()
+    run.log({"event": "stopped", "reason": "1 of at least 2 sites answered"})
+    bench.control.ended.add(1)
+    bench.steps()
+    assert state(job) == "failed"
+    assert bench.finished == [("run", False)]
+    # Asked for again, it goes on.
+    job.ask()
+    bench.steps()
+    assert state(job) == "running"
+
+
+def test_stopping(bench: Bench, folder: Callable[[str], RunFolder]) -> None:
+    job = JobFile(bench.home, folder("run").path)
+    with pytest.raises(ConfigError, match="is no run at work"):
+        job.ask_to_stop()
+    job.ask()
+    bench.steps()
+    job.ask_to_stop()
+    bench.steps()
+    assert (state(job), bench.control.stopped) == ("stopped", [1])
+    # Asked for again, it waits until the one that was stopped is gone.
+    bench.serverapp = True
+    job.ask()
+    bench.steps(3)
+    assert (state(job), len(bench.control.started)) == ("queued", 1)
+    bench.serverapp = False
+    bench.steps()
+    assert state(job) == "running"
+
+
+def test_without_sites_nothing_starts(
+    tmp_path: Path, bench: Bench, folder: Callable[[str], RunFolder]
+) -> None:
+    from server.roster import revoke
+
+    revoke(bench.home, "alder")
+    job = JobFile(bench.home, folder("run").path)
+    job.ask()
+    bench.steps()
+    found = job.read()
+    assert found is not None
+    assert (found.state, found.reason) == ("failed", "no site is enrolled; use `mama-server enrol`")
+
+
+def test_without_the_service_nothing_is_asked(bench: Bench, tmp_path: Path) -> None:
+    with pytest.raises(ServiceError, match=r"demo: is not running. Start it"):
+        require_running(bench.home)
+    with pytest.raises(ServiceError):
+        submit(bench.home, tmp_path / "run")
+    assert list(bench.home.jobs.iterdir()) == []
+
+
+def test_following_tells_every_event_and_how_it_ended(
+    bench: Bench, folder: Callable[[str], RunFolder], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(following, "require_running", lambda home: None)
+    monkeypatch.setattr(following, "LOOK_S", 0.0)
+    run = folder("run")
+    run.log({"event": "old"})
+    job = submit(bench.home, run.path)
+    steps = iter([{"event": "start"}, {"event": "round"}, {"event": "finished"}, None, None])
+
+    def meanwhile(seconds: float) -> None:
+        bench.steps()
+        if event := next(steps):
+            run.log(event)
+            if event["event"] == "finished":
+                bench.control.ended.add(1)
+
+    monkeypatch.setattr(following.time, "sleep", meanwhile)
+    events: list[str] = []
+    ended = follow(bench.home, job, lambda event: events.append(event["event"]))
+    assert ended.state == "finished"
+    assert events == ["start", "round", "finished"]
+
+
+@pytest.mark.parametrize(("last", "error"), [("stopped", QuorumError), ("start", ServiceError)])
+def test_following_a_run_that_failed(
+    bench: Bench,
+    folder: Callable[[str], RunFolder],
+    monkeypatch: pytest.MonkeyPatch,
+    last: str,
+    error: type[Exception],
+) -> None:
+    monkeypatch.setattr(following, "require_running", lambda home: None)
+    run = folder("run")
+    job = submit(bench.home, run.path)
+    run.log({"event": last})
+    found = job.read()
+    assert found is not None
+    job.write(found.model_copy(update={"state": "failed", "reason": "why"}))
+    with pytest.raises(error, match="why"):
+        follow(bench.home, job, lambda event: None)
+
+
+def test_a_folder_with_another_experiment_is_left_alone(
+    bench: Bench,
+    folder: Callable[[str], RunFolder],
+    small_config: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    run = folder("run")
+    config = tmp_path / "experiment.yaml"
+    config.write_text(small_config().experiment().canonical_json())
+    assert prepare(bench.home, config, run.path).path == run.path
+    config.write_text(small_config("seed=5").experiment().canonical_json())
+    with pytest.raises(ConfigError, match="holds a run of another experiment"):
+        prepare(bench.home, config, run.path)
