@@ -175,4 +175,4 @@ def test_a_missing_dataset_is_said_in_its_record(
     make_guard()
     record = read_record(ServiceFolder(load_site(tmp_path / "site.yaml")).guard)
     assert record["dataset"] is False
-    assert "no ingested dataset here" in record["reason"]
+    assert "no such folder" in record["reason"]

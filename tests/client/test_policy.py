@@ -189,7 +189,9 @@ def test_policy_and_approve_on_the_command_line(
 
 
 def test_figures_that_may_not_leave_are_left_out(site: Callable[..., SiteFile]) -> None:
-    training = TrainingMetrics(studies=9, steps=2, skipped=0, seconds=1.0, terms={"loss": 2.0})
+    training = TrainingMetrics(
+        studies=9, patients=8, steps=2, skipped=0, seconds=1.0, terms={"loss": 2.0}
+    )
     cells = LabelCounts(histograms={}, recalls={"A": Recall(correct=5, wrong=6)})
     counts = EvaluationCounts(
         counts={"zero_shot": {"density": cells}, "linear_probe": {"density": cells}}

@@ -85,8 +85,8 @@ def test_no_dataset(site_file: Path) -> None:
     shutil.rmtree(site_file.parent / "dataset")
     (found,) = guarded("dataset", check_data(load_site(site_file)))
     assert found.verdict == "FAIL"
-    assert "no ingested dataset here" in found.found
-    assert "Ingest it first" in found.remedy
+    assert "no such folder" in found.found
+    assert "mama-site ingest" in found.remedy
 
 
 def test_a_damaged_image(site_file: Path) -> None:

@@ -54,10 +54,10 @@ def test_a_stopped_run_continues_to_the_same_bits(
     whole, _ = run("whole", *config)
     files, original = site_files("cut-sites"), work.train
 
-    def interrupted(site, experiment, run, number, arrays, *rest):
-        if number == 3 and site.site == "birch":
+    def interrupted(site, experiment, task, arrays, *rest):
+        if task.round == 3 and site.site == "birch":
             raise KeyboardInterrupt
-        return original(site, experiment, run, number, arrays, *rest)
+        return original(site, experiment, task, arrays, *rest)
 
     experiment = small_config(*config).experiment()
     monkeypatch.setattr(work, "train", interrupted)

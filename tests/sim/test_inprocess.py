@@ -95,10 +95,10 @@ def test_a_stopped_run_continues_to_the_same_end(small_config, site_files, tmp_p
 
     files, original = site_files("b"), work.train
 
-    def interrupted(site, experiment, run, number, arrays, *rest):
-        if number == 3:
+    def interrupted(site, experiment, task, arrays, *rest):
+        if task.round == 3:
             raise KeyboardInterrupt
-        return original(site, experiment, run, number, arrays, *rest)
+        return original(site, experiment, task, arrays, *rest)
 
     monkeypatch.setattr(work, "train", interrupted)
     with pytest.raises(KeyboardInterrupt):
@@ -116,10 +116,10 @@ def test_a_site_that_raises_in_round_2_is_named_and_the_run_goes_on(
 ):
     original = work.train
 
-    def failing(site, experiment, run, number, arrays, *rest):
-        if site.site == "birch" and number == 2:
+    def failing(site, experiment, task, arrays, *rest):
+        if site.site == "birch" and task.round == 2:
             raise RuntimeError("patient MARY SMITH, /data/secret/path")
-        return original(site, experiment, run, number, arrays, *rest)
+        return original(site, experiment, task, arrays, *rest)
 
     monkeypatch.setattr(work, "train", failing)
     metrics = federate(
@@ -147,10 +147,10 @@ def test_too_few_sites_end_the_run_and_keep_what_is_done(
 ):
     original = work.train
 
-    def failing(site, experiment, run, number, arrays, *rest):
-        if site.site != "alder" and number == 2:
+    def failing(site, experiment, task, arrays, *rest):
+        if site.site != "alder" and task.round == 2:
             raise RuntimeError
-        return original(site, experiment, run, number, arrays, *rest)
+        return original(site, experiment, task, arrays, *rest)
 
     monkeypatch.setattr(work, "train", failing)
     with pytest.raises(QuorumError, match=r"round 2: 1 of at least 2 sites answered.*same --out"):
