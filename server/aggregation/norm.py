@@ -14,7 +14,7 @@ def update_norm(update: Arrays) -> float:
 
     Reads each value once, a small part of the cost of `isfinite`: the norm is NaN or infinite if a value is, and
     infinite above 1e19, where a float32's square ends. It must be known *before* an update is folded, because a sum
-    does not forget a NaN; so folding does not compute it on the way, which would save little (docs/benchmarks.md).
+    does not forget a NaN; folding that computes it on the way would save a sixth (docs/benchmarks.md).
 
     Args:
         update: float32 arrays by name.
