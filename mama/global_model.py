@@ -14,13 +14,15 @@ from pathlib import Path
 
 import torch
 
-from mama.checkpoint import load_tensors, save_tensors
+from mama.checkpoint import save_tensors
 from mama.config import Experiment
 from mama.configfile import load
-from mama.errors import MamaError
+from mama.errors import MamaError, ModelError, ProtocolError
+from mama.exchange.coding import decode
 from mama.exchange.fingerprint import fingerprint, parameter_counts
+from mama.exchange.method import initial_arrays, split
 from mama.exchange.protocol import Description
-from mama.exchange.tensors import put_trained, trained_arrays
+from mama.exchange.tensors import put_trained
 from mama.export import save_final
 from mama.model import MaMA, build_model
 
@@ -36,15 +38,21 @@ def describe(model: MaMA) -> Description:
 def start(experiment: Experiment, models: dict[str, Path], out: Path) -> None:
     """Write the trained tensors of a fresh model, with its description."""
     model = build_model(experiment, models)
-    tensors = {name: torch.from_numpy(a) for name, a in trained_arrays(model).items()}
+    arrays = initial_arrays(model, experiment.federation)
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     save_tensors(out, tensors, describe(model).model_dump())
 
 
 def finish(experiment: Experiment, models: dict[str, Path], checkpoint: Path, final: Path) -> None:
     """Write the whole model whose trained tensors a checkpoint holds."""
     model = build_model(experiment, models)
-    tensors, _ = load_tensors(checkpoint)
-    put_trained(model, {name: tensor.numpy() for name, tensor in tensors.items()})
+    try:
+        trained, _ = split(decode(checkpoint.read_bytes()))
+    except (OSError, ProtocolError) as error:
+        raise ModelError(
+            f"the checkpoint cannot be read ({type(error).__name__})", where=str(checkpoint)
+        ) from None
+    put_trained(model, trained, experiment.federation.local)
     save_final(final, model, experiment)
 
 
