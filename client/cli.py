@@ -76,7 +76,7 @@ def status(
     site: SiteArgument,
     json: Annotated[bool, typer.Option("--json", help="As JSON")] = False,
 ) -> None:
-    """Say whether the service can work, and if not why; exit code 9 then."""
+    """Say whether the service can work, and if not why; exit code 12 then."""
     from client.service import ServiceFolder, read_status, tell_status
     from client.sitefile import load_site
     from mama.errors import ServiceError

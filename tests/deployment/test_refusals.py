@@ -77,7 +77,7 @@ def test_only_an_enrolled_key_comes_in_and_a_revoked_one_goes(
         refused = wait(lambda status: "not enrolled, or revoked" in status.reason)
         assert not refused.serving
         ended = command(main, "status", path, "--json")
-        assert ended.code == 9
+        assert ended.code == 12
         assert json.loads(ended.out)["serving"] is False
 
         enrol(home, "dogwood", path.parent / "node.pub")
