@@ -23,10 +23,13 @@ from common import last_line
 from synthetic_seeds import datasets, trained, within_vendor
 
 from client import work
+from client.sitefile import SiteFile
+from mama.config import Experiment
 from mama.configfile import load
 from mama.data.manifest import Dataset, write_manifest
 from mama.evaluation.whole import answers
 from mama.exchange.metrics import LABELS
+from mama.exchange.protocol import Task
 from mama.exchange.tensors import Arrays
 from sim.config import SimulatedExperiment
 
@@ -119,9 +122,9 @@ def attacking(bad: str, attack: Attack | None) -> AbstractContextManager:
         return nullcontext()
     honest = work.train
 
-    def train(site: Any, experiment: Any, run: str, number: int, *more: Any) -> tuple:
-        metrics, update = honest(site, experiment, run, number, *more)
-        return metrics, attack(update, number) if site.site == bad else update
+    def train(site: SiteFile, experiment: Experiment, task: Task, *more: Any) -> tuple:
+        metrics, update = honest(site, experiment, task, *more)
+        return metrics, attack(update, task.round) if site.site == bad else update
 
     return patch.object(work, "train", train)
 
