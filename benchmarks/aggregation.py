@@ -29,7 +29,7 @@ from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
 from memory import growth, in_child
 
-from mama.config import FederationConfig
+from mama.config_federation import FederationConfig
 from mama.exchange.coding import decode, encode
 from mama.exchange.metrics import TrainingMetrics
 from mama.exchange.tensors import Arrays

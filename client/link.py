@@ -11,7 +11,7 @@ from client.refused import RefusedError
 from client.sitefile import SiteFile
 from client.states import RoundStates
 from mama.checkpoint import load_tensors, save_tensors
-from mama.config import ExchangeConfig
+from mama.config_federation import ExchangeConfig
 from mama.errors import ModelError, ProtocolError, TrainingError
 from mama.exchange import change
 from mama.exchange.block import Shape, digest_of, unpack

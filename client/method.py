@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from client.sitefile import SiteFile
 from client.states import RoundStates
 from mama.checkpoint import load_tensors, save_tensors
-from mama.config import FederationConfig
+from mama.config_federation import FederationConfig
 from mama.corrections import ControlVariate, Frozen, Proximal
 from mama.errors import ModelError
 from mama.exchange.method import VARIATE, of_round, split

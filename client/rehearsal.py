@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mama.config import ExchangeConfig
+from mama.config_federation import ExchangeConfig
 from mama.exchange.block import Shape, unpack
 from mama.exchange.coding import encode, uplink_codec
 from mama.exchange.protocol import Rehearsal

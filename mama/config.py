@@ -10,16 +10,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from mama.config_aggregation import (
-    AggregatorConfig,
-    FreezeConfig,
-    NamePattern,
-    ServerOptimiserConfig,
-    SgdConfig,
-    SimpleAggregatorConfig,
-)
-from mama.config_privacy import PrivacyConfig, not_private
-from mama.config_rounds import RoundsConfig
+from mama.config_federation import FederationConfig
+from mama.config_privacy import PrivacyConfig
 from mama.section import Fraction, Section, Weight
 
 # Options that change a tower's shape. Others of timm's (checkpoint_path, pretrained_cfg) could read files.
@@ -212,82 +204,6 @@ class ComputeConfig(Section):
     compile: bool = False
 
 
-class ExchangeConfig(Section):
-    """How weights travel. All but `fp32` lose something of an update, which the site adds to its next one.
-
-    `up`, the updates: `int8` is a quarter of float32, `topk` the share `keep` of each tensor's values that changed
-    most. `down`, the global model: `full`, or as an exact `delta` to a site that still holds the one before.
-    """
-
-    up: Literal["fp32", "bf16", "int8", "topk"] = "fp32"
-    keep: float = Field(0.01, gt=0, le=1)
-    down: Literal["full", "delta"] = "full"
-
-
-class FederationConfig(RoundsConfig):
-    """Rounds, and how their updates become the next global model.
-
-    `weights` is what an update counts by, as its site says. `fairness` is the q of q-FFL (Li et al. 2020): the
-    weight is multiplied by the site's loss to the power q, so that sites that are served badly count more.
-
-    `local` are patterns (fnmatch) of tensors that stay at each site, which keeps its own: "*norm*" for FedBN (Li et al.
-    2021), a head for FedPer (Arivazhagan et al. 2019). In the coordinator's model they keep their initial values.
-    `freeze` holds tensors back for the first rounds; a pattern that names no trained tensor is refused.
-    """
-
-    prox: Weight = Field(
-        0.0, description="FedProx's mu: pull towards the round's global model (Li et al. 2020)"
-    )
-    guidance: Weight = Field(
-        0.0,
-        description="pull of each study's embeddings towards the round's global model's (Shuai and Shen 2024)",
-    )
-    scaffold: bool = Field(
-        False,
-        description="control variates against drift (Karimireddy et al. 2020), which double what travels",
-    )
-    budget_s: float | None = Field(
-        None,
-        gt=0,
-        le=30 * 86400,
-        description="seconds of training a round after which a site sends what it has; null = local_steps in full",
-    )
-    weights: Literal["studies", "patients", "steps", "uniform"] = "studies"
-    fairness: float = Field(0.0, ge=0, le=5)
-    aggregator: AggregatorConfig = SimpleAggregatorConfig(kind="mean")
-    server_optimiser: ServerOptimiserConfig = SgdConfig(kind="sgd")
-    local: list[NamePattern] = Field([], max_length=64)
-    freeze: list[FreezeConfig] = Field([], max_length=64)
-    exchange: ExchangeConfig = ExchangeConfig()
-
-    @model_validator(mode="after")
-    def _aggregator_can_do_its_work(self) -> "FederationConfig":
-        kind, minimum = self.aggregator.kind, self.aggregator.minimum_sites
-        if self.quorum < minimum:
-            raise ValueError(
-                f"aggregator {kind} needs at least {minimum} updates; set federation.quorum to {minimum} or more"
-            )
-        if not self.aggregator.weighted and (self.weights != "uniform" or self.fairness):
-            raise ValueError(
-                f"aggregator {kind} takes no weights, which a bad site would choose; "
-                "set federation.weights to uniform and federation.fairness to 0"
-            )
-        if self.scaffold and kind != "mean":
-            raise ValueError(
-                "federation.scaffold goes with aggregator mean: a bad site could send any control variate"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _everything_thaws(self) -> "FederationConfig":
-        for frozen in self.freeze:
-            if frozen.until_round > self.rounds:
-                raise ValueError(
-                    f"freeze {frozen.pattern!r} ends after the last round; let it end, or freeze the tower's blocks"
-                )
-        return self
-
-
 Prompt = Annotated[str, Field(min_length=1, max_length=300)]
 Prompts = Annotated[
     dict[
@@ -337,7 +253,7 @@ class Experiment(Section):
     @model_validator(mode="after")
     def _privacy_holds(self) -> "Experiment":
         if self.privacy.mode == "patient":
-            for refused, why in not_private(self):
+            for refused, why in _not_private(self):
                 if refused:
                     raise ValueError(f"privacy.mode patient: {why}")
         return self
@@ -356,3 +272,45 @@ class Experiment(Section):
     def hash(self) -> str:
         """SHA-256 of the canonical JSON, in hex."""
         return hashlib.sha256(self.canonical_json().encode()).hexdigest()
+
+
+def _not_private(experiment: Experiment) -> tuple[tuple[bool, str], ...]:
+    """What would make the stated epsilon untrue, each with its reason."""
+    config, compute = experiment, experiment.compute
+    return (
+        (
+            compute.precision == "fp16",
+            "fp16's loss scale would carry one patient's overflow to other steps; set compute.precision bf16 or fp32",
+        ),
+        (
+            config.heads.norm == "batch",
+            "BatchNorm's running statistics are neither clipped nor noised; set heads.norm layer",
+        ),
+        (
+            compute.chunk is not None,
+            "a group is computed whole, as its gradient is clipped whole; leave compute.chunk out and lower "
+            "privacy.group_size",
+        ),
+        (
+            config.optimiser.accumulate > 1,
+            "a step is one Poisson sample of groups; set optimiser.accumulate 1 and raise privacy.sample_rate",
+        ),
+        (
+            config.federation.budget_s is not None,
+            "the number of steps done in time would tell of the groups drawn; leave federation.budget_s out",
+        ),
+        (
+            config.federation.evaluate_every > 0,
+            "evaluations are not noised and stay at the sites; set federation.evaluate_every 0",
+        ),
+        (
+            config.federation.weights not in ("studies", "uniform")
+            or config.federation.fairness > 0,
+            "patients, steps and losses are the data's; set federation.weights uniform and federation.fairness 0",
+        ),
+        (
+            config.federation.scaffold or config.federation.guidance > 0,
+            "control variates and guidance use gradients beside the clipped ones; leave federation.scaffold and "
+            "federation.guidance out",
+        ),
+    )

@@ -1,13 +1,10 @@
 """The promise of privacy: the part of an experiment that bounds what a model tells of one patient or one site."""
 
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from pydantic import Field, model_validator
 
 from mama.section import Section
-
-if TYPE_CHECKING:
-    from mama.config import Experiment
 
 
 class PrivacyConfig(Section):
@@ -38,45 +35,3 @@ class PrivacyConfig(Section):
     def groups(self) -> int:
         """Groups of a roster."""
         return self.slots // self.group_size
-
-
-def not_private(experiment: "Experiment") -> tuple[tuple[bool, str], ...]:
-    """What would make the stated epsilon untrue, each with its reason."""
-    config, compute = experiment, experiment.compute
-    return (
-        (
-            compute.precision == "fp16",
-            "fp16's loss scale would carry one patient's overflow to other steps; set compute.precision bf16 or fp32",
-        ),
-        (
-            config.heads.norm == "batch",
-            "BatchNorm's running statistics are neither clipped nor noised; set heads.norm layer",
-        ),
-        (
-            compute.chunk is not None,
-            "a group is computed whole, as its gradient is clipped whole; leave compute.chunk out and lower "
-            "privacy.group_size",
-        ),
-        (
-            config.optimiser.accumulate > 1,
-            "a step is one Poisson sample of groups; set optimiser.accumulate 1 and raise privacy.sample_rate",
-        ),
-        (
-            config.federation.budget_s is not None,
-            "the number of steps done in time would tell of the groups drawn; leave federation.budget_s out",
-        ),
-        (
-            config.federation.evaluate_every > 0,
-            "evaluations are not noised and stay at the sites; set federation.evaluate_every 0",
-        ),
-        (
-            config.federation.weights not in ("studies", "uniform")
-            or config.federation.fairness > 0,
-            "patients, steps and losses are the data's; set federation.weights uniform and federation.fairness 0",
-        ),
-        (
-            config.federation.scaffold or config.federation.guidance > 0,
-            "control variates and guidance use gradients beside the clipped ones; leave federation.scaffold and "
-            "federation.guidance out",
-        ),
-    )

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Collection
 
-from mama.config import FederationConfig
+from mama.config_federation import FederationConfig
 from mama.seeds import numpy_generator
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from mama.config import ExchangeConfig
+from mama.config_federation import ExchangeConfig
 from mama.exchange.block import digest_of
 from mama.exchange.change import encode_change
 

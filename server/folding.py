@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mama.config import FederationConfig
+from mama.config_federation import FederationConfig
 from mama.errors import ProtocolError
 from mama.exchange.block import Shape
 from mama.exchange.method import of_round

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable
 
-from mama.config import FederationConfig
+from mama.config_federation import FederationConfig
 
 
 class Quorum:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from mama.config import ExchangeConfig
+from mama.config_federation import ExchangeConfig
 from mama.errors import ProtocolError
 from mama.exchange.block import Block, Shape, pack, unpack
 from mama.exchange.codecs.base import Codec, DamagedError

@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 from torch import nn
 
-from mama.config import FederationConfig
+from mama.config_federation import FederationConfig
 from mama.errors import ConfigError
 from mama.exchange.tensors import Arrays, trained_arrays, trained_shapes
 

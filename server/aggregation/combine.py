@@ -4,7 +4,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mama.config import FederationConfig
+from mama.config_federation import FederationConfig
 from mama.exchange.method import VARIATE, split
 from mama.exchange.metrics import TrainingMetrics
 from mama.exchange.tensors import Arrays

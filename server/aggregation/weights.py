@@ -1,6 +1,6 @@
 """How much an update counts."""
 
-from mama.config import FederationConfig
+from mama.config_federation import FederationConfig
 from mama.errors import ProtocolError
 from mama.exchange.metrics import TrainingMetrics
 

@@ -10,7 +10,7 @@ from client.answers import answer
 from client.link import Link
 from client.refused import RefusedError
 from client.sitefile import SiteFile, load_site
-from mama.config import ExchangeConfig
+from mama.config_federation import ExchangeConfig
 from mama.errors import ProtocolError, TrainingError
 from mama.exchange.block import Shape, digest_of, unpack
 from mama.exchange.change import encode_change

@@ -11,7 +11,7 @@ from torch import nn
 from client.method import LocalMethod
 from client.sitefile import SiteFile, load_site
 from mama.checkpoint import save_tensors
-from mama.config import FederationConfig
+from mama.config_federation import FederationConfig
 from mama.errors import ModelError
 from mama.exchange.tensors import Arrays
 

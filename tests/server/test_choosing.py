@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from mama.config import FederationConfig
+from mama.config_federation import FederationConfig
 from server.choosing import choose, enrolled
 
 SITES = [f"site-{number}" for number in range(10)]

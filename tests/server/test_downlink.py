@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mama.config import ExchangeConfig
+from mama.config_federation import ExchangeConfig
 from mama.exchange.block import digest_of, unpack
 from mama.exchange.change import apply_change
 from mama.exchange.coding import encode

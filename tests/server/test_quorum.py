@@ -2,7 +2,7 @@
 
 import pytest
 
-from mama.config import FederationConfig
+from mama.config_federation import FederationConfig
 from server.quorum import Quorum
 
 SITES = ["alder", "birch", "cedar", "dogwood"]

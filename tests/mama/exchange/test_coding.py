@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
-from mama.config import ExchangeConfig
+from mama.config_federation import ExchangeConfig
 from mama.errors import ProtocolError
 from mama.exchange.block import Shape, pack
 from mama.exchange.codecs.topk import TopK

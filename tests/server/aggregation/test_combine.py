@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mama.config import FederationConfig
+from mama.config_federation import FederationConfig
 from mama.errors import ProtocolError, QuorumError
 from mama.exchange.metrics import TrainingMetrics
 from server.aggregation.combine import Combination

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from mama.config import FederationConfig
+from mama.config_federation import FederationConfig
 from mama.errors import ProtocolError
 from mama.exchange.metrics import TrainingMetrics
 from server.aggregation.weights import weight_of
