@@ -24,7 +24,7 @@ from mama.evaluation.features import image_features
 from mama.evaluation.predictions import Predictions
 from mama.evaluation.probe import linear_probe
 from mama.evaluation.zero_shot import zero_shot
-from mama.exchange.fingerprint import fingerprint, parameter_counts
+from mama.exchange.fingerprint import describe as describe_model
 from mama.exchange.method import travelling_shapes
 from mama.exchange.metrics import EvaluationCounts, Label, LabelCounts, Method, TrainingMetrics
 from mama.exchange.protocol import Description, Task
@@ -38,11 +38,7 @@ logger = logging.getLogger("fedmama.client")
 def describe(site: SiteFile, experiment: Experiment) -> Description:
     """The base model's fingerprint and the parameter counts, after checking that there are studies."""
     _pairs(site, experiment)
-    model = _model(site, experiment).model
-    trained, frozen = parameter_counts(model)
-    return Description(
-        fingerprint=fingerprint(model), trained_parameters=trained, frozen_parameters=frozen
-    )
+    return describe_model(_model(site, experiment).model)
 
 
 def shapes(site: SiteFile, experiment: Experiment) -> dict[str, tuple[int, ...]]:

@@ -19,20 +19,11 @@ from mama.config import Experiment
 from mama.configfile import load
 from mama.errors import MamaError, ModelError, ProtocolError
 from mama.exchange.coding import decode
-from mama.exchange.fingerprint import fingerprint, parameter_counts
+from mama.exchange.fingerprint import describe
 from mama.exchange.method import initial_arrays, split
-from mama.exchange.protocol import Description
 from mama.exchange.tensors import put_trained
 from mama.export import save_final
-from mama.model import MaMA, build_model
-
-
-def describe(model: MaMA) -> Description:
-    """The fingerprint of the frozen base weights, and the parameter counts."""
-    trained, frozen = parameter_counts(model)
-    return Description(
-        fingerprint=fingerprint(model), trained_parameters=trained, frozen_parameters=frozen
-    )
+from mama.model import build_model
 
 
 def start(experiment: Experiment, models: dict[str, Path], out: Path) -> None:

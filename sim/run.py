@@ -13,13 +13,12 @@ from client.report import write_site_report
 from client.sitefile import load_site
 from mama.claims import refuse_another, refuse_foreign
 from mama.config import Experiment
-from mama.exchange.fingerprint import fingerprint, parameter_counts
+from mama.exchange.fingerprint import describe
 from mama.exchange.method import initial_arrays, split
-from mama.exchange.protocol import Description
 from mama.exchange.tensors import put_trained
 from mama.export import save_final
 from mama.files import write_text
-from mama.model import MaMA, build_model
+from mama.model import build_model
 from server.app import make_app as make_server_app
 from server.folder import Event, RunFolder
 from server.report import write_report
@@ -89,7 +88,7 @@ def federate(
         return metrics
     model = build_model(experiment)
     initial = initial_arrays(model, experiment.federation)
-    folder = RunFolder.create(out, experiment, initial, _base(model))
+    folder = RunFolder.create(out, experiment, initial, describe(model))
     try:
         run_engine(engine, folder, site_files, listeners)
     finally:
@@ -138,10 +137,3 @@ def _ended(out: Path, experiment: Experiment, pages: Iterable[Path]) -> dict[str
 def _read(path: Path) -> dict[str, Any]:
     metrics: dict[str, Any] = json.loads(path.read_text())
     return metrics
-
-
-def _base(model: MaMA) -> Description:
-    trained, frozen = parameter_counts(model)
-    return Description(
-        fingerprint=fingerprint(model), trained_parameters=trained, frozen_parameters=frozen
-    )

@@ -1,9 +1,19 @@
-"""The fingerprint of a model's frozen weights, compared before a run because they never travel."""
+"""What both sides say of a model before a run: above all the fingerprint of its frozen weights, which never travel."""
 
 import hashlib
 
 import torch
 from torch import nn
+
+from mama.exchange.protocol import Description
+
+
+def describe(model: nn.Module) -> Description:
+    """The fingerprint of the frozen base weights, and the parameter counts."""
+    trained, frozen = parameter_counts(model)
+    return Description(
+        fingerprint=fingerprint(model), trained_parameters=trained, frozen_parameters=frozen
+    )
 
 
 def fingerprint(model: nn.Module) -> str:

@@ -18,8 +18,8 @@ import yaml
 from client.service import ServiceFolder, Status, read_status
 from client.sitefile import load_site
 from mama.config import Experiment
+from mama.exchange.fingerprint import describe
 from mama.exchange.tensors import trained_arrays
-from mama.global_model import describe
 from mama.model import build_model
 from server.control import bundle
 from server.folder import Event, RunFolder

@@ -15,9 +15,8 @@ from flwr.common.constant import ErrorCode
 
 from client.app import make_app
 from mama.config import Experiment
-from mama.exchange.fingerprint import fingerprint, parameter_counts
+from mama.exchange.fingerprint import describe
 from mama.exchange.method import initial_arrays
-from mama.exchange.protocol import Description
 from mama.model import build_model
 from server.folder import Event, RunFolder
 from server.rounds import Federation
@@ -109,12 +108,10 @@ def new_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Experiment, P
         if experiment.hash() not in made:
             torch.set_num_threads(1)
             model = build_model(experiment)
-            trained, frozen = parameter_counts(model)
-            base = Description(
-                fingerprint=fingerprint(model), trained_parameters=trained, frozen_parameters=frozen
-            )
             path = tmp_path_factory.mktemp("run") / "out"
-            RunFolder.create(path, experiment, initial_arrays(model, experiment.federation), base)
+            RunFolder.create(
+                path, experiment, initial_arrays(model, experiment.federation), describe(model)
+            )
             made[experiment.hash()] = path
         shutil.copytree(made[experiment.hash()], target)
         return RunFolder(target)
