@@ -27,7 +27,7 @@ class Finding:
     allowed: str
     asked: str
     passes: bool
-    code: ErrorCode = ErrorCode.POLICY
+    code: ErrorCode
 
 
 def check(site: SiteFile, experiment: Experiment, now: datetime) -> None:

@@ -8,7 +8,7 @@ from mama.config_federation import FederationConfig
 from mama.errors import ProtocolError
 from mama.exchange.block import Shape
 from mama.exchange.method import of_round
-from mama.exchange.metrics import PrivacySpent, TrainingMetrics
+from mama.exchange.metrics import TrainingMetrics
 from server.aggregation.combine import Combination
 from server.asking import Arrival
 from server.checks import check_metrics, check_norm, check_update
@@ -45,7 +45,6 @@ class Folding:
         self.metrics: dict[str, TrainingMetrics] = {}
         self.norms: dict[str, float] = {}
         self._sketches: dict[str, Sketch] = {}
-        self.privacy: dict[str, PrivacySpent] = {}
         self.bytes_up: dict[str, int] = {}
         self.bytes_down: dict[str, int] = {}
         self.late: dict[str, int] = {}
@@ -66,8 +65,6 @@ class Folding:
         norm = check_norm(
             update, metrics.steps / planned, self._memory.usual_norm, self._config.norm_limit
         )
-        if metrics.privacy:
-            self.privacy[site] = metrics.privacy
         late_by = self._number - arrival.task.round
         self._combination.fold(site, update, metrics, (late_by + 1) ** -STALENESS)
         if late_by:

@@ -48,8 +48,10 @@ class Federation:
         self.quorum = Quorum(self.config)
         self.private = self.experiment.privacy.mode == "patient"
         self.audit = Audit(folder.path / "audit.jsonl", self.checkpoint.run)
-        self.sites = Sites(grid, self.experiment, self.checkpoint, self.memory, self._tell, at_once)
-        self.sites.ledgers = {site: said["head"] for site, said in spent(folder.events()).items()}
+        ledgers = {site: said["head"] for site, said in spent(folder.events()).items()}
+        self.sites = Sites(
+            grid, self.experiment, self.checkpoint, self.memory, ledgers, self._tell, at_once
+        )
 
     def run(self) -> None:
         """All rounds that are left, then the final evaluation; metrics.json is kept up to date.
@@ -175,8 +177,8 @@ class Federation:
                 self.sites.problem(number, site, f"update refused: {error}")
                 continue
             self.audit.record(site, number, task, content, "accepted")
-            if privacy := folding.privacy.get(site):
-                self.sites.ledgers[site] = privacy.head
+            if arrival.reply.answer:
+                self.sites.learn_ledger(arrival.reply.answer)
             if arrival.when == "time":
                 up, norm = folding.bytes_up[site], folding.norms[site]
                 self._tell("update", round=number, site=site, bytes_up=up, norm=norm)
@@ -248,6 +250,7 @@ class Federation:
         self.listener(event)
 
     def _write_metrics(self, status: str, evaluation: dict[str, Any]) -> None:
+        events = self.folder.events()
         self.folder.write_metrics(
             {
                 "name": self.experiment.name,
@@ -258,7 +261,7 @@ class Federation:
                 "rounds": self.checkpoint.round,
                 "sites": sorted(self.memory.failures),
                 "evaluation": {"federated": evaluation},
-                "privacy": statement(self.experiment.privacy, self.folder.events()),
-                **outcome(self.folder.events(), self.checkpoint.base),
+                "privacy": statement(self.experiment.privacy, events),
+                **outcome(events, self.checkpoint.base),
             }
         )

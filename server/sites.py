@@ -33,6 +33,7 @@ class Sites:
 
     Args:
         memory: learns which sites there are.
+        ledgers: the head of each site's privacy ledger as it was last heard of, so that an older one is noticed.
         at_once: how many work at the same time; 1 where they take turns in one process.
     """
 
@@ -42,13 +43,13 @@ class Sites:
         experiment: Experiment,
         checkpoint: Checkpoint,
         memory: Memory,
+        ledgers: dict[str, str],
         tell: Tell,
         at_once: int,
     ):
         self._run, self._number, self._memory = checkpoint.run, checkpoint.round, memory
         self._tell, self._gathered = tell, False
-        # The head of each site's privacy ledger as it was last heard of, so that an older one is noticed.
-        self.ledgers: dict[str, str] = {}
+        self._ledgers = ledgers
         self._wait_s = experiment.federation.deadline_s
         self._canonical, self._hash = experiment.canonical_json(), experiment.hash()
         self.downlink = Downlink(experiment.federation.exchange, checkpoint.model)
@@ -130,6 +131,11 @@ class Sites:
             why = "no answer before the deadline" if site in self.here else "not connected"
             self.problem(number, site, why)
 
+    def learn_ledger(self, answer: Answer) -> None:
+        """Remember the head of a site's privacy ledger, if it says one."""
+        if answer.training and answer.training.privacy:
+            self._ledgers[answer.site] = answer.training.privacy.head
+
     def problem(self, number: int, site: str, problem: str, code: str = "refused") -> None:
         """Tell of something that is not as it should be with a site."""
         self._tell("problem", round=number, site=site, problem=problem, code=code)
@@ -164,7 +170,7 @@ class Sites:
             experiment=self._canonical,
             experiment_hash=self._hash,
             probes=probes,
-            ledger=self.ledgers.get(site) if kind == "train" else None,
+            ledger=self._ledgers.get(site) if kind == "train" else None,
         )
 
     def _welcome(self, answer: Answer) -> None:

@@ -14,7 +14,6 @@ class ErrorCode(StrEnum):
     EMPTY_REPORTS = "empty_reports"
     BASE_MODEL = "base_model"
     NO_MODEL = "no_model"
-    POLICY = "policy"
     BUDGET = "budget_exhausted"
     LEDGER = "ledger"
     POLICY_STEPS = "policy_steps"
@@ -43,7 +42,6 @@ SENTENCES = {
     ErrorCode.EMPTY_REPORTS: "All reports of the site are empty.",
     ErrorCode.BASE_MODEL: "A base model is missing at the site or cannot be built.",
     ErrorCode.NO_MODEL: "The site does not hold the model that the change it was sent is to.",
-    ErrorCode.POLICY: "The experiment asks for more than the site's policy allows.",
     ErrorCode.BUDGET: "The privacy budget of the site's patients does not allow the round.",
     ErrorCode.LEDGER: "The site's privacy ledger or roster is damaged, or older than it was.",
     ErrorCode.POLICY_STEPS: "The experiment asks for more local steps than the site's policy allows.",
