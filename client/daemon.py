@@ -4,7 +4,6 @@ The node keeps contact with the coordinator, the guard does its tasks with the i
 their own, are started again when they end or hang, and write to one log.
 """
 
-import fcntl
 import os
 import secrets
 import socket
@@ -21,6 +20,7 @@ from client.service import ServiceFolder, read_record
 from client.sitefile import load_site
 from mama.errors import ConfigError, ServiceError
 from mama.files import write_bytes, write_json
+from mama.locks import locked_if_free
 from mama.signing import fingerprint
 from mama.supervise import Program, Supervisor, log_to, stop_on_signals
 
@@ -120,9 +120,7 @@ def _free_port() -> int:
 
 @contextmanager
 def _alone(folder: ServiceFolder) -> Iterator[None]:
-    with open(folder.path / "service.lock", "w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise ServiceError("runs already", where=f"site {folder.site.site}") from None
+    with locked_if_free(folder.path / "service.lock") as free:
+        if not free:
+            raise ServiceError("runs already", where=f"site {folder.site.site}")
         yield

@@ -1,9 +1,10 @@
 """What a site keeps from round to round, one file a round, so that a round asked for again starts where it did."""
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from mama.locks import locked
 
 
 @contextmanager
@@ -13,8 +14,7 @@ def alone(folder: Path) -> Iterator[None]:
     Half-written files are removed that a process left when it died.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / "lock", "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked(folder / "lock"):
         for torn in folder.rglob(".*"):
             if torn.is_file():
                 torn.unlink()

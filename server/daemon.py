@@ -5,7 +5,6 @@ log. Beside them a thread keeps the SuperLink's nodes as the roster says, looks 
 renewed certificate into use.
 """
 
-import fcntl
 import os
 import re
 import sys
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from mama.errors import MamaError, ServiceError
 from mama.files import write_json
+from mama.locks import locked_if_free
 from mama.supervise import Program, Supervisor, children, log_to, stop_on_signals
 from server.certificates import WARNING_DAYS, days_left
 from server.control import Control
@@ -36,6 +36,7 @@ SWITCHES = {
 NOISE = re.compile(
     r"uvicorn\.access.* [23]\d\d$|ControlServicer\.List|\[Fleet\.(Get|Pull|Push|Send)"
 )
+LOCK = "service.lock"
 STEP_S = 1.0
 DAY_S = 86400.0
 TRIES = 5
@@ -176,7 +177,7 @@ def require_running(home: Home) -> None:
 
 def is_running(home: Home) -> bool:
     """Whether the service is at work."""
-    with _lock(home) as free:
+    with locked_if_free(home.state / LOCK) as free:
         return not free
 
 
@@ -184,21 +185,9 @@ def is_running(home: Home) -> bool:
 def _alone(home: Home) -> Iterator[None]:
     # More than once, because those who ask whether it runs hold the lock for an instant.
     for _ in range(TRIES):
-        with _lock(home) as free:
+        with locked_if_free(home.state / LOCK) as free:
             if free:
                 yield
                 return
         time.sleep(0.2)
     raise ServiceError("runs already", where=home.file.name)
-
-
-@contextmanager
-def _lock(home: Home) -> Iterator[bool]:
-    """Whether this process holds the service's lock now."""
-    with open(home.state / "service.lock", "w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True

@@ -1,8 +1,5 @@
 """The coordinator's roster on disk: sites are added and revoked one at a time, and nothing else is made anew."""
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from mama.configfile import build
@@ -10,6 +7,7 @@ from mama.errors import ConfigError
 from mama.exchange.protocol import SiteName
 from mama.exchange.roster import Member, Roster
 from mama.files import write_text
+from mama.locks import locked
 from mama.signing import public_line, read_public_line
 from server.certificates import read_certificate, read_private_key
 from server.federation import Home
@@ -49,7 +47,7 @@ def enrol(home: Home, site: SiteName, key_file: Path, share: float = 1.0) -> Ros
         ) from None
     except OSError:
         raise ConfigError("cannot be read", where=str(key_file), fix="Give a .pub file") from None
-    with _changing(home):
+    with locked(home.state / "roster.lock"):  # two administrators at once take turns
         roster = read_roster(home)
         for member in roster.members:
             if member.public_key == line and member.status == "revoked":
@@ -72,7 +70,7 @@ def revoke(home: Home, site: SiteName) -> Roster:
     Raises:
         ConfigError: no such site takes part.
     """
-    with _changing(home):
+    with locked(home.state / "roster.lock"):  # two administrators at once take turns
         roster = read_roster(home)
         if site not in {member.site for member in roster.active}:
             names = ", ".join(member.site for member in roster.active) or "none"
@@ -94,11 +92,3 @@ def _changed(home: Home, roster: Roster, members: tuple[Member, ...]) -> Roster:
 
 def _write(home: Home, roster: Roster) -> None:
     write_text(home.roster, roster.signed(read_private_key(home.ca_key)) + "\n")
-
-
-@contextmanager
-def _changing(home: Home) -> Iterator[None]:
-    """Two administrators at once take turns."""
-    with open(home.state / "roster.lock", "w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
