@@ -7,13 +7,18 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from torch import OutOfMemoryError
+
 from client import policy, work
 from client.approval import Approvals
 from client.last_answer import LastAnswer
 from client.link import Link
 from client.open_round import OpenRound
+from client.peers import read_peers
 from client.refused import RefusedError
 from client.rehearsal import cost_since, rehearse
+from client.roster import take_roster
+from client.secure_waves import answer_wave, keep_update
 from client.sitefile import SiteFile
 from client.states import alone
 from mama.config import Experiment
@@ -28,12 +33,20 @@ from mama.errors import (
     ProtocolError,
     StorageError,
     TrainingError,
+    VersionError,
 )
 from mama.exchange.codes import ErrorCode
-from mama.exchange.protocol import PROTOCOL, Answer, Task
+from mama.exchange.protocol import WAVES, Answer, Task
 from mama.exchange.tensors import Arrays
 
 logger = logging.getLogger("fedmama.client")
+# Codes that protocol 1 does not know, as what it would have called them.
+IN_FIRST_PROTOCOL = {
+    ErrorCode.ROSTER: ErrorCode.BAD_REQUEST,
+    ErrorCode.POLICY_MEMORY: ErrorCode.TRAINING,
+    ErrorCode.POLICY_SECURE: ErrorCode.POLICY_PRIVACY,
+    ErrorCode.SECURE_TERMS: ErrorCode.BAD_REQUEST,
+}
 
 
 def answer(
@@ -53,9 +66,10 @@ def answer(
         task = Task.decode(header)
     except ProtocolError as error:
         logger.error("site %s: %s", site.site, error)
-        return refusal(ErrorCode.BAD_REQUEST, site.site), b""
+        return refusal(_code_of(error), site.site), b""
     try:
-        return _done(site, task, payload, on_step, arrived)
+        reply, block = _done(site, task, payload, on_step, arrived)
+        return reply.model_copy(update={"protocol": task.protocol}), block
     except Exception as error:
         # The server gets a code; what happened stays in the site's own log.
         code = _code_of(error)
@@ -66,8 +80,18 @@ def answer(
 
 def refusal(code: ErrorCode, site: str = "unknown", task: Task | None = None) -> Answer:
     """An answer that holds nothing but an error code."""
-    place = (task.run, task.round, task.task) if task else ("unknown", 0, "unknown")
-    return Answer(run=place[0], round=place[1], task=place[2], site=site, status=code)
+    if task is None:
+        return Answer(run="unknown", round=0, task="unknown", site=site, status=code)
+    if task.protocol == 1:
+        code = IN_FIRST_PROTOCOL.get(code, code)
+    return Answer(
+        protocol=task.protocol,
+        run=task.run,
+        round=task.round,
+        task=task.task,
+        site=site,
+        status=code,
+    )
 
 
 def _done(
@@ -77,12 +101,13 @@ def _done(
     on_step: Callable[[str, int], None] | None,
     arrived: float,
 ) -> tuple[Answer, bytes]:
-    if task.protocol != PROTOCOL:
-        raise RefusedError(ErrorCode.PROTOCOL)
+    take_roster(site, task.roster)
     experiment = task.read_experiment()
     _ask_policy(site, experiment)
     link = Link(site, task.run, experiment.federation.exchange)
     if task.kind == "describe":
+        if experiment.privacy.secure:
+            read_peers(site)  # a site that could not mask its update does not join
         description = work.describe(site, experiment)
         policy.check_upload(site, experiment, description.trained_parameters)
         return _answer(site, task, description=description, holds=link.holds()), b""
@@ -90,6 +115,9 @@ def _done(
         block = rehearse(payload, work.shapes(site, experiment), experiment.federation.exchange)
         return _answer(site, task, rehearsal=cost_since(arrived)), block
     with alone(site.state / task.run):
+        if task.kind in WAVES:
+            said = answer_wave(site, experiment, task, payload)
+            return _answer(site, task, holds=link.holds()), said
         arrays = link.receive(payload, work.shapes(site, experiment))
         if task.kind == "evaluate":
             counts = work.evaluate(
@@ -120,6 +148,9 @@ def _trained(
         metrics, update = work.train(site, experiment, task, arrays, open_round, on_step)
         metrics = policy.allowed_training(site, metrics)
         reply = _answer(site, task, training=metrics, holds=link.holds())
+        if experiment.privacy.secure:
+            keep_update(site, experiment, task, update, metrics)
+            update = {}
         before = reply, link.send(update, task.round)
         known.write(*before, link.received)
         open_round.close()
@@ -149,6 +180,8 @@ def _code_of(error: Exception) -> ErrorCode:
             return ErrorCode.BUDGET
         case PrivacyError():
             return ErrorCode.LEDGER
+        case VersionError():
+            return ErrorCode.PROTOCOL
         case ProtocolError():
             return ErrorCode.BAD_REQUEST
         case ConfigError():
@@ -157,7 +190,7 @@ def _code_of(error: Exception) -> ErrorCode:
             return ErrorCode.NO_STUDIES
         case EmptyReportsError():
             return ErrorCode.EMPTY_REPORTS
-        case TrainingError():
+        case TrainingError() | OutOfMemoryError():
             return ErrorCode.TRAINING
         case DataError():
             return ErrorCode.NO_DATA

@@ -38,9 +38,11 @@ def make_app(on_step: Callable[[str, int], None] | None = None) -> ClientApp:
 
 
 def _unpack(content: RecordDict) -> tuple[object, bytes]:
-    header = content.config_records.get("header", ConfigRecord()).get("json")
-    payload = content.array_records.get("payload", ArrayRecord()).get("tensors")
-    return header, payload.data if payload is not None else b""
+    # Not through `config_records` and `array_records`, which make cycles that keep a message in memory.
+    header, payload = content.get("header"), content.get("payload")
+    text = header.get("json") if isinstance(header, ConfigRecord) else None
+    block = payload.get("tensors") if isinstance(payload, ArrayRecord) else None
+    return text, block.data if block is not None else b""
 
 
 def _pack(message: Message, header: str, tensors: bytes) -> Message:

@@ -11,6 +11,9 @@ from mama.logs import LogOption, write_logs
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
+base = typer.Typer(no_args_is_help=True, help="Base models on this machine.")
+app.add_typer(base, name="base")
+
 SiteArgument = Annotated[Path, typer.Argument(help="The hospital's site file")]
 JsonOption = Annotated[bool, typer.Option("--json", help="As JSON")]
 
@@ -39,6 +42,17 @@ def init(
 
 
 @app.command()
+def new_key(site: SiteArgument) -> None:
+    """Make a new key pair for a site whose key was lost or revoked; the coordinator must enrol it."""
+    from client.enrolment import new_key_pair
+    from client.service import ServiceFolder
+    from client.sitefile import load_site
+
+    public = new_key_pair(ServiceFolder(load_site(site)).coordinator.key)
+    typer.echo(f"send the coordinator {public}, and start the service again when it is enrolled")
+
+
+@app.command()
 def check(
     site: SiteArgument,
     experiment: Annotated[
@@ -52,7 +66,7 @@ def check(
     from mama.configfile import load
 
     failed = False
-    wanted = load(Experiment, experiment) if experiment else None
+    wanted = load(Experiment, experiment, without=["simulation"]) if experiment else None
     for found in preflight(load_site(site), wanted):
         typer.echo(str(found))
         failed |= found.verdict == "FAIL"
@@ -76,13 +90,15 @@ def status(
     site: SiteArgument,
     json: Annotated[bool, typer.Option("--json", help="As JSON")] = False,
 ) -> None:
-    """Say whether the service can work, and if not why; exit code 12 then."""
+    """Say whether the service can work, and if not why (exit code 12 then), and who else takes part."""
+    from client.roster import read_roster
     from client.service import ServiceFolder, read_status, tell_status
     from client.sitefile import load_site
     from mama.errors import ServiceError
 
-    found = read_status(ServiceFolder(load_site(site)))
-    typer.echo(tell_status(found, as_json=json))
+    settings = load_site(site)
+    found = read_status(ServiceFolder(settings))
+    typer.echo(tell_status(found, read_roster(settings), as_json=json))
     if not found.serving:
         raise typer.Exit(ServiceError.exit_code)
 
@@ -92,7 +108,7 @@ def policy(
     site: SiteArgument,
     experiment: Annotated[Path, typer.Option("--explain", help="An experiment's file")],
 ) -> None:
-    """Say what the site's policy would answer to an experiment, rule by rule."""
+    """Say what the site would answer to an experiment, rule by rule: its policy, budget and patients."""
     from datetime import datetime
 
     from client.policy import explain, review
@@ -100,7 +116,13 @@ def policy(
     from mama.config import Experiment
     from mama.configfile import load
 
-    found = list(review(load_site(site), load(Experiment, experiment), datetime.now()))
+    settings, asked = load_site(site), load(Experiment, experiment, without=["simulation"])
+    found = list(review(settings, asked, datetime.now()))
+    if asked.privacy.mode == "patient":
+        # Imported late: Opacus takes seconds to load.
+        from client.private_terms import review_private
+
+        found += review_private(settings, asked)
     typer.echo(explain(found))
     if not all(finding.passes for finding in found):
         raise typer.Exit(1)
@@ -119,11 +141,33 @@ def approve(
     approvals = Approvals(load_site(site))
     if experiment is None:
         for path in approvals.listed():
-            typer.echo(f"{path.stem}  {path}")
+            typer.echo(f"{path.stem}\n  {json.loads(path.read_text())['name']}, {path}")
+        if not approvals.listed():
+            typer.echo("no experiment waits")
     elif withdraw:
         approvals.withdraw(experiment)
+        typer.echo("the approval is taken back; it counts from the next task on")
     else:
         approvals.approve(experiment)
+        typer.echo("approved")
+
+
+@base.command()
+def add(
+    site: SiteArgument,
+    folder: Annotated[Path, typer.Argument(help="Folder with the model's safetensors")],
+    name: Annotated[
+        str | None, typer.Option(help="The experiments' name for it; the folder's if left out")
+    ] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="Its licence; the licence file's first line if left out")
+    ] = None,
+) -> None:
+    """Enter base weights that were brought here by hand in the site file; nothing is fetched and nothing is run."""
+    from client.bases import add_base
+
+    for line in add_base(site, folder, name, licence).lines():
+        typer.echo(line)
 
 
 @app.command()
@@ -181,13 +225,18 @@ def models(site: SiteArgument, json_: JsonOption = False) -> None:
 def ledger(
     site: SiteArgument,
     plot: Annotated[Path | None, typer.Option(help="Draw it: a .png, .svg or .pdf")] = None,
-    group_size: Annotated[int, typer.Option(min=2, help="For the cost of empty slots")] = 16,
+    group_size: Annotated[
+        int | None, typer.Option(min=2, help="An experiment's, for the cost of empty slots")
+    ] = None,
 ) -> None:
-    """Show what private training has spent of the patients' budget, over all runs."""
+    """Show what private training has spent of the patients' budget, over all runs.
+
+    A ledger that lacks steps which this site's own runs remember is shown, and the command fails.
+    """
     from rich.console import Console
 
     from client import ledger_view
-    from client.private import site_ledger
+    from client.private import known_heads, site_ledger
     from client.sitefile import load_site
 
     settings = load_site(site)
@@ -197,6 +246,7 @@ def ledger(
         typer.echo(line)
     if plot:
         typer.echo(ledger_view.plot(book, plot))
+    book.require(known_heads(settings))
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ def dataset_of(site: SiteFile) -> Dataset:
     if site.data.withdrawn is None:
         return dataset
     gone: set[str] = set()
-    for name in _names(site.data.withdrawn):
+    for name in _names(site.data.withdrawn).values():
         gone |= ids_of(site.read_secret(), name)
     kept = tuple(
         study
@@ -33,8 +33,22 @@ def dataset_of(site: SiteFile) -> Dataset:
     return dataset
 
 
-def _names(path: Path) -> list[str]:
-    """The file's lines; empty ones and those that start with # say nothing."""
+def unknown_lines(site: SiteFile) -> list[int]:
+    """The lines of the list, counted from 1, that name nobody and nothing in the dataset: perhaps typing errors.
+
+    Raises:
+        DataError, ConfigError: as `dataset_of`.
+    """
+    if site.data.withdrawn is None:
+        return []
+    studies = Dataset(site.data.dataset).manifest.studies
+    known = {study.patient for study in studies} | {study.id for study in studies}
+    names = _names(site.data.withdrawn).items()
+    return [line for line, name in names if known.isdisjoint(ids_of(site.read_secret(), name))]
+
+
+def _names(path: Path) -> dict[int, str]:
+    """The file's names by line, counted from 1; empty lines and those that start with # say nothing."""
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -43,5 +57,5 @@ def _names(path: Path) -> list[str]:
             where=str(path),
             fix="Mend it; an empty file withdraws nobody",
         ) from None
-    names = (line.strip() for line in lines)
-    return [name for name in names if name and not name.startswith("#")]
+    names = {number: line.strip() for number, line in enumerate(lines, start=1)}
+    return {line: name for line, name in names.items() if name and not name.startswith("#")}

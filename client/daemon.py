@@ -14,22 +14,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from client.enrolment import authority_key
+from client.enrolment import own_key, pinned_key
 from client.health import serve_health
 from client.service import ServiceFolder, read_record
 from client.sitefile import load_site
-from mama.errors import ConfigError, ServiceError
+from mama.errors import ServiceError
 from mama.files import write_bytes, write_json
 from mama.locks import locked_if_free
-from mama.signing import fingerprint
+from mama.silence import SILENCE
 from mama.supervise import Program, Supervisor, log_to, stop_on_signals
 
 NODE, GUARD = "node", "guard"
-SWITCHES = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+SWITCHES = SILENCE | {
     "HF_HUB_OFFLINE": "1",
+    # An answer goes in pieces of 1 MiB, so that a line of half a megabit is seen to bring something each minute.
+    "FLWR_PRIVATE_MAX_ARRAY_CHUNK_SIZE": str(2**20),
 }
 # A node that does not even try to reach the coordinator for so long has stopped working without ending.
 SILENT_S = 180.0
@@ -39,11 +38,12 @@ def serve(site_file: Path) -> None:
     """Run the site's service until SIGTERM or SIGINT.
 
     Raises:
-        ConfigError: the site file has no coordinator, or its authority is not the pinned one.
+        ConfigError: the site file has no coordinator, its authority is not the pinned one, or there is no key.
         ServiceError: it runs already.
     """
     folder = ServiceFolder(load_site(site_file))
-    check_pin(folder)
+    pinned_key(folder.coordinator)
+    own_key(folder.coordinator.key)
     folder.make()
     if not folder.secret.exists():
         write_bytes(folder.secret, secrets.token_hex(32).encode(), private=True)
@@ -57,22 +57,6 @@ def serve(site_file: Path) -> None:
                 supervisor.run()
         finally:
             recorder.join()
-
-
-def check_pin(folder: ServiceFolder) -> None:
-    """Check that the authority's certificate is the one whose fingerprint the site file pins.
-
-    Raises:
-        ConfigError: it is another.
-    """
-    coordinator = folder.coordinator
-    found = fingerprint(authority_key(coordinator.certificate))
-    if found != coordinator.pin:
-        raise ConfigError(
-            f"is not the pinned authority; its fingerprint is {found}",
-            where=str(coordinator.certificate),
-            fix="Ask the coordinator by telephone, then correct coordinator.pin or the file",
-        )
 
 
 def programs(site_file: Path, folder: ServiceFolder) -> list[Program]:

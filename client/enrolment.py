@@ -5,12 +5,13 @@ from pathlib import Path
 
 import yaml
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
-from client.sitefile import SiteFile
+from client.sitefile import CoordinatorConfig, SiteFile
 from mama.configfile import build
 from mama.errors import ConfigError
 from mama.files import write_bytes
-from mama.signing import PublicKey, fingerprint, write_key_pair
+from mama.signing import PrivateKey, PublicKey, fingerprint, write_key_pair
 
 
 def init_site(folder: Path, name: str, source: Path, address: str, certificate: Path) -> Path:
@@ -49,6 +50,39 @@ def init_site(folder: Path, name: str, source: Path, address: str, certificate: 
     return folder / "node.pub"
 
 
+def new_key_pair(key: Path) -> Path:
+    """Make a site a new key pair, because its key was lost or revoked; the pair before gets the ending .before.
+
+    Returns:
+        The public key's file, to be enrolled.
+    """
+    public = key.with_suffix(".pub")
+    for path in (key, public):
+        if path.exists():
+            path.replace(path.with_name(path.name + ".before"))
+    write_key_pair(key, public)
+    return public
+
+
+def own_key(path: Path) -> PrivateKey:
+    """A site's private key.
+
+    Raises:
+        ConfigError: the file holds none.
+    """
+    try:
+        key = serialization.load_ssh_private_key(path.read_bytes(), None)
+    except (OSError, ValueError):
+        key = None
+    if not isinstance(key, PrivateKey):
+        raise ConfigError(
+            "is no private key",
+            where=str(path),
+            fix="Correct `coordinator.key`, or use `mama-site new-key`",
+        )
+    return key
+
+
 def authority_key(certificate: Path) -> PublicKey:
     """The public key of the federation's authority.
 
@@ -64,5 +98,21 @@ def authority_key(certificate: Path) -> PublicKey:
             "holds no certificate of a federation",
             where=str(certificate),
             fix="Ask the coordinator for ca.crt",
+        )
+    return key
+
+
+def pinned_key(coordinator: CoordinatorConfig) -> PublicKey:
+    """The public key of the authority that the site file pins.
+
+    Raises:
+        ConfigError: the certificate beside the site file is another's, or none.
+    """
+    key = authority_key(coordinator.certificate)
+    if fingerprint(key) != coordinator.pin:
+        raise ConfigError(
+            f"is not the pinned authority; its fingerprint is {fingerprint(key)}",
+            where=str(coordinator.certificate),
+            fix="Ask the coordinator by telephone, then correct coordinator.pin or the file",
         )
     return key

@@ -17,18 +17,24 @@ from ssl import SSLContext
 from typing import Any, Self
 
 import httpx
-from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.app.message import remove_content_from_message
 from flwr.app.user_config import UserConfig
 from flwr.common.constant import ErrorCode, SubStatus
 from flwr.common.serde import message_from_proto, message_to_proto
-from flwr.proto.fleet_pb2 import ActivateNodeRequest, ActivateNodeResponse, DeactivateNodeRequest
+from flwr.proto.fleet_pb2 import (
+    ActivateNodeRequest,
+    ActivateNodeResponse,
+    DeactivateNodeRequest,
+    PushMessagesRequest,
+)
 from flwr.proto.message_pb2 import Message as MessageProto
+from flwr.proto.message_pb2 import PushObjectRequest, PushObjectResponse
 from flwr.proto.runtime_pb2 import AcquireTaskRequest, SendTaskHeartbeatRequest
 from flwr.supercore.constant import TaskType
 from flwr.supercore.error import FlowerError
 from flwr.supercore.heartbeat import HeartbeatSender
+from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
 from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, pull_objects
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
@@ -36,6 +42,7 @@ from flwr.supercore.interceptors import (
     SuperExecAuthHttpInterceptor,
 )
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 from flwr.supercore.runtime import RuntimeHttpClient
 from flwr.supernode import fleet_http_connection, start_client_internal
 from flwr.supernode.cli.flower_supernode import flower_supernode
@@ -44,9 +51,9 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from flwr.supernode.runtime import run_clientapp
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
+from client.enrolment import own_key
 from client.sitefile import CoordinatorConfig
 from client.tls import context_for
-from mama.errors import ConfigError
 from mama.files import write_bytes
 
 logger = logging.getLogger("fedmama.guard")
@@ -57,7 +64,10 @@ ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 # second, sees that the task it had is lost and can send it again; Flower itself would refuse the node for a minute.
 ABSENCE_S = 10.0
 HEARTBEAT_S = 30.0
-# The calls by which a node takes a message's content.
+# How long the rest of an answer that was announced may fail to come.
+STALLED_S = 60.0
+# The calls by which a node sends an answer, and those by which it takes a message's content.
+OF_AN_ANSWER = ("/push-messages", "/push-object")
 OF_A_MESSAGE = ("/pull-object", "/confirm-message-received")
 # A message is announced before its content is there; Flower looks again after 1 s, then 2, 4, 8.
 EAGER: dict[str, Any] = {"initial_backoff": 0.05, "backoff_cap": 1.0, "max_tries_per_object": None}
@@ -74,7 +84,7 @@ def run_node(arguments: list[str], context: SSLContext, report: Report) -> None:
         context: for the connection to the coordinator; Flower's own cannot present a certificate.
         report: told of every call to the coordinator.
     """
-    pace = _Pace()
+    pace, repeats = _Pace(), _Repeats()
 
     class ReportingClient(FleetHttpClient):
         @classmethod
@@ -83,17 +93,19 @@ def run_node(arguments: list[str], context: SSLContext, report: Report) -> None:
         ) -> Self:
             return cls(f"https://{address}", verify=context, interceptors=more["interceptors"])
 
-        def _unary_unary(self, *, path: str, **arguments: Any) -> Any:
+        def _unary_unary(self, *, path: str, request: Any, **arguments: Any) -> Any:
             try:
-                response = super()._unary_unary(path=path, **arguments)
+                response = super()._unary_unary(path=path, request=request, **arguments)
             except Exception as error:
                 report(path, None, _reason(error, path))
+                repeats.failed(request)
                 if _run_is_over(error) and path.endswith(OF_A_MESSAGE):
                     raise RunOverError from error
                 raise
             node = response.node_id if isinstance(response, ActivateNodeResponse) else None
             report(path, node, None)
             pace.called(path)
+            repeats.answered(request, response)
             return response
 
     fleet_http_connection.FleetHttpClient = ReportingClient  # type: ignore[misc]
@@ -101,6 +113,41 @@ def run_node(arguments: list[str], context: SSLContext, report: Report) -> None:
     start_client_internal.pull_objects = partial(pull_objects, **EAGER)
     sys.argv = ["flower-supernode", *arguments]
     flower_supernode()
+
+
+class _Repeats:
+    """Calls of an answer that failed and are made again. The coordinator may have done the first before the connection
+    broke, and refuses the second; Flower's node would then leave the rest of an answer unsent that is announced."""
+
+    def __init__(self) -> None:
+        self._failed: set[str] = set()
+
+    def failed(self, request: Any) -> None:
+        """Remember a call of which nobody knows whether it was done."""
+        self._failed |= self._of_an_answer(request)
+
+    def answered(self, request: Any, response: Any) -> None:
+        """Change what the coordinator says to a repeated call into what it would have said to the first."""
+        again = self._of_an_answer(request) & self._failed
+        if not again:
+            return
+        self._failed -= again
+        if isinstance(response, PushObjectResponse):
+            response.stored = True
+        elif not response.objects_to_push:
+            # It was announced, and the server has asked for its content. Without a name the session is looked up.
+            trees = request.message_object_trees
+            ids = {node.object_id for tree in trees for node in iterate_object_tree(tree)}
+            response.objects_to_push.extend(ids)
+            response.session_id = ""
+
+    @staticmethod
+    def _of_an_answer(request: Any) -> set[str]:
+        if isinstance(request, PushObjectRequest):
+            return {request.object_id}
+        if isinstance(request, PushMessagesRequest):
+            return {message.metadata.message_id for message in request.messages_list}
+        return set()
 
 
 class RunOverError(Exception):
@@ -142,13 +189,7 @@ def may_come_in(coordinator: CoordinatorConfig) -> bool:
 
 @contextmanager
 def _fleet(coordinator: CoordinatorConfig) -> Iterator[tuple[FleetHttpClient, bytes]]:
-    key = coordinator.key
-    try:
-        private: Any = load_ssh_private_key(key.read_bytes(), password=None)
-    except (OSError, ValueError):
-        raise ConfigError(
-            "holds no private key", where=str(key), fix="`mama-site init` makes one"
-        ) from None
+    private = own_key(coordinator.key)
     interceptors: list[Any] = [
         RuntimeVersionHttpInterceptor(component_name="SuperNode"),
         NodeAuthHttpInterceptor(private, private.public_key()),
@@ -158,22 +199,39 @@ def _fleet(coordinator: CoordinatorConfig) -> Iterator[tuple[FleetHttpClient, by
         yield client, public_key_to_bytes(private.public_key())
 
 
+class StalledError(Exception):
+    """An answer was announced and its content does not come, because the guard was killed just then."""
+
+
 class _Pace:
     """Stands for the module `time` in the node's loop: Flower pauses 3 s when there is no message and 0.5 s when its
-    executor is at work. Here the pause is a twentieth of the time since the last message, 0.3 to 3 s, so that a
-    round starts at once and an idle site asks seldom.
+    executor is at work, or an answer's content is not there yet, for which it would wait for ever. Here the pause is
+    a twentieth of the time since the last message, 0.3 to 3 s, so that a round starts at once and an idle site asks
+    seldom.
     """
 
     def __init__(self) -> None:
-        self._last = time.monotonic()
+        self._last = self._moved = time.monotonic()
+        self._sending = False
 
     def called(self, path: str) -> None:
         """Any call but the question for messages and the heartbeat belongs to a message."""
-        if not path.endswith(("/pull-messages", "/send-node-heartbeat")):
-            self._last = time.monotonic()
+        if path.endswith("/send-node-heartbeat"):
+            return  # of another thread
+        self._moved = time.monotonic()
+        self._sending = path.endswith(OF_AN_ANSWER)
+        if not path.endswith("/pull-messages"):
+            self._last = self._moved
 
     def sleep(self, seconds: float) -> None:
-        """Pause."""
+        """Pause.
+
+        Raises:
+            StalledError: the rest of an answer does not come; the loop then gives it up and goes on.
+        """
+        if self._sending and time.monotonic() - self._moved > STALLED_S:
+            self._sending = False
+            raise StalledError
         idle = min(3.0, max(0.3, (time.monotonic() - self._last) / 20))
         time.sleep(idle if seconds >= 3 else min(seconds, 0.1))
 
@@ -231,14 +289,8 @@ class Runtime:
 
     def __init__(self, address: str, secret: bytes, unfinished: Path):
         self._address, self._unfinished = address, unfinished
-        self._asking = RuntimeHttpClient.from_server_address(
-            address,
-            True,
-            None,
-            [
-                RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"),
-                SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods={ACQUIRE}),
-            ],
+        self._asking = self._client(
+            SuperExecAuthHttpInterceptor(master_secret=secret, protected_methods={ACQUIRE})
         )
 
     @contextmanager
@@ -252,7 +304,7 @@ class Runtime:
         if claim is None:
             yield None
             return
-        client = self._with_token(claim.token)
+        client = self._client(RuntimeTokenHttpInterceptor(claim.token))
         heartbeat = HeartbeatSender(_heartbeat(client))
         heartbeat.start()
         try:
@@ -307,16 +359,23 @@ class Runtime:
             push_task_output(client, None, SubStatus.FAILED, "")
             logger.warning("gave up the task at which an earlier guard was killed")
 
-    def _with_token(self, token: str) -> RuntimeHttpClient:
-        return RuntimeHttpClient.from_server_address(
-            self._address,
-            True,
-            None,
-            [
-                RuntimeVersionHttpInterceptor(component_name="flwr-clientapp"),
-                RuntimeTokenHttpInterceptor(token),
-            ],
-        )
+    def _client(self, authentication: Any) -> RuntimeHttpClient:
+        version = RuntimeVersionHttpInterceptor(component_name="flwr-clientapp")
+        interceptors = [_OneCallAConnection(), version, authentication]
+        return RuntimeHttpClient.from_server_address(self._address, True, None, interceptors)
+
+
+class _OneCallAConnection:
+    """Has connections to the node closed after each call.
+
+    Node and guard would both drop one that idles after 5 s, and a call that comes just then, after a step of training
+    that took so long, is lost; with it the answer, of which the node then waits for the rest.
+    """
+
+    def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:
+        """Flower's interface."""
+        context.request.headers["connection"] = "close"
+        return call_next(context)
 
 
 def _context(message: Message) -> Context:

@@ -92,6 +92,10 @@ class SiteLedger:
         """Spent so far at the budget's delta (RDP, zero-out)."""
         return rdp_epsilon(self.charges, self.budget.delta)
 
+    def charges_of(self, run: str) -> list[Charge]:
+        """What was charged for one run."""
+        return [(entry.z, entry.q, entry.steps) for entry in self.entries if entry.run == run]
+
     def require(self, heads: Iterable[str]) -> None:
         """Check that this file continues the ones that had these seals.
 
@@ -150,10 +154,10 @@ class SiteLedger:
         epsilon = rdp_epsilon([(*key, count) for key, count in sums.items()], self.budget.delta)
         if epsilon > self.budget.epsilon:
             raise BudgetError(
-                f"the next step would raise epsilon from {self.epsilon():.3f} to {epsilon:.3f}, "
-                f"above the budget of {self.budget.epsilon:g}",
+                f"{steps} more steps would raise epsilon from {self.epsilon():.3f} to {epsilon:.3f} at delta "
+                f"{self.budget.delta:g}, above the budget of {self.budget.epsilon:g}",
                 where=str(self.path),
-                fix="The budget of these patients is spent; private training with them is over",
+                fix="Plan fewer rounds or a smaller privacy.epsilon, or raise `budget` in the site file",
             )
         return epsilon
 

@@ -10,12 +10,14 @@ from rich.table import Table
 from client.ledger import Entry, SiteLedger
 from client.private import roster_file
 from client.sitefile import SiteFile
+from mama.errors import ConfigError
 from mama.files import replacing
 from mama.privacy.accounting import prv_epsilon, replace_one_epsilon
 from mama.privacy.roster import PatientSlotRoster
 
 # So many points draw the same curve as all steps do.
 POINTS = 2000
+DRAWN = (".png", ".svg", ".pdf")
 
 
 def table(ledger: SiteLedger) -> Table:
@@ -47,21 +49,29 @@ def totals(ledger: SiteLedger) -> Iterator[str]:
     yield f"head {ledger.head}"
 
 
-def seats(site: SiteFile, group_size: int) -> str:
-    """How full the roster is, and what its gaps cost."""
+def seats(site: SiteFile, group_size: int | None) -> str:
+    """How full the roster is and, for groups of a size, what its gaps cost."""
     roster = PatientSlotRoster.load(roster_file(site))
     if not roster.slots:
         return "no roster yet"
     filled = sum(patient is not None for patient in roster.slots)
+    told = f"{filled} of {len(roster.slots)} slots filled"
+    if group_size is None:
+        return f"{told}; --group-size tells what gaps cost"
+    if group_size > len(roster.slots):
+        return f"{told}: too few for one group of {group_size}"
     lost = roster.lost_share(group_size)
-    return (
-        f"{filled} of {len(roster.slots)} slots filled: {100 * lost:.0f} % of groups of {group_size} "
-        "hold a gap and contribute nothing"
-    )
+    return f"{told}: {100 * lost:.0f} % of groups of {group_size} hold a gap and contribute nothing"
 
 
 def plot(ledger: SiteLedger, path: Path) -> Path:
-    """Epsilon over the steps charged, with the budget, as an image of the path's kind."""
+    """Epsilon over the steps charged, with the budget, as an image of the path's kind.
+
+    Raises:
+        ConfigError: it is of no kind that is drawn.
+    """
+    if path.suffix.lower() not in DRAWN:
+        raise ConfigError("cannot be drawn", where=str(path), fix=f"End it in {', '.join(DRAWN)}")
     from matplotlib.figure import Figure
 
     step, points = 0, [(0, 0.0)]

@@ -9,8 +9,10 @@ from datetime import datetime, time
 
 from client.approval import Approvals
 from client.refused import RefusedError
-from client.sitefile import SiteFile
+from client.roster import read_roster
+from client.sitefile import PeersConfig, SiteFile
 from mama.config import Experiment
+from mama.config_privacy import SecureConfig
 from mama.exchange.codes import ErrorCode
 from mama.exchange.metrics import EvaluationCounts, TrainingMetrics
 
@@ -96,11 +98,15 @@ def review(site: SiteFile, experiment: Experiment, now: datetime) -> Iterator[Fi
             ErrorCode.POLICY_MODEL,
         )
     if policy.min_cohort > 1:
+        roster, asked, cohort = read_roster(site), f"quorum {federation.quorum}", federation.quorum
+        if roster is not None:
+            asked += f", {len(roster.active)} on the roster"
+            cohort = min(cohort, len(roster.active))
         yield Finding(
             "min_cohort",
             f"at least {policy.min_cohort}",
-            f"quorum {federation.quorum}",
-            federation.quorum >= policy.min_cohort,
+            asked,
+            cohort >= policy.min_cohort,
             ErrorCode.POLICY_COHORT,
         )
     if policy.require_privacy:
@@ -112,6 +118,17 @@ def review(site: SiteFile, experiment: Experiment, now: datetime) -> Iterator[Fi
             mode == "patient",
             ErrorCode.POLICY_PRIVACY,
         )
+    if policy.require_secure:
+        secure = experiment.privacy.secure is not None
+        yield Finding(
+            "require_secure",
+            "privacy.secure",
+            "set" if secure else "not set",
+            secure,
+            ErrorCode.POLICY_SECURE,
+        )
+    if experiment.privacy.secure is not None:
+        yield _peers(site, experiment.privacy.secure)
     if policy.hours is not None:
         yield Finding(
             "hours",
@@ -125,10 +142,27 @@ def review(site: SiteFile, experiment: Experiment, now: datetime) -> Iterator[Fi
         yield Finding(
             "approval",
             "approved by a person",
-            "approved" if approved else f"`mama-site approve {experiment.hash()}`",
+            "approved" if approved else f"`mama-site approve SITE.yaml {experiment.hash()}`",
             approved,
             ErrorCode.NOT_APPROVED,
         )
+
+
+def _peers(site: SiteFile, secure: SecureConfig) -> Finding:
+    """What the site insists on under secure aggregation, as far as it is known before a round."""
+    limits, roster = site.peers or PeersConfig(), read_roster(site)
+    asked = f"threshold {secure.threshold}, {secure.bits} bits, limit {secure.limit:g}"
+    passes = secure.bits >= limits.least_bits and secure.limit <= limits.largest_limit
+    if roster is not None:
+        asked += f", {len(roster.active)} on the roster"
+        passes &= limits.minimum_sites <= len(roster.active)
+    return Finding(
+        "peers",
+        f"{limits.minimum_sites} sites and {limits.least_bits} bits at least, limit at most {limits.largest_limit:g}",
+        asked,
+        passes,
+        ErrorCode.SECURE_TERMS,
+    )
 
 
 def within(hours: str, moment: time) -> bool:

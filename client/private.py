@@ -1,12 +1,14 @@
 """A round of private training at this site: roster, ledger, trainer, and the little that may be said of it."""
 
 import hashlib
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 
+from client.consent import dataset_of
 from client.ledger import SiteLedger
 from client.sitefile import SiteFile
 from mama.config import Experiment
@@ -16,11 +18,12 @@ from mama.exchange.metrics import PrivacySpent, TrainingMetrics
 from mama.exchange.protocol import Task
 from mama.files import write_text
 from mama.model import MaMA
-from mama.privacy.accounting import replace_one_epsilon
+from mama.privacy.accounting import rdp_epsilon, replace_one_epsilon
 from mama.privacy.groups import SlotPairs
 from mama.privacy.roster import PatientSlotRoster
 from mama.privacy.training import PrivateTrainer
 
+logger = logging.getLogger("fedmama.client")
 HEAD = "ledger_head"
 
 
@@ -34,16 +37,20 @@ class PrivateRound:
     def __init__(self, site: SiteFile, experiment: Experiment, task: Task):
         self.site, self.experiment = site, experiment
         self.head = site.state / task.run / HEAD
-        self.dataset = Dataset(site.data.dataset)
+        self.dataset = dataset_of(site)
         self.ledger = site_ledger(site, task.run, task.round, _fingerprint(self.dataset))
-        known = [path.read_text() for path in site.state.glob(f"*/{HEAD}")]
-        self.ledger.require([*known, *([task.ledger] if task.ledger else [])])
+        self.ledger.require([*known_heads(site), *([task.ledger] if task.ledger else [])])
         self.roster = _roster(site, task.run, self.dataset, experiment.privacy.slots)
 
     def trainer(
         self, model: MaMA, device: torch.device, corrections: Sequence[Correction]
     ) -> PrivateTrainer:
         """The trainer of the round."""
+        lost = self.roster.lost_share(self.experiment.privacy.group_size)
+        if lost > 0:
+            logger.warning(
+                "site %s: empty slots silence %.0f %% of the groups", self.site.site, 100 * lost
+            )
         pairs = SlotPairs(self.dataset, self.experiment, self.site.site, self.roster)
         return PrivateTrainer(model, pairs, self.experiment, device, self.ledger, corrections)
 
@@ -57,7 +64,7 @@ class PrivateRound:
             skipped=0,
             seconds=0,
             terms={},
-            privacy=spent(self.ledger),
+            privacy=spent(self.ledger, self.experiment.privacy.delta),
         )
 
 
@@ -66,20 +73,28 @@ def site_ledger(site: SiteFile, run: str = "", number: int = 0, dataset: str = "
     return SiteLedger(site.privacy / "ledger", site.budget, run, number, dataset)
 
 
+def known_heads(site: SiteFile) -> list[str]:
+    """The seals that the ledger had at the ends of earlier rounds, as the runs' folders keep them."""
+    return [path.read_text() for path in site.state.glob(f"*/{HEAD}")]
+
+
 def roster_file(site: SiteFile) -> Path:
     """Where the roster lies from which the next run's is made."""
     return site.privacy / "roster.json"
 
 
-def spent(ledger: SiteLedger) -> PrivacySpent:
-    """A ledger's total."""
+def spent(ledger: SiteLedger, run_delta: float) -> PrivacySpent:
+    """A ledger's total, and what its run has cost of it, at the delta that the run plans with."""
     charges, delta = ledger.charges, ledger.budget.delta
+    of_run = ledger.charges_of(ledger.run)
     replaced = replace_one_epsilon(charges, delta)
     return PrivacySpent(
         epsilon=ledger.epsilon(),
         replace_one=replaced if math.isfinite(replaced) else None,
         delta=delta,
         steps=sum(steps for _, _, steps in charges),
+        run_epsilon=rdp_epsilon(of_run, run_delta),
+        run_steps=sum(steps for _, _, steps in of_run),
         head=ledger.head,
     )
 
@@ -89,12 +104,16 @@ def _roster(site: SiteFile, run: str, dataset: Dataset, slots: int) -> PatientSl
     own = site.state / run / "roster.json"
     if own.exists():
         return PatientSlotRoster.load(own)
-    kept = roster_file(site)
-    patients = {study.patient for study in dataset.studies("train") if study.sentences}
-    roster = PatientSlotRoster.load(kept).refilled(patients, slots)
-    roster.save(kept)
+    roster = roster_to_be(site, dataset, slots)
+    roster.save(roster_file(site))
     roster.save(own)
     return roster
+
+
+def roster_to_be(site: SiteFile, dataset: Dataset, slots: int) -> PatientSlotRoster:
+    """The roster that a run would have if it began now; who waits for a free slot is drawn anew each time."""
+    patients = {study.patient for study in dataset.studies("train") if study.sentences}
+    return PatientSlotRoster.load(roster_file(site)).refilled(patients, slots)
 
 
 def _fingerprint(dataset: Dataset) -> str:

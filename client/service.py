@@ -8,6 +8,7 @@ from typing import Any
 
 from client.sitefile import CoordinatorConfig, SiteFile
 from mama.errors import ConfigError
+from mama.exchange.roster import Roster
 from mama.files import write_json
 
 # A heartbeat comes every half minute.
@@ -67,10 +68,10 @@ def read_status(folder: ServiceFolder) -> Status:
     since = None if success is None else max(0.0, time.time() - success)
     registered = bool(node.get("registered"))
     reasons = [
-        "" if _alive(node) else "the node does not run; start it with `mama-site start`",
+        "" if _alive(node) else _ended(node),
         "" if registered else f"not admitted: {node.get('reason') or 'no contact yet'}",
-        "" if since is not None and since < FRESH_S else f"no contact: {node.get('reason')}",
-        "" if _alive(guard) else "the guard does not run",
+        "" if _in_contact(node, since) else f"no contact: {node.get('reason') or 'it is silent'}",
+        "" if _alive(guard) else _no_guard(folder),
         "" if guard.get("dataset") else f"dataset: {guard.get('reason') or 'not loaded yet'}",
     ]
     reason = next((text for text in reasons if text), "")
@@ -85,12 +86,17 @@ def read_status(folder: ServiceFolder) -> Status:
     )
 
 
-def tell_status(status: Status, *, as_json: bool) -> str:
-    """A status as JSON or as a line."""
+def tell_status(status: Status, roster: Roster | None, *, as_json: bool) -> str:
+    """A status, and who takes part as far as the site knows, as JSON or as a line each."""
     if as_json:
-        return json.dumps(asdict(status))
+        shares = {member.site: member.share for member in roster.active} if roster else {}
+        known = roster and {"version": roster.version, "shares": shares}
+        return json.dumps(asdict(status) | {"roster": known})
     what = status.working_on or "waiting for tasks"
-    return f"{status.site}: {what if status.serving else status.reason}"
+    line = f"{status.site}: {what if status.serving else status.reason}"
+    if roster is None:
+        return line
+    return f"{line}\n{roster}"
 
 
 class Record:
@@ -115,6 +121,25 @@ def read_record(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text())
     except (OSError, ValueError):
         return {}
+
+
+def _ended(node: dict[str, Any]) -> str:
+    """Why there is no node: nobody started it, or it ends whenever it is started."""
+    if time.time() - node.get("attempt", 0) > FRESH_S:
+        return "the node does not run; start it with `mama-site start`"
+    told = f" ({node['reason']})" if node.get("reason") else ""
+    return f"the node ended{told}; `mama-site check` and the service's log say why"
+
+
+def _in_contact(node: dict[str, Any], since: float | None) -> bool:
+    """Whether the last call succeeded, and lately."""
+    return since is not None and since < FRESH_S and not node.get("reason")
+
+
+def _no_guard(folder: ServiceFolder) -> str:
+    """The supervisor knows a guard's process before it has loaded its code and written a line of its own."""
+    starting = _alive({"process": read_record(folder.processes).get("guard")})
+    return "the guard is starting" if starting else "the guard does not run"
 
 
 def _alive(record: dict[str, Any]) -> bool:

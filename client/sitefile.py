@@ -32,11 +32,12 @@ class PolicyConfig(Section):
     sends what it has; null sets no limit. `bundles`: SHA-256 of the app bundles that may come with a run; they are
     never opened, so without a list any is let be.
 
-    `base_models`: the towers that an experiment may use; without a list any. `min_cohort`: an experiment whose quorum
-    is smaller is refused. `require_privacy`: only experiments with patient-level differential privacy, without which
-    the budget bounds the private runs alone. `hours`: local time in which tasks are done, such as 20:00-06:00.
-    `max_upload_mb`: largest update, in megabytes. `approval`: a person approves every experiment. `metrics`: the groups
-    of figures that leave; others are left out of the answers.
+    `base_models`: the towers that an experiment may use; without a list any. `min_cohort`: an experiment whose
+    quorum or roster is smaller is refused. `require_privacy`: only experiments with patient-level differential
+    privacy, without which the budget bounds the private runs alone. `require_secure`: only experiments under secure
+    aggregation. `hours`: local time in which tasks are done, such as 20:00-06:00. `max_upload_mb`: largest update, in
+    megabytes. `max_gpu_gib`: the most that tensors on the GPU take, in GiB. `approval`: a person approves every
+    experiment. `metrics`: the groups of figures that leave; others are left out of the answers.
     """
 
     minimum_cell: int = Field(5, ge=1, le=1000)
@@ -46,8 +47,10 @@ class PolicyConfig(Section):
     base_models: list[str] | None = None
     min_cohort: int = Field(1, ge=1, le=10_000)
     require_privacy: bool = False
+    require_secure: bool = False
     hours: Annotated[str, Field(pattern=HOURS)] | None = None
     max_upload_mb: float | None = Field(None, gt=0)
+    max_gpu_gib: float | None = Field(None, gt=0)
     approval: bool = False
     metrics: list[Literal["loss", "zero_shot", "linear_probe"]] = [
         "loss",
@@ -61,6 +64,22 @@ class BudgetConfig(Section):
 
     epsilon: float = Field(8.0, gt=0, le=1000)
     delta: float = Field(1e-5, gt=0, le=0.1)
+
+
+class PeersConfig(Section):
+    """What this site insists on under secure aggregation, and, where there is no `coordinator`, the keys for it: this
+    site's own in `key`, all sites' public ones in `roster`, signed with the key of the certificate `authority`.
+
+    Whatever a coordinator asks, a round has `minimum_sites` or more, and its values have `least_bits` or more and a
+    limit of at most `largest_limit`.
+    """
+
+    key: Path = Path("node.key")
+    roster: Path = Path("roster.json")
+    authority: Path = Path("ca.crt")
+    minimum_sites: int = Field(3, ge=3, le=4096)
+    least_bits: int = Field(16, ge=8, le=30)
+    largest_limit: float = Field(1.0, gt=0)
 
 
 class CoordinatorConfig(Section):
@@ -84,7 +103,8 @@ class SiteFile(Section):
 
     `coordinator` is needed to take part in a federation, not to ingest or to simulate.
 
-    `models` maps names of base models in experiments to local folders or files; `secret` is a file with the key
+    `models` maps names of base models in experiments to local folders or files, `licences` to what they may be used for
+    (`mama-site base add` enters both); `secret` is a file with the key
     of the pseudonyms, made on first use; `state` keeps optimiser, coding errors and last model
     between rounds, and within one the steps so far every `checkpoint_s` seconds. `privacy` keeps ledger
     and roster of private training, over all runs: losing it ends private training with these patients.
@@ -98,9 +118,11 @@ class SiteFile(Section):
     threads: int | None = Field(None, ge=1, le=1024)
     checkpoint_s: float = Field(300.0, ge=0, le=86400)
     models: dict[str, Path] = {}
+    licences: dict[str, str] = {}
     policy: PolicyConfig = PolicyConfig()
     privacy: Path = Path("privacy")
     budget: BudgetConfig = BudgetConfig()
+    peers: PeersConfig | None = None
     coordinator: CoordinatorConfig | None = None
 
     def read_secret(self) -> bytes:
@@ -131,8 +153,16 @@ def load_site(path: Path) -> SiteFile:
             and home / site.coordinator.client_certificate,
         }
     )
+    peers = site.peers and site.peers.model_copy(
+        update={
+            "key": home / site.peers.key,
+            "roster": home / site.peers.roster,
+            "authority": home / site.peers.authority,
+        }
+    )
     return site.model_copy(
         update={
+            "peers": peers,
             "coordinator": coordinator,
             "data": data,
             "state": home / site.state,

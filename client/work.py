@@ -11,9 +11,11 @@ from torch import Tensor
 
 from client.consent import dataset_of
 from client.finals import FinalModel, keep
+from client.gpu_memory import limit_gpu_memory
 from client.method import LocalMethod
 from client.open_round import OpenRound
 from client.private import PrivateRound
+from client.private_terms import require_patients
 from client.sitefile import SiteFile
 from client.states import RoundStates
 from mama.config import Experiment
@@ -36,8 +38,10 @@ logger = logging.getLogger("fedmama.client")
 
 
 def describe(site: SiteFile, experiment: Experiment) -> Description:
-    """The base model's fingerprint and the parameter counts, after checking that there are studies."""
+    """The base model's fingerprint and the parameter counts, after checking that there are studies enough."""
     _pairs(site, experiment)
+    if experiment.privacy.mode == "patient":
+        require_patients(site, experiment)
     return describe_model(_model(site, experiment).model)
 
 
@@ -184,7 +188,9 @@ def _model(site: SiteFile, experiment: Experiment) -> _Built:
         torch.set_num_threads(site.threads)
     models = tuple(sorted(site.models.items()))
     built = _built(experiment.canonical_json(), models)
-    built.model.to(device_of(site))
+    device = device_of(site)
+    limit_gpu_memory(site, built.model, device)
+    built.model.to(device)
     return built
 
 

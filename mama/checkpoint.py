@@ -1,36 +1,50 @@
 """Tensors and state on disk: safetensors with a JSON header, written atomically."""
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mama.errors import ModelError
-from mama.files import write_bytes
+from mama.files import replacing
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], state: object = None) -> None:
-    """Write named tensors and a JSON value in one file."""
+    """Write named tensors and a JSON value in one file.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_bytes(path, save(plain, metadata={"state": json.dumps(state, sort_keys=True)}))
+    metadata = {"state": json.dumps(state, sort_keys=True)}
+    with replacing(path) as temporary:
+        try:
+            save_file(plain, temporary, metadata=metadata)
+        except SafetensorError as error:
+            # It tells the system's error, as of a full disk, in its text only.
+            code = re.search(r"\(os error (\d+)\)", str(error))
+            if code is None:
+                raise
+            raise OSError(int(code[1]), os.strerror(int(code[1])), str(path)) from None
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], object]:
-    """Read what `save_tensors` wrote.
+    """Read what `save_tensors` wrote; the file's pages are the tensors' memory until they are changed.
 
     Raises:
         ModelError: the file is missing or damaged.
     """
     try:
-        data = path.read_bytes()
-        length = int.from_bytes(data[:8], "little")
-        header = json.loads(data[8 : 8 + length])
-        return load(data), json.loads(header["__metadata__"]["state"])
-    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        with safe_open(path, "pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.offset_keys()}
+            return tensors, json.loads(file.metadata()["state"])
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
         raise ModelError(
             f"weights cannot be read ({type(error).__name__})",
             where=str(path),

@@ -6,6 +6,7 @@ import sys
 
 import typer
 
+from mama.cli_help import argument_help
 from mama.errors import FilesError, MamaError
 
 STOPPED = 130  # typer's exit code after Ctrl-C
@@ -29,7 +30,8 @@ def run_cli(app: typer.Typer) -> None:
     # The local variables of an unexpected error may hold a report's text.
     app.pretty_exceptions_show_locals = False
     try:
-        app()
+        with argument_help():
+            app()
     except MamaError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

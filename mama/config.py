@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from mama.config_federation import FederationConfig
-from mama.config_privacy import PrivacyConfig
+from mama.config_privacy import PrivacyConfig, not_hidden, not_private_by_site
 from mama.section import Fraction, Section, Weight
 
 # Options that change a tower's shape. Others of timm's (checkpoint_path, pretrained_cfg) could read files.
@@ -252,10 +252,15 @@ class Experiment(Section):
 
     @model_validator(mode="after")
     def _privacy_holds(self) -> "Experiment":
-        if self.privacy.mode == "patient":
-            for refused, why in _not_private(self):
+        federation, privacy = self.federation, self.privacy
+        for on, key, refusals in (
+            (privacy.mode == "patient", "mode patient", _not_private(self)),
+            (privacy.mode == "site", "mode site", not_private_by_site(federation, privacy)),
+            (privacy.secure is not None, "secure", not_hidden(federation, privacy)),
+        ):
+            for refused, why in refusals if on else ():
                 if refused:
-                    raise ValueError(f"privacy.mode patient: {why}")
+                    raise ValueError(f"privacy.{key}: {why}")
         return self
 
     @property

@@ -16,6 +16,7 @@ from mama.section import Fraction, Section, SiteName, Weight
 
 Cohort = Annotated[list[SiteName], Field(min_length=1, max_length=10_000)]
 Cohorts = Annotated[list[Cohort], Field(min_length=1, max_length=1000)]
+Weights = Literal["studies", "patients", "steps", "uniform"]
 Share = Annotated[float, Field(gt=0, le=1e6)]
 
 
@@ -75,7 +76,7 @@ class FederationConfig(Section):
         description="rounds in a row that a site fails before it is asked only every so many rounds; 0 = never",
     )
     norm_limit: float = Field(
-        100.0,
+        10.0,
         gt=1,
         le=1e12,
         description="an update longer than so many times the usual one is refused",
@@ -101,7 +102,7 @@ class FederationConfig(Section):
         le=30 * 86400,
         description="seconds of training a round after which a site sends what it has; null = local_steps in full",
     )
-    weights: Literal["studies", "patients", "steps", "uniform"] = "studies"
+    weights: Weights = "studies"
     fairness: float = Field(0.0, ge=0, le=5)
     aggregator: AggregatorConfig = SimpleAggregatorConfig(kind="mean")
     server_optimiser: ServerOptimiserConfig = SgdConfig(kind="sgd")

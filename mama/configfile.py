@@ -58,6 +58,10 @@ def read_yaml(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
         raise ConfigError(
             "no such file", where=str(path), fix="Give the path of a YAML file"
         ) from None
+    except IsADirectoryError:
+        raise ConfigError(
+            "is a folder", where=str(path), fix="Give the path of the YAML file in it"
+        ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot be read ({type(error).__name__})", where=str(path)) from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-13-45

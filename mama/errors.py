@@ -66,6 +66,10 @@ class ProtocolError(MamaError):
     exit_code = 5
 
 
+class VersionError(ProtocolError):
+    """A message of a protocol version that is not spoken here."""
+
+
 class QuorumError(MamaError):
     """Too few sites answered for a round to count."""
 

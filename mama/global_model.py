@@ -52,7 +52,7 @@ def main(arguments: list[str]) -> None:
     what, experiment, models, *places = arguments
     known = {name: Path(place) for name, place in json.loads(Path(models).read_text()).items()}
     try:
-        wanted = load(Experiment, Path(experiment))
+        wanted = load(Experiment, Path(experiment), without=["simulation"])
         if what == "start":
             start(wanted, known, Path(places[0]))
         else:

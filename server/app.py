@@ -10,6 +10,8 @@ from mama.logs import write_logs
 from server.curves import Curves
 from server.eager import look_eagerly
 from server.folder import Event, RunFolder
+from server.lean import stay_lean
+from server.rehearsal import rehearse_run
 from server.rounds import Federation, Listener
 
 
@@ -20,7 +22,8 @@ def _ignore(event: Event) -> None:
 def make_app(listener: Listener = _ignore) -> ServerApp:
     """A ServerApp that tells `listener` of every event.
 
-    Its run configuration has `out` (the run's folder), `expected-sites` and `sites-at-once`.
+    Its run configuration has `out` (the run's folder), `expected-sites`, `sites-at-once`, and where they are needed
+    `roster`, the file of the federation's signed roster, and `rehearse`: 1 for a rehearsal of the run in its place.
     """
     write_logs()
     app = ServerApp()
@@ -28,8 +31,12 @@ def make_app(listener: Listener = _ignore) -> ServerApp:
     @app.main()
     def main(grid: Grid, context: Context) -> None:
         look_eagerly()
+        stay_lean()
         settings = context.run_config
         out = Path(str(settings["out"]))
+        if settings.get("rehearse"):
+            rehearse_run(grid, RunFolder(out))
+            return
         with closing(Curves(out / "tensorboard")) as curves:
 
             def tell(event: Event) -> None:
@@ -42,6 +49,7 @@ def make_app(listener: Listener = _ignore) -> ServerApp:
                 tell,
                 expected=int(settings["expected-sites"]),
                 at_once=int(settings["sites-at-once"]),
+                roster=Path(str(settings["roster"])) if settings.get("roster") else None,
             ).run()
 
     return app

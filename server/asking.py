@@ -137,7 +137,7 @@ class Asking:
         if errand.begun:
             self._tell(errand.site, errand.task.round)
         errand.pushes += 1
-        task = errand.task.model_copy(update={"deadline_s": left_s})
+        task = errand.task.model_copy(update={"deadline_s": left_s, "protocol": seat.protocol})
         payload = payload_for(errand.site)
         errand.bytes_down += len(payload) + len(task.encode())
         name = self._post.push(seat.node, task, payload, left_s)

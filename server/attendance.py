@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from mama.errors import ProtocolError
-from mama.exchange.protocol import Answer, Description, Task
+from mama.exchange.protocol import PROTOCOL, Answer, Description, Task
 from server.checks import check_answer
 from server.post import Post, Reply
 
@@ -16,9 +16,13 @@ LOOK_S = 5.0
 
 @dataclass(eq=False)
 class Seat:
-    """A site's connection: a site that was away gets another one, even as the same node."""
+    """A site's connection: a site that was away gets another one, even as the same node.
+
+    `protocol` is the version in which it is asked.
+    """
 
     node: int
+    protocol: int = PROTOCOL
 
 
 class Attendance:
@@ -89,8 +93,8 @@ class Attendance:
                 del self._asked[node]
                 self._refuse(node, f"node {node}", "no answer before the deadline")
 
-    def _ask(self, node: int) -> None:
-        task = self._task(node)
+    def _ask(self, node: int, protocol: int = PROTOCOL) -> None:
+        task = self._task(node).model_copy(update={"protocol": protocol})
         name = self._post.push(node, task, b"", self._wait_s)
         if name is not None:
             self._asked[node] = name, task, time.monotonic() + self._wait_s
@@ -101,6 +105,8 @@ class Attendance:
         answer = reply.answer
         if answer is None:
             self._refuse(node, f"node {node}", reply.problem)
+        elif answer.protocol < task.protocol:
+            self._ask(node, answer.protocol)
         elif answer.status != "ok":
             name = answer.site if answer.site != "unknown" else f"node {node}"
             self._refuse(node, name, answer.status.sentence, answer.status.value)
@@ -115,7 +121,7 @@ class Attendance:
             problem = "two nodes have this site's name; give each its own"
             self._complain(answer.site, problem, "refused")
         else:
-            self.seats[answer.site] = Seat(node)
+            self.seats[answer.site] = Seat(node, task.protocol)
             self._welcome(answer)
 
     def _refuse(self, node: int, name: str, problem: str, code: str = "refused") -> None:

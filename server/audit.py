@@ -1,9 +1,9 @@
 """The audit log: who sent what when. Lines are only appended, and each seals all lines before it.
 
 A line of audit.jsonl is a JSON object: time (UTC), run, round, site, task, outcome, bytes and sha256 of the tensors
-that came, `previous` (the hash of the line before, zeros in the first) and `hash`, the SHA-256 of all of these. Whoever
-changes, removes or adds a line breaks the chain, unless they rewrite every line that follows or cut off the end; the
-last hash, noted elsewhere, shows that too.
+that came (in secure aggregation: of what a site said in a wave), `previous` (the hash of the line before, zeros in the
+first) and `hash`, the SHA-256 of all of these. Whoever changes, removes or adds a line breaks the chain, unless they
+rewrite every line that follows or cut off the end; the last hash, noted elsewhere, shows that too.
 """
 
 import hashlib

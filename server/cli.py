@@ -68,7 +68,7 @@ def enrol(
 
     home = Home(federation)
     roster = enrol(home, site, key, share)
-    typer.echo(f"roster version {roster.version}: {', '.join(m.site for m in roster.active)}")
+    typer.echo(str(roster))
     typer.echo(f"for mutual TLS, if the door asks for it, send the site {issue(home, site)}")
 
 
@@ -81,9 +81,16 @@ def revoke(
     from server.federation import Home
     from server.roster import revoke
 
-    roster = revoke(Home(federation), site)
-    active = ", ".join(m.site for m in roster.active) or "no site"
-    typer.echo(f"roster version {roster.version}: {active}")
+    typer.echo(str(revoke(Home(federation), site)))
+
+
+@app.command()
+def roster(federation: FederationOption = HERE) -> None:
+    """Show which sites are enrolled, with their public shares."""
+    from server.federation import Home
+    from server.roster import read_roster
+
+    typer.echo(str(read_roster(Home(federation))))
 
 
 @app.command()
@@ -110,12 +117,42 @@ def run(
     home = Home(federation)
     prepare(home, experiment, out)
     asked = submit(home, out)
+    typer.echo("asked for; runs are done one after the other")
     try:
         job = follow(home, asked, lambda event: _say(line_of(event)))
     except KeyboardInterrupt:
         typer.echo("the run goes on; the same command follows it, `mama-server stop` ends it")
         return
-    typer.echo(f"{job.state}: {out}")
+    report = out / "report.html"
+    typer.echo(f"{job.state}: {report if report.exists() else out}")
+
+
+@app.command()
+def rehearse(
+    experiment: Annotated[Path, typer.Argument(help="The experiment")],
+    out: Annotated[Path, typer.Option(help="Folder of the run that is rehearsed")],
+    federation: FederationOption = HERE,
+    json_: Annotated[bool, typer.Option("--json", help="As JSON")] = False,
+) -> None:
+    """Send every site random tensors of the run's size and have as many back: bytes, time and memory. Nobody trains."""
+    from server.federation import Home
+    from server.follow import follow, prepare, submit
+    from server.rehearsal import REHEARSAL, RehearsalReport
+    from server.roster import read_roster
+
+    home = Home(federation)
+    prepare(home, experiment, out)
+    follow(home, submit(home, out, "rehearsal"), lambda event: None)
+    report = RehearsalReport.read(out / REHEARSAL)
+    if json_:
+        typer.echo(json.dumps(report.figures(), indent=1))
+        return
+    silent = {member.site for member in read_roster(home).active} - {
+        *report.sites,
+        *report.problems,
+    }
+    for line in (*report.lines(), *(f"{site}: no answer" for site in sorted(silent))):
+        typer.echo(line)
 
 
 @app.command()
@@ -141,18 +178,26 @@ def report(run: RunArgument) -> None:
 
 @app.command()
 def status(
-    run: RunArgument, json_: Annotated[bool, typer.Option("--json", help="As JSON")] = False
+    run: RunArgument,
+    json_: Annotated[bool, typer.Option("--json", help="As JSON")] = False,
+    federation: FederationOption = HERE,
 ) -> None:
-    """Show how a run stands, from its rounds.jsonl."""
+    """Show how a run stands, from its rounds.jsonl, and warn of what may stop it."""
     from rich.console import Console
 
+    from server.federation import Home
     from server.status import status, table
+    from server.warnings import warnings
 
     whole = status(run)
+    # Without a federation on this machine, as after a simulation, there is less to warn of.
+    found = warnings(run, whole, Home(federation) if federation != HERE or HERE.exists() else None)
     if json_:
-        typer.echo(json.dumps(whole, indent=1))
-    else:
-        Console(highlight=False).print(table(whole))
+        typer.echo(json.dumps(whole | {"warnings": found}, indent=1))
+        return
+    Console(highlight=False).print(table(whole))
+    for line in found:
+        typer.echo(f"WARN  {line}")
 
 
 @app.command()

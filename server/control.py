@@ -1,4 +1,5 @@
-"""The SuperLink's Control API. Only this file and eager.py use private modules of Flower at the coordinator."""
+"""The SuperLink's Control API. At the coordinator only this file, eager.py, lean.py and secagg.py use Flower's private
+modules."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -43,6 +44,8 @@ clientapp = "client.app:app"
 out = ""
 expected-sites = 1
 sites-at-once = 1
+rehearse = 0
+roster = ""
 """
 
 

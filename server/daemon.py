@@ -17,6 +17,7 @@ from pathlib import Path
 from mama.errors import MamaError, ServiceError
 from mama.files import write_json
 from mama.locks import locked_if_free
+from mama.silence import SILENCE
 from mama.supervise import Program, Supervisor, children, log_to, stop_on_signals
 from server.certificates import WARNING_DAYS, days_left
 from server.control import Control
@@ -25,10 +26,7 @@ from server.jobs import JobRunner
 from server.roster import read_roster
 
 LINK, EXECUTOR = "superlink", "superexec"
-SWITCHES = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+SWITCHES = SILENCE | {
     # Seconds between the executor's questions for a ServerApp to start; Flower's default is 1.
     "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.25",
 }

@@ -4,10 +4,10 @@ from pathlib import Path
 
 from torch import Tensor
 
-from mama.config_federation import FederationConfig
+from mama.config import Experiment
 from mama.errors import ProtocolError
 from mama.exchange.block import Shape
-from mama.exchange.method import of_round
+from mama.exchange.method import of_round, split
 from mama.exchange.metrics import TrainingMetrics
 from server.aggregation.combine import Combination
 from server.asking import Arrival
@@ -32,22 +32,28 @@ class Folding:
 
     def __init__(
         self,
-        config: FederationConfig,
+        experiment: Experiment,
         number: int,
         shapes: dict[str, Shape],
         memory: Memory,
         sites: int,
         scratch: Path,
     ):
-        self._config, self._number, self._memory = config, number, memory
+        config = experiment.federation
+        self._config, self._privacy = config, experiment.privacy
+        self._number, self._memory = number, memory
         self._shapes = of_round(shapes, config, number)
-        self._combination = Combination(config, self._shapes, scratch, sites)
+        # What was usual of fewer tensors says nothing of more.
+        self._thawed = self._shapes.keys() != of_round(shapes, config, number - 1).keys()
+        self._combination = Combination(config, self._shapes, scratch, sites, self._privacy)
         self.metrics: dict[str, TrainingMetrics] = {}
-        self.norms: dict[str, float] = {}
+        self.norms: dict[str, float | None] = {}
         self._sketches: dict[str, Sketch] = {}
         self.bytes_up: dict[str, int] = {}
         self.bytes_down: dict[str, int] = {}
         self.late: dict[str, int] = {}
+        # Whether the round came to nothing although it had its quorum.
+        self.lost = False
 
     def take(self, arrival: Arrival) -> None:
         """Fold the update of an answer that is whole; a late one counts less, and not for the quorum.
@@ -62,9 +68,9 @@ class Folding:
         planned = self._config.local_steps
         check_metrics(metrics, planned, self._memory.studies.get(site))
         update = check_update(reply.payload, self._shapes)
-        norm = check_norm(
-            update, metrics.steps / planned, self._memory.usual_norm, self._config.norm_limit
-        )
+        model, variates = split(update)
+        norm = check_norm(model, metrics.steps / planned, self._usual(), self._config.norm_limit)
+        check_norm(variates)
         late_by = self._number - arrival.task.round
         self._combination.fold(site, update, metrics, (late_by + 1) ** -STALENESS)
         if late_by:
@@ -74,6 +80,12 @@ class Folding:
         self._sketches[site] = sketch(update)
         self.bytes_up[site], self.bytes_down[site] = reply.bytes_up, arrival.bytes_down
 
+    def _usual(self) -> float:
+        """The length to compare updates with, 0 for none."""
+        if self._privacy.mode == "site":
+            return 0.0  # no site's update may decide whether another's counts
+        return self._memory.model_norm if self._thawed else self._memory.usual_norm
+
     def cosines(self) -> dict[str, float | None]:
         """Each update's cosine to the mean of the others, by their studies."""
         studies = {site: float(metrics.studies) for site, metrics in self.metrics.items()}
@@ -82,7 +94,10 @@ class Folding:
     def remember(self) -> None:
         """Add the round to what the run remembers."""
         studies = {site: metrics.studies for site, metrics in self.metrics.items()}
-        self._memory.answered(studies, self.norms.values())
+        if self._thawed:
+            self._memory.norms = []
+        known = [norm for norm in self.norms.values() if norm is not None]
+        self._memory.answered(studies, known)
 
     def result(self) -> dict[str, Tensor]:
         """The combined update, float32.

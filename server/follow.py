@@ -4,13 +4,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from mama.claims import refuse_another
 from mama.config import Experiment
 from mama.configfile import load
-from mama.errors import ConfigError, QuorumError, ServiceError
+from mama.errors import QuorumError, ServiceError
+from mama.privacy.plan import require_possible
 from server.daemon import is_running, require_running
 from server.federation import Home
 from server.folder import Event, RunFolder
-from server.jobs import Job, JobFile, ending
+from server.jobs import Job, JobFile, Kind, ending
 from server.towers import initial_model
 
 LOOK_S = 0.5
@@ -24,29 +26,26 @@ def prepare(home: Home, config: Path, out: Path) -> RunFolder:
     Raises:
         MamaError: the experiment or a base model is not what it should be, or the folder holds another run.
     """
-    experiment = load(Experiment, config)
+    experiment = load(Experiment, config, without=["simulation"])
     folder = RunFolder(out)
     if folder.checkpoints():
-        if folder.experiment() != experiment:
-            raise ConfigError(
-                "holds a run of another experiment",
-                where=str(out),
-                fix="Give another --out, or remove it",
-            )
+        refuse_another(folder.path / "experiment.yaml", experiment, "another experiment")
         return folder
+    require_possible(experiment)
     arrays, base = initial_model(config, home.models)
     return RunFolder.create(out, experiment, arrays, base)
 
 
-def submit(home: Home, out: Path) -> JobFile:
-    """Ask the service to do the run in a folder, or to go on with it.
+def submit(home: Home, out: Path, kind: Kind = "run") -> JobFile:
+    """Ask the service to do the run in a folder, or to go on with it, or to rehearse it.
 
     Raises:
+        ConfigError: the other of the two is at work.
         ServiceError: the service does not run.
     """
     require_running(home)
     job = JobFile(home, out)
-    job.ask()
+    job.ask(kind)
     return job
 
 
@@ -86,11 +85,9 @@ def line_of(event: Event) -> str | None:
         case "roster":
             return f"sites: {', '.join(event['sites'])}"
         case "round":
-            loss = event["terms"].get("loss", float("nan"))
-            return (
-                f"round {event['round']:>3}  {len(event['sites'])} sites  "
-                f"{event['seconds']:.1f} s  loss {loss:.3f}"
-            )
+            loss = event["terms"].get("loss")
+            told = "" if loss is None else f"  loss {loss:.3f}"
+            return f"round {event['round']:>3}  {len(event['sites'])} sites  {event['seconds']:.1f} s{told}"
         case "problem":
             return f"round {event['round']}, {event['site']}: {event['problem']}"
         case "finished" | "stopped" as end:

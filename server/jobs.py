@@ -18,8 +18,10 @@ from server.control import Control
 from server.federation import Home
 from server.finish import finish
 from server.folder import Event, RunFolder
+from server.rehearsal import REHEARSAL
 from server.roster import read_roster
 
+Kind = Literal["run", "rehearsal"]
 State = Literal["queued", "running", "finished", "failed", "stopped"]
 # A ServerApp that dies so often without a further round in between is not started again.
 MOST_FUTILE = 5
@@ -29,11 +31,14 @@ GONE_S = 4.0
 
 
 class Job(Section):
-    """A run's folder and how far it is. `flower_run` is Flower's id of its ServerApp, `futile` its deaths since
-    the last new round."""
+    """A run's folder, whether it is to be rehearsed or done, and how far it is.
+
+    `flower_run` is Flower's id of its ServerApp, `futile` its deaths since the last new round.
+    """
 
     out: Path
     asked: float
+    kind: Kind = "run"
     state: State = "queued"
     reason: str = ""
     flower_run: int | None = None
@@ -66,13 +71,25 @@ class JobFile:
         """Keep the job."""
         write_json(self.path, job.model_dump(mode="json"))
 
-    def ask(self) -> Job:
-        """Ask the service for this run; one that is queued or running already stays so."""
+    def ask(self, kind: Kind = "run") -> Job:
+        """Ask the service for this run or its rehearsal; what is queued or running already stays so.
+
+        Raises:
+            ConfigError: the other of the two is at work.
+        """
         job = self.read()
         if job is None or job.state not in ("queued", "running"):
             self.stop.unlink(missing_ok=True)
-            job = Job(out=self.out, asked=time.time())
+            if kind == "rehearsal":
+                (self.out / REHEARSAL).unlink(missing_ok=True)
+            job = Job(out=self.out, asked=time.time(), kind=kind)
             self.write(job)
+        if job.kind != kind:
+            raise ConfigError(
+                f"its {job.kind} is at work",
+                where=str(self.out),
+                fix="Wait, or use `mama-server stop`",
+            )
         return job
 
     def ask_to_stop(self) -> None:
@@ -116,6 +133,8 @@ class JobRunner:
         if file.stop.exists():
             if job.flower_run is not None and not self.control.run_ended(job.flower_run):
                 self.control.stop_run(job.flower_run)
+            if job.kind == "run":
+                RunFolder(job.out).log({"event": "stopped", "reason": "stopped on request"})
             file.write(job.model_copy(update={"state": "stopped", "reason": "stopped on request"}))
         elif job.flower_run is None:
             # Never two ServerApps in one folder: one that was stopped may still be on its way out.
@@ -150,6 +169,8 @@ class JobRunner:
             "out": str(job.out),
             "expected-sites": sites,
             "sites-at-once": sites,
+            "rehearse": int(job.kind == "rehearsal"),
+            "roster": str(self.home.roster),
         }
         return job.model_copy(
             update={"state": "running", "flower_run": self.control.start_run(settings)}
@@ -158,8 +179,10 @@ class JobRunner:
     def _ended(self, job: Job) -> Job:
         """What the end of a ServerApp means: the run's folder says, Flower does not."""
         folder = RunFolder(job.out)
+        if job.kind == "rehearsal" and (job.out / REHEARSAL).exists():
+            return job.model_copy(update={"state": "finished"})
         last = ending(folder.events())
-        if last is not None:
+        if job.kind == "run" and last is not None:
             return job.model_copy(update=self._over(folder, last))
         reached = folder.latest().round
         futile = job.futile + 1 if reached == job.round else 1

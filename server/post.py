@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MessageType, RecordDict
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
+from google.protobuf.message import DecodeError
 
 from mama.errors import ProtocolError
-from mama.exchange.protocol import Answer, Task
+from mama.exchange.protocol import WAVES, Answer, Task
 
 FLOWER_TYPES = {
     "describe": MessageType.QUERY,
@@ -16,13 +17,15 @@ FLOWER_TYPES = {
     "train": MessageType.TRAIN,
     "evaluate": MessageType.EVALUATE,
     "finish": MessageType.QUERY,
-}
+} | dict.fromkeys(WAVES, MessageType.QUERY)
 # The message or its node is gone: the task was not done, or its answer is lost, and is worth asking for again.
 LOST = {
     ErrorCode.MESSAGE_UNAVAILABLE: "the message was lost",
     ErrorCode.NODE_UNAVAILABLE: "the site's connection was lost",
     ErrorCode.CLIENT_APP_CRASHED: "the site's process ended while it worked",
 }
+# What Flower raises while it puts a message together from whatever a site sent.
+UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError, DecodeError)
 # How long Flower keeps a message after the deadline of its task, in seconds.
 GRACE_S = 60.0
 
@@ -73,7 +76,12 @@ class Post:
 
     def pull(self, name: str) -> Iterator[Reply]:
         """What has come for one message: nothing, a reply, or several where it was delivered twice."""
-        arrived = list(self._grid.pull_messages([name]))
+        try:
+            arrived = list(self._grid.pull_messages([name]))
+        except UNREADABLE as error:
+            # A site can send Flower pieces that make no message; the one of this name is gone all the same.
+            yield Reply(problem=f"what came is no message ({type(error).__name__})")
+            return
         while arrived:
             # No name here holds on to the message while its reply is looked at.
             yield _reply(arrived.pop(0))
@@ -86,10 +94,13 @@ def _reply(message: Message) -> Reply:
         problem = LOST.get(code, f"Flower error {code}")
         return Reply(problem=problem, lost=code in LOST)
     try:
-        header = message.content.config_records.get("header", ConfigRecord()).get("json")
-        block = message.content.array_records.get("payload", ArrayRecord()).get("tensors")
-        payload = block.data if block is not None else b""
-        answer = Answer.decode(header)
+        # Not through `config_records` and `array_records`: those make cycles, and with them a message stays in memory
+        # until the garbage collector comes by.
+        header, payload = message.content.get("header"), message.content.get("payload")
+        text = header.get("json") if isinstance(header, ConfigRecord) else None
+        block = payload.get("tensors") if isinstance(payload, ArrayRecord) else None
+        answer = Answer.decode(text)
     except ProtocolError as error:
         return Reply(problem=str(error))
-    return Reply(answer, payload, len(payload) + len(str(header)))
+    data = block.data if block is not None else b""
+    return Reply(answer, data, len(data) + len(str(text)))

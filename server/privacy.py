@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from mama.config_privacy import PrivacyConfig
+from mama.config import Experiment
 from server.folder import Event
 
 
@@ -20,39 +20,85 @@ def spent(events: Iterable[Event]) -> dict[str, dict[str, Any]]:
     return latest
 
 
-def statement(config: PrivacyConfig, events: Iterable[Event]) -> dict[str, Any] | None:
-    """The figures of metrics.json: target, each site's epsilon, and the largest; None for a run that is not private."""
+def noised(events: Iterable[Event]) -> int:
+    """How often a mean was noised that may have been seen: a round that a crash repeated counts again."""
+    return sum(event["event"] == "round" for event in events)
+
+
+def statement(experiment: Experiment, events: Iterable[Event]) -> dict[str, Any] | None:
+    """The figures of metrics.json: target, each site's epsilon, and the largest; what secure aggregation hid.
+
+    None for a run with neither.
+    """
+    config, events = experiment.privacy, list(events)
+    told: dict[str, Any] = {"mode": config.mode}
+    if config.secure is not None:
+        rounds = {event["round"]: event for event in events if event["event"] == "round"}
+        lost = sum(event.get("lost", False) for event in rounds.values())
+        told["secure"] = {
+            "threshold": config.secure.threshold,
+            "rounds": len(rounds),
+            "lost": lost,
+        }
     if config.mode == "none":
-        return None
+        return told if config.secure is not None else None
+    told |= {"epsilon": config.epsilon, "delta": config.delta}
+    if config.mode == "site":
+        # Imported late: Opacus takes seconds to load.
+        from server.site_privacy import site_epsilon
+
+        done = noised(events)
+        spent_by_all = site_epsilon(config, experiment.federation.rounds, done)
+        return told | {"rounds": done, "sites": {}, "maximum": spent_by_all}
     sites = {
-        site: {key: said[key] for key in ("epsilon", "replace_one", "delta", "steps")}
+        site: {key: figure for key, figure in said.items() if key != "head"}
         for site, said in sorted(spent(events).items())
     }
-    return {
-        "mode": config.mode,
-        "epsilon": config.epsilon,
-        "delta": config.delta,
-        "sites": sites,
-        "maximum": max((figures["epsilon"] for figures in sites.values()), default=None),
-    }
+    largest = max((figures["epsilon"] for figures in sites.values()), default=None)
+    return told | {"sites": sites, "maximum": largest}
+
+
+# Of a row a site: the epsilons and private steps of this run and of all in its ledger, zero-out, and the site's delta.
+COLUMNS = ("site", "this run", "steps", "all runs", "steps", "delta", "one replaced")
 
 
 def sentences(told: dict[str, Any] | None) -> list[str]:
-    """The statement for people, a line each."""
+    """The statement for people, but for the sites' own figures (`of_sites`)."""
     if told is None:
         return []
-    lines = [
-        f"privacy: patient-level, epsilon at most {told['epsilon']:g} planned at delta {told['delta']:g}"
-    ]
-    for site, figures in told["sites"].items():
-        replaced = figures["replace_one"]
-        other = "unbounded" if replaced is None else f"{replaced:.2f}"
+    lines = []
+    if secure := told.get("secure"):
         lines.append(
-            f"  {site}: epsilon {figures['epsilon']:.2f} at delta {figures['delta']:g} after {figures['steps']} "
-            f"private steps of all runs (zero-out, RDP); {other} for one patient replaced by another"
+            f"secure aggregation: the coordinator saw the mean of {secure['rounds'] - secure['lost']} of "
+            f"{secure['rounds']} rounds and no single update, unless {secure['threshold']} sites helped it"
         )
+    if told["mode"] == "none":
+        return lines
+    target = f"epsilon at most {told['epsilon']:g} planned at delta {told['delta']:g}"
+    if told["mode"] == "site":
+        return [
+            f"privacy: site-level, {target}; {told['maximum']:.2f} after {told['rounds']} rounds "
+            "(one site's updates zeroed, RDP), towards all but the coordinator"
+        ]
+    lines.append(f"privacy: patient-level, {target} (zero-out, RDP)")
     if told["maximum"] is not None:
         lines.append(
-            f"  largest: {told['maximum']:.2f}; a patient of several sites pays the sum of theirs"
+            f"largest of all runs: {told['maximum']:.2f}; a patient of several sites pays the sum of theirs"
         )
     return lines
+
+
+def of_sites(told: dict[str, Any] | None) -> list[tuple[str, ...]]:
+    """A row of COLUMNS for each site that said what its ledger holds."""
+    return [
+        (
+            site,
+            f"{said['run_epsilon']:.2f}",
+            f"{said['run_steps']}",
+            f"{said['epsilon']:.2f}",
+            f"{said['steps']}",
+            f"{said['delta']:g}",
+            "no bound" if said["replace_one"] is None else f"{said['replace_one']:.2f}",
+        )
+        for site, said in (told or {}).get("sites", {}).items()
+    ]

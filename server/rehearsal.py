@@ -1,8 +1,11 @@
 """A round without training: random numbers of the model's size go to every site, and of an update's size come back."""
 
+import json
 import resource
 import time
 from dataclasses import asdict, dataclass
+from math import prod
+from pathlib import Path
 
 import numpy as np
 from flwr.serverapp import Grid
@@ -10,8 +13,12 @@ from flwr.serverapp import Grid
 from mama.config import Experiment
 from mama.errors import QuorumError
 from mama.exchange.coding import encode
-from mama.exchange.protocol import Answer, Task
+from mama.exchange.protocol import SPOKEN, Answer, Task
+from mama.files import write_json
+from server.folder import RunFolder
 from server.post import Post
+
+REHEARSAL = "rehearsal.json"
 
 
 @dataclass(frozen=True)
@@ -64,10 +71,34 @@ class RehearsalReport:
             f"server: {self.server_mib} MiB more at its peak",
         ]
 
+    @classmethod
+    def read(cls, path: Path) -> "RehearsalReport":
+        """What `rehearse_run` wrote.
+
+        Raises:
+            QuorumError: no site had answered.
+        """
+        found = json.loads(path.read_text())
+        if "reason" in found:
+            raise QuorumError(found["reason"])
+        sites = {name: SiteRehearsal(**one) for name, one in found.pop("sites").items()}
+        return cls(sites=sites, **found)
+
     def figures(self) -> dict[str, object]:
         """As JSON values."""
         mb_s = {name: one.mb_s for name, one in self.sites.items()}
         return asdict(self) | {"run_hours": self.run_hours, "mb_s": mb_s}
+
+
+def rehearse_run(grid: Grid, folder: RunFolder) -> None:
+    """Rehearse the run of a folder before it begins; what came of it is there in rehearsal.json."""
+    checkpoint = folder.latest()
+    parameters = sum(prod(shape) for shape in checkpoint.shapes.values())
+    try:
+        found = asdict(rehearse(grid, folder.experiment(), parameters, checkpoint.run))
+    except QuorumError as error:
+        found = {"reason": str(error)}
+    write_json(folder.path / REHEARSAL, found)
 
 
 def rehearse(grid: Grid, experiment: Experiment, parameters: int, run: str) -> RehearsalReport:
@@ -84,6 +115,8 @@ def rehearse(grid: Grid, experiment: Experiment, parameters: int, run: str) -> R
     random = np.random.default_rng().standard_normal(parameters, np.float32)
     payload = encode({"rehearsal": random})
     task = Task(
+        # Nothing newer is needed, and every site speaks it.
+        protocol=min(SPOKEN),
         run=run,
         round=0,
         task="rehearse",

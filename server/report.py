@@ -22,7 +22,7 @@ from mama.errors import ConfigError
 from mama.files import write_text
 from server.choosing import enrolled
 from server.folder import Event, RunFolder
-from server.privacy import sentences
+from server.privacy import COLUMNS, of_sites, sentences
 from server.quorum import Quorum
 
 TERMS = {
@@ -121,6 +121,8 @@ def render(metrics: dict[str, Any], history: History, experiment: Experiment, te
         evaluated_after=evaluated_after,
         terms=TERMS,
         privacy=sentences(metrics.get("privacy")),
+        private_columns=COLUMNS,
+        private_sites=of_sites(metrics.get("privacy")),
         curves=_curves(history),
         sites=sites,
         absent=_absent([site["name"] for site in sites if not site["answered"]], names, experiment)
@@ -210,8 +212,15 @@ def _problems(problems: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _curves(history: History) -> list[tuple[str, Markup]]:
-    """Captions and drawings: the loss, its terms, and zero-shot AUC where it was measured often."""
-    if not history.rounds:
+    """Captions and drawings: the loss, its terms, and zero-shot AUC where it was measured often.
+
+    Sites of a private run tell no loss.
+    """
+    return [*_loss_curves(history), *_evaluation_curves(history)]
+
+
+def _loss_curves(history: History) -> list[tuple[str, Markup]]:
+    if not any(event["terms"] for event in history.rounds.values()):
         return []
     numbers = sorted(history.rounds)
     events = [history.rounds[number] for number in numbers]
@@ -219,7 +228,7 @@ def _curves(history: History) -> list[tuple[str, Markup]]:
         [m["terms"]["loss"] for m in event["sites"].values() if "loss" in m["terms"]]
         for event in events
     ]
-    curves = [
+    return [
         (
             "Weighted sum of the terms, mean over sites; the band spans the sites. "
             "It jumps where a term joins.",
@@ -240,21 +249,20 @@ def _curves(history: History) -> list[tuple[str, Markup]]:
             ),
         ),
     ]
+
+
+def _evaluation_curves(history: History) -> list[tuple[str, Markup]]:
     measured = sorted(history.evaluations)
-    if len(measured) > 1:
-        lines = {
-            word: _points(
-                measured, [history.evaluations[n]["zero_shot"][label]["auc"] for n in measured]
-            )
-            for label, word in LABELS.items()
-        }
-        curves.append(
-            (
-                "On the sites' test studies, mean of the sites' own AUCs; 0.5 is guessing.",
-                _draw("Zero-shot AUC", lines, guess=0.5),
-            )
+    if len(measured) < 2:
+        return []
+    lines = {
+        word: _points(
+            measured, [history.evaluations[n]["zero_shot"][label]["auc"] for n in measured]
         )
-    return curves
+        for label, word in LABELS.items()
+    }
+    caption = "On the sites' test studies, mean of the sites' own AUCs; 0.5 is guessing."
+    return [(caption, _draw("Zero-shot AUC", lines, guess=0.5))]
 
 
 Points = list[tuple[int, float]]

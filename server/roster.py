@@ -4,7 +4,7 @@ from pathlib import Path
 
 from mama.configfile import build
 from mama.errors import ConfigError
-from mama.exchange.protocol import SiteName
+from mama.exchange.protocol import MAX_ROSTER, SiteName
 from mama.exchange.roster import Member, Roster
 from mama.files import write_text
 from mama.locks import locked
@@ -91,4 +91,9 @@ def _changed(home: Home, roster: Roster, members: tuple[Member, ...]) -> Roster:
 
 
 def _write(home: Home, roster: Roster) -> None:
-    write_text(home.roster, roster.signed(read_private_key(home.ca_key)) + "\n")
+    signed = roster.signed(read_private_key(home.ca_key))
+    if len(signed) > MAX_ROSTER:
+        raise ConfigError(
+            f"has more keys than a message takes ({len(roster.members)})", where=str(home.roster)
+        )
+    write_text(home.roster, signed + "\n")

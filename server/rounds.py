@@ -3,11 +3,12 @@
 import time
 from collections.abc import Callable, Collection
 from contextlib import closing, suppress
+from pathlib import Path
 from typing import Any
 
 from flwr.serverapp import Grid
 
-from mama.errors import ProtocolError, QuorumError, StorageError
+from mama.errors import BudgetError, PrivacyError, ProtocolError, QuorumError, StorageError
 from mama.evaluation.pooling import summary
 from mama.exchange.coding import encode
 from mama.exchange.metrics import EvaluationCounts
@@ -18,13 +19,15 @@ from server.checkpoint import MODEL
 from server.choosing import choose, enrolled
 from server.folder import Event, RunFolder
 from server.folding import Folding
+from server.masked_folding import MaskedFolding
 from server.outcome import mean_auc, outcome, terms, training_seconds
-from server.privacy import spent, statement
+from server.privacy import noised, spent, statement
 from server.quorum import Quorum
 from server.sites import Sites
 
 Listener = Callable[[Event], None]
 OPTIMISER = "optimiser.safetensors"
+PRIVATE = "under privacy.mode patient evaluations stay at the sites"
 
 
 class Federation:
@@ -33,10 +36,18 @@ class Federation:
     Args:
         expected: sites to wait for at the start; fewer may do, if they are a quorum.
         at_once: how many sites work at the same time; 1 where they take turns in one process.
+        roster: the federation's signed roster for the sites; None in a simulation without one.
     """
 
     def __init__(
-        self, grid: Grid, folder: RunFolder, listener: Listener, *, expected: int, at_once: int
+        self,
+        grid: Grid,
+        folder: RunFolder,
+        listener: Listener,
+        *,
+        expected: int,
+        at_once: int,
+        roster: Path | None = None,
     ):
         self.folder, self.listener = folder, listener
         self.experiment = folder.experiment()
@@ -50,7 +61,14 @@ class Federation:
         self.audit = Audit(folder.path / "audit.jsonl", self.checkpoint.run)
         ledgers = {site: said["head"] for site, said in spent(folder.events()).items()}
         self.sites = Sites(
-            grid, self.experiment, self.checkpoint, self.memory, ledgers, self._tell, at_once
+            grid,
+            self.experiment,
+            self.checkpoint,
+            self.memory,
+            ledgers,
+            self._tell,
+            at_once,
+            roster,
         )
 
     def run(self) -> None:
@@ -58,12 +76,13 @@ class Federation:
 
         Raises:
             QuorumError: too few sites answered; everything up to the last whole round is kept.
-            StorageError: the disk is full; likewise.
+            PrivacyError: too few sites' budgets allow a round, or delta is too large for so few sites.
+            StorageError: the disk is full; what was done is kept.
         """
         try:
             with full_disk_named(self.folder.path):
                 self._run()
-        except (QuorumError, StorageError) as error:
+        except (QuorumError, PrivacyError, StorageError) as error:
             # On a full disk the reason may not fit either.
             with suppress(OSError):
                 self._tell("stopped", reason=str(error))
@@ -79,34 +98,80 @@ class Federation:
             round=self.checkpoint.round,
             rounds=self.config.rounds,
         )
+        if self.experiment.privacy.mode == "site":
+            self._require_small_delta()
         self.sites.gather(self.expected)
         if len(self.sites.here) < self.config.quorum:
             self._stop("start", self.sites.here, self.sites.here)
         self._evaluate_if_due()
         for number in range(self.checkpoint.round + 1, self.config.rounds + 1):
-            self._round(number)
+            if self._spent():
+                problem = "repeated rounds have spent what the last ones were to cost"
+                self.sites.problem(number, "all sites", problem, "budget_exhausted")
+                break
+            if not self._round(number):
+                problem = (
+                    "too few sites' budgets allow the round; the run ends with the model it has"
+                )
+                self.sites.problem(number, "all sites", problem, "budget_exhausted")
+                break
             self._evaluate_if_due()
+        self._require_a_round()
         evaluation = self._evaluate(self.checkpoint.round, probes=True)
         self._hand_out()
         self._tell("finished", round=self.checkpoint.round, model=self.sites.downlink.digest)
         self._write_metrics("finished", evaluation)
 
-    def _round(self, number: int) -> None:
-        """One round, from the choice of sites to the checkpoint."""
+    def _require_small_delta(self) -> None:
+        """Refuse a delta with which a whole site could be published.
+
+        Raises:
+            PrivacyError: it is not below 1 / sites.
+        """
+        delta, sites = self.experiment.privacy.delta, max(1, self.expected)
+        if delta * sites >= 1:
+            raise PrivacyError(
+                f"delta {delta:g} is not below 1 / {sites} sites: it lets a whole site be published",
+                where="privacy.delta",
+                fix="Plan a smaller one, and give a new --out",
+            )
+
+    def _spent(self) -> bool:
+        """Whether one more mean under site-level privacy would cost more than the planned rounds."""
+        site_level = self.experiment.privacy.mode == "site"
+        return site_level and noised(self.folder.events()) >= self.config.rounds
+
+    def _require_a_round(self) -> None:
+        """A model that no round has changed is no outcome.
+
+        Raises:
+            QuorumError: secure aggregation lost every round.
+            BudgetError: too few sites' budgets allowed the first one.
+        """
+        rounds = [event for event in self.folder.events() if event["event"] == "round"]
+        if not rounds:
+            raise BudgetError(
+                "too few sites' budgets allow the first round",
+                where="privacy",
+                fix="Ask the hospitals to raise their budgets and run again, or plan a smaller epsilon for a new --out",
+            )
+        if all(event.get("lost") for event in rounds):
+            raise QuorumError(
+                f"none of the {len(rounds)} rounds could be unmasked: the model is the one of the start",
+                where="privacy.secure",
+                fix=f"Read the sites' problems in {self.folder.path / 'rounds.jsonl'}, mend them and give a new --out",
+            )
+
+    def _round(self, number: int) -> bool:
+        """One round, from the choice of sites to the checkpoint; False if too few sites can pay for it."""
         begin = time.monotonic()
         asked, meant = self._choose(number)
-        with closing(
-            Folding(
-                self.config,
-                number,
-                self.shapes,
-                self.memory,
-                len(self._known()),
-                self.folder.path / "scratch",
-            )
-        ) as folding:
+        with closing(self._folding(number)) as folding:
             self._collect(number, asked, meant, folding)
             if not self.quorum.holds(folding.metrics, meant):
+                solvent = set(meant) - self.sites.exhausted
+                if self.sites.exhausted and not self.quorum.holds(solvent, meant):
+                    return False
                 self._stop(f"round {number}", folding.metrics, meant)
             optimiser = ServerOptimiser(self.checkpoint.arrays, self.config.server_optimiser)
             if (kept := self.checkpoint.folder / OPTIMISER).exists():
@@ -128,6 +193,14 @@ class Federation:
             self.config.keep_checkpoints,
         )
         self.sites.downlink.publish(self.checkpoint.model)
+        return True
+
+    def _folding(self, number: int) -> Folding:
+        scratch, sites = self.folder.path / "scratch", len(self._known())
+        of_run = (self.experiment, number, self.shapes, self.memory, sites, scratch)
+        if self.experiment.privacy.secure is None:
+            return Folding(*of_run)
+        return MaskedFolding(*of_run, self.checkpoint.run, self.sites, self.audit)
 
     def _choose(self, number: int) -> tuple[list[str], list[str]]:
         """The sites that are asked, and those that the round is meant to hear."""
@@ -195,6 +268,7 @@ class Federation:
             "missing": [site for site in meant if site not in metrics],
             "share": self.quorum.share(metrics, meant),
             "late": folding.late,
+            "lost": folding.lost,
             "bytes_up": {site: folding.bytes_up[site] for site in metrics},
             "bytes_down": {site: folding.bytes_down[site] for site in metrics},
             "norms": {site: folding.norms[site] for site in metrics},
@@ -222,9 +296,11 @@ class Federation:
         ):
             if arrival.when == "time" and arrival.reply.answer and arrival.reply.answer.evaluation:
                 counts[arrival.site] = arrival.reply.answer.evaluation
-        evaluation = summary(counts)
+        evaluation = summary(counts, PRIVATE) if self.private else summary(counts)
         self._tell("evaluation", round=number, federated=evaluation)
-        self.folder.evaluated(number, mean_auc(evaluation))
+        if self.experiment.privacy.mode == "none":
+            # Choosing the best by figures that are not noised would be another release.
+            self.folder.evaluated(number, mean_auc(evaluation))
         return evaluation
 
     def _hand_out(self) -> None:
@@ -261,7 +337,7 @@ class Federation:
                 "rounds": self.checkpoint.round,
                 "sites": sorted(self.memory.failures),
                 "evaluation": {"federated": evaluation},
-                "privacy": statement(self.experiment.privacy, events),
+                "privacy": statement(self.experiment, events),
                 **outcome(events, self.checkpoint.base),
             }
         )

@@ -1,13 +1,15 @@
 """The sites of a run as the round loop sees them: it asks by name and hears whole answers; of all others it is told."""
 
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Protocol
 
 from flwr.serverapp import Grid
 
 from mama.config import Experiment
 from mama.errors import ProtocolError
+from mama.exchange.codes import ErrorCode
 from mama.exchange.protocol import Answer, Kind, Task
 from server.asking import Arrival, Asking
 from server.attendance import Attendance
@@ -35,6 +37,7 @@ class Sites:
         memory: learns which sites there are.
         ledgers: the head of each site's privacy ledger as it was last heard of, so that an older one is noticed.
         at_once: how many work at the same time; 1 where they take turns in one process.
+        roster: the file of the signed roster that goes with every task, as it is then; None where there is none.
     """
 
     def __init__(
@@ -46,11 +49,14 @@ class Sites:
         ledgers: dict[str, str],
         tell: Tell,
         at_once: int,
+        roster: Path | None = None,
     ):
         self._run, self._number, self._memory = checkpoint.run, checkpoint.round, memory
         self._tell, self._gathered = tell, False
-        self._ledgers = ledgers
+        self._ledgers, self._roster = ledgers, roster
         self._wait_s = experiment.federation.deadline_s
+        # Those whose privacy budget does not allow the round.
+        self.exhausted: set[str] = set()
         self._canonical, self._hash = experiment.canonical_json(), experiment.hash()
         self.downlink = Downlink(experiment.federation.exchange, checkpoint.model)
         post = Post(grid)
@@ -91,6 +97,7 @@ class Sites:
     def begin(self, number: int, *, forgive: bool) -> None:
         """See who is there for a round; `forgive` gives nodes that were refused another chance."""
         self._number = number
+        self.exhausted.clear()
         if forgive:
             self._attendance.ask_refused_again()
         self._attendance.look(now=True)
@@ -103,17 +110,20 @@ class Sites:
         sites: list[str],
         *,
         probes: bool = False,
+        payloads: Mapping[str, bytes] | None = None,
         **closing: Callable[[], bool],
     ) -> Iterator[Arrival]:
         """Yield each answer that is whole, late ones too; its tensors are there until the next is asked for.
 
         Args:
+            payloads: what goes with the tasks; the global model where it is None.
             closing: `enough` and `extend` of `Asking.ask`.
         """
         self._tell("asked", round=number, task=kind, sites=sites)
         tasks = [(site, self._task(kind, number, site, probes=probes)) for site in sites]
         silent = set(sites)
-        for arrival in self._asking.ask(tasks, self._payload_for, self._wait_s, **closing):
+        payload_for = self._payload_for if payloads is None else payloads.__getitem__
+        for arrival in self._asking.ask(tasks, payload_for, self._wait_s, **closing):
             if arrival.when == "time":
                 silent.discard(arrival.site)
             else:
@@ -146,6 +156,8 @@ class Sites:
             self.problem(number, site, arrival.reply.problem)
         elif answer.status != "ok":
             self.problem(number, site, answer.status.sentence, answer.status.value)
+            if answer.status == ErrorCode.BUDGET:
+                self.exhausted.add(site)
         else:
             try:
                 check_answer(answer, arrival.task, site)
@@ -171,6 +183,7 @@ class Sites:
             experiment_hash=self._hash,
             probes=probes,
             ledger=self._ledgers.get(site) if kind == "train" else None,
+            roster=self._roster.read_text().strip() if self._roster else None,
         )
 
     def _welcome(self, answer: Answer) -> None:

@@ -7,10 +7,13 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from mama.errors import ConfigError
+from mama.exchange.protocol import WAVES
 from server.folder import Event, RunFolder
 
 # What a site was told to do, as its state while it does it.
-AT_WORK = {"train": "training", "evaluate": "evaluating", "finish": "receiving"}
+AT_WORK = {"train": "training", "evaluate": "evaluating", "finish": "receiving"} | dict.fromkeys(
+    WAVES, "masking"
+)
 COLUMNS = ("rounds", "s", "up", "down", "norm", "cosine")
 
 Status = dict[str, Any]
@@ -19,7 +22,8 @@ Status = dict[str, Any]
 def status(run: Path) -> Status:
     """What is known of a run and of each of its sites, as JSON values.
 
-    A site is offline, online, training, evaluating, receiving, failed (at what it was asked last) or paused. Its
+    A site is offline, online, training, masking its update, evaluating, receiving, failed (at what it was asked last)
+    or paused. Its
     seconds, norm and cosine are of its last update, its bytes of all rounds, its problem is the last.
 
     Raises:
@@ -87,10 +91,11 @@ def _states(events: list[Event]) -> dict[str, str]:
             case "start":
                 states = dict.fromkeys(states, "offline")
             case "roster":
-                states = dict.fromkeys(states, "offline") | dict.fromkeys(event["sites"], "online")
+                # Whoever is not there was refused, or said why before this.
+                states |= dict.fromkeys(event["sites"], "online")
             case "asked":
                 states |= dict.fromkeys(event["sites"], AT_WORK[event["task"]])
-            case "problem":
+            case "problem" if event["site"] != "all sites":
                 states[event["site"]] = "failed"
             case "paused":
                 states[event["site"]] = "paused"
@@ -98,9 +103,13 @@ def _states(events: list[Event]) -> dict[str, str]:
                 states[event["site"]] = "online"
             case "round":
                 states |= dict.fromkeys(event["sites"], "online")
-            case "evaluation" | "finished" | "stopped":
-                ended = "evaluating" if event["event"] == "evaluation" else "training"
-                states |= {site: "online" for site, state in states.items() if state == ended}
+            case "evaluation":
+                states |= {
+                    site: "online" for site, state in states.items() if state == "evaluating"
+                }
+            case "finished" | "stopped":
+                at_work = AT_WORK.values()
+                states |= {site: "online" for site, state in states.items() if state in at_work}
     return states
 
 

@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from client.sitefile import PeersConfig
 from mama.config import Experiment, Section
 
 Engine = Literal["inprocess", "flower", "deployment"]
@@ -46,6 +47,21 @@ class SimulatedExperiment(Experiment):
             raise ValueError(
                 "heads.norm batch keeps running statistics, which sites cannot average; set it to layer, keep "
                 "them at the sites with federation.local, or train on one dataset with `mama train`"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _masks_can_come_off(self) -> "SimulatedExperiment":
+        secure, sites = self.privacy.secure, self.simulation.sites
+        if secure and not sites / 2 < secure.threshold <= sites:
+            raise ValueError(
+                f"privacy.secure.threshold is {secure.threshold}: it must be above half of the {sites} sites "
+                "(simulation.sites) and not above all"
+            )
+        least = PeersConfig().minimum_sites
+        if secure and sites < least:
+            raise ValueError(
+                f"privacy.secure: sites hide in a sum of {least} at least; raise simulation.sites"
             )
         return self
 

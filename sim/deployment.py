@@ -68,7 +68,10 @@ class Box:
         folder = self.folder / "sites" / name
         for key in ("source", "dataset"):
             settings["data"][key] = str(here / settings["data"][key])
-        settings |= {key: str(here / settings[key]) for key in ("state", "secret")}
+        settings.setdefault(
+            "privacy", "privacy"
+        )  # the ledger is the patients', whatever the engine
+        settings |= {key: str(here / settings[key]) for key in ("state", "secret", "privacy")}
         settings["coordinator"] = {
             "address": self.home.file.address,
             "certificate": str(self.home.ca_certificate),

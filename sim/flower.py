@@ -12,10 +12,9 @@ from flwr.serverapp import Grid, ServerApp
 
 import client.app
 from mama.errors import ModelError
+from mama.silence import SILENCE
 
-SWITCHES = {
-    "FLWR_TELEMETRY_ENABLED": "0",
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
+SWITCHES = SILENCE | {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
@@ -63,7 +62,10 @@ def processors() -> int:
 
 
 def run_flower(
-    server_app: ServerApp, site_files: list[Path], run_config: dict[str, str | int]
+    server_app: ServerApp,
+    client_app: ClientApp,
+    sites: int,
+    run_config: dict[str, str | int],
 ) -> None:
     """Run a ServerApp on Flower's simulation engine, one processor a site, from an empty directory.
 
@@ -72,9 +74,6 @@ def run_flower(
     """
     os.environ.update(SWITCHES)
     here = Path.cwd()
-    client_app = PlacedClientApp(
-        site_files
-    )  # before the folder changes: it makes the paths absolute
     with tempfile.TemporaryDirectory(prefix="fedmama-") as empty, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         os.chdir(empty)
@@ -85,7 +84,7 @@ def run_flower(
             run_simulation(
                 ConfiguredServerApp(server_app, run_config),
                 client_app,
-                num_supernodes=len(site_files),
+                num_supernodes=sites,
                 backend_config={
                     "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
                     "init_args": {"logging_level": "ERROR", "log_to_driver": False},

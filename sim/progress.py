@@ -5,10 +5,11 @@ from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import TaskID
+from rich.table import Table
 
 from mama.console import bars, figure, print_figures
 from server.folder import Event
-from server.privacy import sentences
+from server.privacy import COLUMNS, of_sites, sentences
 from sim.run import Listeners
 
 
@@ -38,8 +39,11 @@ class Display:
         console = Console(highlight=False)
         title = f"{metrics['name']}: {metrics['status']} after {metrics['rounds']} rounds"
         print_figures(console, title, metrics["evaluation"]["federated"])
-        for line in sentences(metrics.get("privacy")):
-            console.print(line, soft_wrap=True)
+        privacy = metrics.get("privacy")
+        for line in sentences(privacy):
+            console.print(line)
+        if rows := of_sites(privacy):
+            console.print(_table(rows))
         for problem in metrics["problems"]:
             console.print(f"round {problem['round']}, {problem['site']}: {problem['problem']}")
         console.print(f"report: {folder / 'report.html'}", soft_wrap=True)
@@ -96,3 +100,13 @@ class Display:
                 figures = event["federated"]["zero_shot"]
                 shown = "  ".join(f"{n} AUC {figure(f['auc'])}" for n, f in figures.items())
                 self._line(f"zero-shot after round {event['round']}: {shown}")
+
+
+def _table(rows: list[tuple[str, ...]]) -> Table:
+    """What private training has cost each site's patients."""
+    table = Table(title="epsilon of each site's patients")
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column == "site" else "right")
+    for row in rows:
+        table.add_row(*row)
+    return table

@@ -19,6 +19,7 @@ from mama.exchange.tensors import put_trained
 from mama.export import save_final
 from mama.files import write_text
 from mama.model import build_model
+from mama.privacy.plan import require_possible
 from server.app import make_app as make_server_app
 from server.folder import Event, RunFolder
 from server.report import write_report
@@ -57,6 +58,7 @@ def simulate(
     claim = out / CLAIM
     refuse_foreign(out, (CLAIM,), before=("hospitals", "hospitals.json", "sites"))
     refuse_another(claim, config, "another simulation")
+    require_possible(config)
     sites = make_sites(config, out, data, listeners.stage)
     # Not earlier: a mistake in the data must not claim the folder.
     write_text(claim, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
@@ -120,9 +122,10 @@ def run_engine(
         client_app = make_client_app(listeners.step)
         run_inprocess(server_app, client_app, site_files, settings | {"sites-at-once": 1})
     else:
-        from sim.flower import processors, run_flower
+        from sim.flower import PlacedClientApp, processors, run_flower
 
-        run_flower(server_app, site_files, settings | {"sites-at-once": processors()})
+        settings |= {"sites-at-once": processors()}
+        run_flower(server_app, PlacedClientApp(site_files), len(site_files), settings)
 
 
 def _ended(out: Path, experiment: Experiment, pages: Iterable[Path]) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from mama.files import write_bytes, write_text
 from sim.config import SimulatedExperiment, SyntheticHospitals
 from sim.dealing import deal_mias
 from sim.hospitals import make_hospitals
+from sim.keys import introduce
 from sim.skew import site_specs
 
 Progress = Callable[[str, int, int], None]
@@ -79,6 +80,8 @@ def make_sites(
                 error.what, where=f"site {name}, {error.where}", fix=error.fix
             ) from None
         sites[name] = path, report
+    if config.privacy.secure:
+        introduce({name: path for name, (path, _) in sites.items()})
     return sites
 
 
@@ -91,7 +94,17 @@ def _write_site(
     policy: PolicyConfig,
     seed: int,
 ) -> None:
-    """A site file as a hospital would have it; only here the secret follows from the seed."""
+    """A site file as a hospital would have it; only here the secret follows from the seed.
+
+    One that is there is the hospital's, who may have changed its budget or policy: only where the data lie is set,
+    as the run's folder may have moved.
+    """
+    if path.exists():
+        kept = yaml.safe_load(path.read_text())
+        if kept["data"]["source"] != str(source.resolve()):
+            kept["data"]["source"] = str(source.resolve())
+            write_text(path, yaml.safe_dump(kept, sort_keys=False))
+        return
     settings = {
         "site": name,
         "data": {

@@ -1,4 +1,4 @@
-"""The commands of docs/method.md, on films drawn here and with two steps of training."""
+"""What the pages show works: the commands of docs/method.md on films drawn here, and the settings of other pages."""
 
 import json
 import re
@@ -7,8 +7,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+
+from client.sitefile import load_site
 
 ROOT = Path(__file__).parents[1]
 SHORT = ["--set", "federation.rounds=1", "--set", "federation.local_steps=2"]
@@ -35,3 +39,22 @@ def test_the_methods_commands_run_as_written(
         subprocess.run(program, check=True, cwd=tmp_path, timeout=300)
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["zero_shot"]["density"]["n"] == 12
+
+
+def test_the_privacy_pages_experiments_are_read(small_config: Callable[..., Any]) -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "privacy.md").read_text(), re.S)
+    found = [yaml.safe_load(block)["privacy"] for block in blocks]
+    uniform = "federation.weights=uniform", "federation.quorum=3", "simulation.sites=5"
+    read = [small_config(f"privacy={json.dumps(privacy)}", *uniform).privacy for privacy in found]
+    assert [(one.mode, one.secure is not None) for one in read] == [
+        ("patient", False), ("patient", True), ("site", False),
+    ]  # fmt: skip
+
+
+def test_the_site_pages_rules_are_read(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "site.md").read_text()
+    (rules,) = re.findall(r"```yaml\n(policy:.*?)```", page, re.S)
+    base = "site: north\ndata: {source: a, dataset: b}\nstate: c\nsecret: d\n"
+    (tmp_path / "site.yaml").write_text(base + rules)
+    site = load_site(tmp_path / "site.yaml")
+    assert (site.policy.min_cohort, site.budget.epsilon, site.peers.minimum_sites) == (3, 8, 3)  # type: ignore[union-attr]

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from client.refused import RefusedError
 from mama.errors import MamaError
 
 
@@ -37,9 +38,11 @@ def fail(name: str, found: str, remedy: str) -> Check:
 
 
 def guarded(name: str, checks: Iterable[Check]) -> Iterator[Check]:
-    """The checks; an expected error among them is a failed check, and ends this group only."""
+    """The checks; an expected error or a refusal among them is a failed check, and ends this group only."""
     try:
         yield from checks
     except MamaError as error:
         place = f"{error.where}: " if error.where else ""
         yield fail(name, f"{place}{error.what}", error.fix)
+    except RefusedError as error:
+        yield fail(name, str(error), f"Refused with code {error.code}")

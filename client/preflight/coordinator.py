@@ -9,12 +9,14 @@ from ssl import SSLCertVerificationError
 
 import httpx
 
-from client.daemon import check_pin
+from client.enrolment import own_key, pinned_key
 from client.flower import may_come_in
 from client.preflight.check import Check, fail, ok, warn
+from client.roster import read_roster
 from client.service import ServiceFolder, read_status
-from client.sitefile import SiteFile
+from client.sitefile import CoordinatorConfig, SiteFile
 from client.tls import context_for
+from mama.signing import public_line, read_public_line
 
 # Flower refuses a node whose signed time is more than this off, in seconds.
 MOST_SKEW_S, SOME_SKEW_S = 60.0, 5.0
@@ -43,7 +45,7 @@ def check_coordinator(site: SiteFile) -> Iterator[Check]:
     """
     folder = ServiceFolder(site)
     coordinator = folder.coordinator
-    check_pin(folder)
+    pinned_key(coordinator)
     yield ok("authority", "ca.crt is the pinned one")
     yield _proxy()
     try:
@@ -92,17 +94,31 @@ def _clock(date: str | None, asked: float) -> Check:
 
 
 def _enrolled(folder: ServiceFolder) -> Check:
+    coordinator = folder.coordinator
+    name = _name_on_roster(folder.site, coordinator)
+    if name not in (None, folder.site.site):
+        return fail(
+            "enrolment", f"the roster knows this key as {name}", "Correct `site`, or the key"
+        )
     status = read_status(folder)
     if status.registered and status.seconds_since_contact is not None:
         return ok("enrolment", "the service is running and admitted")
-    coordinator = folder.coordinator
     if may_come_in(coordinator):
         return ok("enrolment", "the coordinator knows this site's key")
     return fail(
         "enrolment",
         "the coordinator does not admit this key",
-        "Send it node.pub; it enrols it by `mama-server enrol`",
+        "Send it node.pub; it enrols it by `mama-server enrol`. A revoked key is refused for good: "
+        "make another by `mama-site new-key`",
     )
+
+
+def _name_on_roster(site: SiteFile, coordinator: CoordinatorConfig) -> str | None:
+    """By which name the newest roster here has this site's key; None where it does not have it."""
+    own, roster = public_line(own_key(coordinator.key).public_key()), read_roster(site)
+    members = roster.active if roster else ()
+    keys = {public_line(read_public_line(member.public_key)): member.site for member in members}
+    return keys.get(own)
 
 
 def _innermost(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+from client.consent import dataset_of, unknown_lines
 from client.preflight.check import Check, fail, ok, warn
 from client.sitefile import SiteFile
 from mama.data.manifest import MANIFEST, Dataset
@@ -16,8 +17,11 @@ def check_data(site: SiteFile) -> Iterator[Check]:
 
     Raises:
         DataError: there is no dataset, or an image of it is damaged.
+        ConfigError: the list of those who withdrew cannot be read.
     """
-    dataset = Dataset(site.data.dataset)
+    if site.data.withdrawn is not None:
+        yield _withdrawn(site)
+    dataset = dataset_of(site)
     train, test = dataset.studies("train"), dataset.studies("test")
     found = f"{len(train)} studies to train on, {len(test)} to test on"
     if not train:
@@ -46,6 +50,18 @@ def check_data(site: SiteFile) -> Iterator[Check]:
         yield warn("labels", counts, f"Without {' and '.join(missing)} the site evaluates less")
     else:
         yield ok("labels", counts)
+
+
+def _withdrawn(site: SiteFile) -> Check:
+    """How many studies the list leaves out, and whether each of its lines names somebody."""
+    whole, kept = Dataset(site.data.dataset), dataset_of(site)
+    gone = len(whole.manifest.studies) - len(kept.manifest.studies)
+    found = f"{gone} studies are left out by {site.data.withdrawn}"
+    if lines := unknown_lines(site):
+        listed = ", ".join(map(str, lines[:10]))
+        fix = "Compare the spelling with the source's; a line may also be of a patient who is gone"
+        return warn("withdrawn", f"{found}; nobody is named by line {listed}", fix)
+    return ok("withdrawn", found)
 
 
 def _fresh(site: SiteFile) -> Check:

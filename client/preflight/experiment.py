@@ -6,8 +6,11 @@ from datetime import datetime
 import torch
 
 from client import work
+from client.consent import dataset_of
+from client.gpu_memory import limit_gpu_memory
 from client.policy import review, upload_mb
 from client.preflight.check import Check, fail, ok
+from client.private_terms import review_private
 from client.sitefile import SiteFile
 from mama.config import Experiment
 from mama.data.manifest import Dataset
@@ -23,7 +26,7 @@ def check_experiment(site: SiteFile, experiment: Experiment) -> Iterator[Check]:
     Raises:
         MamaError: a base model is missing, the dataset is too small, or a step fails.
     """
-    for finding in review(site, experiment, datetime.now()):
+    for finding in (*review(site, experiment, datetime.now()), *review_private(site, experiment)):
         said = f"{finding.allowed}; asked: {finding.asked}"
         if finding.passes:
             yield ok(f"policy {finding.rule}", said)
@@ -41,8 +44,10 @@ def check_experiment(site: SiteFile, experiment: Experiment) -> Iterator[Check]:
 
 def _one_step(site: SiteFile, experiment: Experiment) -> Check:
     device = work.device_of(site)
-    model = build_model(experiment, site.models).to(device)
-    pairs = StudyPairs(Dataset(site.data.dataset), experiment, stream=site.site)
+    model = build_model(experiment, site.models)
+    limit_gpu_memory(site, model, device)
+    model.to(device)
+    pairs = StudyPairs(dataset_of(site), experiment, stream=site.site)
     record = Trainer(model, pairs, experiment, device, []).train(0, 1)
     if record.steps == 0:
         raise MamaError("one step of training gave no finite loss", fix="Look at the images")

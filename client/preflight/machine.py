@@ -65,6 +65,12 @@ def _rights(site: SiteFile) -> Check:
     closed = [str(f) for f in folders if not os.access(_existing(f), os.W_OK | os.X_OK)]
     if closed:
         return fail("rights", f"cannot write {', '.join(closed)}", "Give this user the right")
+    if site.coordinator and not site.coordinator.key.is_file():
+        return fail(
+            "rights",
+            f"there is no key at {site.coordinator.key}",
+            "Correct `coordinator.key`, or make a new pair by `mama-site new-key` and have it enrolled",
+        )
     if site.coordinator and (mode := _mode(site.coordinator.key)) & 0o077:
         return fail("rights", f"others may read {site.coordinator.key} ({mode:o})", "chmod 600")
     return ok("rights", f"{site.state} can be written, the key is the owner's alone")

@@ -8,6 +8,7 @@ from mama.exchange.metrics import BINS, LABELS, METHODS, Cell, EvaluationCounts,
 
 # A figure of a class needs so many units of it and so many others: with fewer a single answer decides it.
 MINIMUM = 3
+TOO_FEW = "no site has enough labelled test studies of each class"
 
 
 def cells_auc(cells: Iterable[Cell]) -> float | None:
@@ -35,8 +36,10 @@ def site_auc(counts: LabelCounts) -> float | None:
     return float(np.mean(present)) if present else None
 
 
-def summary(answers: Mapping[str, EvaluationCounts]) -> dict[str, dict[str, dict[str, object]]]:
-    """Figures by method and label over all sites, plus each site's AUC.
+def summary(
+    answers: Mapping[str, EvaluationCounts], why_none: str = TOO_FEW
+) -> dict[str, dict[str, dict[str, object]]]:
+    """Figures by method and label over all sites, plus each site's AUC; `why_none` is the reason where there is none.
 
     `auc` is the mean of the sites' own AUCs: a model that only tells vendors apart gains nothing there.
     `auc_pooled` is that of the summed histograms, `balanced_accuracy` the mean recall of the summed counts,
@@ -51,11 +54,11 @@ def summary(answers: Mapping[str, EvaluationCounts]) -> dict[str, dict[str, dict
                 for site, answer in sorted(answers.items())
                 if label in answer.counts.get(method, {})
             }
-            result.setdefault(method, {})[label] = _label_summary(counts)
+            result.setdefault(method, {})[label] = _label_summary(counts, why_none)
     return result
 
 
-def _label_summary(counts: Mapping[str, LabelCounts]) -> dict[str, object]:
+def _label_summary(counts: Mapping[str, LabelCounts], why_none: str) -> dict[str, object]:
     areas = {site: site_auc(count) for site, count in counts.items()}
     present = [area for area in areas.values() if area is not None]
     units = _units(list(counts.values()))
@@ -64,7 +67,7 @@ def _label_summary(counts: Mapping[str, LabelCounts]) -> dict[str, object]:
             "auc": None,
             "balanced_accuracy": None,
             "classes": units,
-            "reason": "no site has enough labelled test studies of each class",
+            "reason": why_none,
         }
     return {
         "auc": float(np.mean(present)),

@@ -14,14 +14,18 @@ class ErrorCode(StrEnum):
     EMPTY_REPORTS = "empty_reports"
     BASE_MODEL = "base_model"
     NO_MODEL = "no_model"
+    ROSTER = "roster"
     BUDGET = "budget_exhausted"
     LEDGER = "ledger"
     POLICY_STEPS = "policy_steps"
     POLICY_MODEL = "policy_model"
     POLICY_COHORT = "policy_cohort"
     POLICY_PRIVACY = "policy_privacy"
+    POLICY_SECURE = "policy_secure"
+    SECURE_TERMS = "secure_terms"
     POLICY_HOURS = "policy_hours"
     POLICY_UPLOAD = "policy_upload"
+    POLICY_MEMORY = "policy_memory"
     NOT_APPROVED = "not_approved"
     TRAINING = "training"
     DISK_FULL = "disk_full"
@@ -42,14 +46,18 @@ SENTENCES = {
     ErrorCode.EMPTY_REPORTS: "All reports of the site are empty.",
     ErrorCode.BASE_MODEL: "A base model is missing at the site or cannot be built.",
     ErrorCode.NO_MODEL: "The site does not hold the model that the change it was sent is to.",
+    ErrorCode.ROSTER: "The roster is not signed by the federation's authority, or is older than one the site has seen.",
     ErrorCode.BUDGET: "The privacy budget of the site's patients does not allow the round.",
     ErrorCode.LEDGER: "The site's privacy ledger or roster is damaged, or older than it was.",
     ErrorCode.POLICY_STEPS: "The experiment asks for more local steps than the site's policy allows.",
     ErrorCode.POLICY_MODEL: "The experiment uses a base model that the site's policy does not allow.",
-    ErrorCode.POLICY_COHORT: "The experiment's quorum is smaller than the site's policy demands.",
+    ErrorCode.POLICY_COHORT: "The experiment's quorum or the roster is smaller than the site's policy demands.",
     ErrorCode.POLICY_PRIVACY: "The site's policy demands patient-level differential privacy.",
+    ErrorCode.POLICY_SECURE: "The site's policy demands secure aggregation.",
+    ErrorCode.SECURE_TERMS: "The site demands more sites, a higher threshold or finer values for secure aggregation.",
     ErrorCode.POLICY_HOURS: "The site's policy does not allow work at this hour.",
     ErrorCode.POLICY_UPLOAD: "The update would be larger than the site's policy allows.",
+    ErrorCode.POLICY_MEMORY: "The model alone takes more GPU memory than the site's policy allows.",
     ErrorCode.NOT_APPROVED: "The experiment waits for the approval of a person at the site.",
     ErrorCode.TRAINING: "Training failed: the loss was not finite, or a step did not fit the device's memory.",
     ErrorCode.DISK_FULL: "The site's disk is full.",

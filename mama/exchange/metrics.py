@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from mama.config import Section
+from mama.config_federation import Weights
 
 BINS = 256
 
@@ -21,13 +22,16 @@ class PrivacySpent(Section):
     """What a site's ledger says of all its private steps so far, of whatever run; nothing of it depends on data.
 
     `epsilon` (RDP) is for a patient blanked out, `replace_one` for one replaced by another, both at `delta`; None
-    where there is no bound. `head` seals the ledger up to here: the coordinator keeps it, to notice an older one.
+    where there is no bound. `run_epsilon` is that of the asking run's `run_steps` alone, at the experiment's delta.
+    `head` seals the ledger up to here: the coordinator keeps it, to notice an older one.
     """
 
     epsilon: float = Field(ge=0, le=1e9)
     replace_one: float | None = Field(ge=0, le=1e12)
     delta: float = Field(gt=0, lt=1)
     steps: Count
+    run_epsilon: float = Field(ge=0, le=1e9)
+    run_steps: Count
     head: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -45,6 +49,16 @@ class TrainingMetrics(Section):
     seconds: float = Field(ge=0, le=1e9)
     terms: dict[TermName, Mean]
     privacy: PrivacySpent | None = None
+
+    def weight(self, by: Weights) -> float:
+        """What the update counts by `federation.weights`; site and server must agree on it under secure aggregation."""
+        counts: dict[Weights, int] = {
+            "studies": self.studies,
+            "patients": self.patients,
+            "steps": self.steps,
+            "uniform": 1,
+        }
+        return float(counts[by])
 
 
 class Cell(Section):

@@ -2,25 +2,40 @@
 
 Both sides validate what they read as hostile: sizes are bounded, unknown keys refused, the experiment's hash
 recomputed. Every header names protocol, run, round and task, so that a task delivered twice is counted once.
+
+The version before is spoken too, so that a federation can be updated machine by machine: a site answers in the
+version it is asked in, and a server asks a site that refuses a task in the version of its refusal.
 """
 
 import hashlib
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
-from pydantic import Field, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 
 from mama.config import Experiment, Section
-from mama.errors import ProtocolError
+from mama.errors import ProtocolError, VersionError
 from mama.exchange.codes import ErrorCode
 from mama.exchange.metrics import EvaluationCounts, TrainingMetrics
 from mama.section import SiteName
 
-PROTOCOL = 1
+PROTOCOL = 2
+SPOKEN = (PROTOCOL - 1, PROTOCOL)
+# Fields of headers by the version that brought them; a message of the one before goes without.
+SINCE = {"roster": 2}
 MAX_HEADER = 4 * 2**20
+# Characters of a signed roster, enough for 3000 keys.
+MAX_ROSTER = 2**20
 
-Kind = Literal["describe", "rehearse", "train", "evaluate", "finish"]
+# The waves of secure aggregation (mama.secagg.messages), in their order.
+Wave = Literal["advertise", "share", "mask", "agree", "unmask"]
+WAVES: tuple[Wave, ...] = get_args(Wave)
+Kind = Literal["describe", "rehearse", "train", "evaluate", "finish", Wave]
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Version(BaseModel):
+    protocol: int = PROTOCOL
 
 
 class Header(Section):
@@ -32,8 +47,9 @@ class Header(Section):
     task: Identifier
 
     def encode(self) -> str:
-        """As JSON."""
-        return self.model_dump_json()
+        """As JSON of the header's own version."""
+        newer = {name for name, since in SINCE.items() if since > self.protocol}
+        return self.model_dump_json(exclude=newer)
 
     @classmethod
     def decode(cls, text: object) -> Self:
@@ -41,10 +57,13 @@ class Header(Section):
 
         Raises:
             ProtocolError: too large, not JSON, or not of this schema. The text itself is not repeated.
+            VersionError: of a version that is not spoken here, whatever else is in it.
         """
         if not isinstance(text, str) or len(text) > MAX_HEADER:
             raise ProtocolError("header is missing or too large")
         try:
+            if _Version.model_validate_json(text).protocol not in SPOKEN:
+                raise VersionError("header is of a protocol version that is not spoken here")
             return cls.model_validate_json(text)
         except ValidationError as error:
             # Deeper parts of the location can be keys that the other side chose.
@@ -60,7 +79,11 @@ class Task(Header):
     `finish` keeps the model sent along as the run's last. `rehearse` sends random tensors, and random ones of an
     update's size come back.
 
+    `advertise`, `share`, `mask`, `agree` and `unmask` are the waves of secure aggregation (`mama.secagg.messages`).
+
     `ledger` is the head of the site's privacy ledger as the server last saw it.
+
+    `roster` is the federation's signed roster (`mama.exchange.roster`), None in a simulation without one.
 
     `deadline_s` are the seconds from the task's arrival until its answer should be back; None sets no limit.
     """
@@ -70,6 +93,7 @@ class Task(Header):
     experiment_hash: Sha256
     probes: bool = False
     ledger: Sha256 | None = None
+    roster: Annotated[str, Field(max_length=MAX_ROSTER)] | None = None
     deadline_s: Annotated[float, Field(gt=0, le=30 * 86400)] | None = None
 
     def read_experiment(self) -> Experiment:

@@ -8,14 +8,15 @@ from pydantic import Field, ValidationError, model_validator
 from mama import signing
 from mama.config import Section
 from mama.errors import ProtocolError
-from mama.exchange.protocol import SiteName
+from mama.exchange.protocol import MAX_ROSTER, SiteName
 
 PURPOSE = "roster-1"
-MAX_ROSTER = 8 * 2**20  # bytes
 
 
 class Member(Section):
-    """One site. `share` is its public weight, agreed beforehand and never derived from its data."""
+    """One site. `public_key` is a line for `mama.signing.read_public_line`, `share` its public weight, agreed
+    beforehand and never derived from its data.
+    """
 
     site: SiteName
     public_key: Annotated[str, Field(max_length=1000)]
@@ -43,6 +44,10 @@ class Roster(Section):
         """The members that take part."""
         return tuple(m for m in self.members if m.status == "active")
 
+    def __str__(self) -> str:
+        members = ", ".join(f"{m.site} (share {m.share:g})" for m in self.active)
+        return f"{self.federation}, roster version {self.version}: {members or 'no site'}"
+
     def signed(self, key: signing.PrivateKey) -> str:
         """The roster with a signature, as JSON."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
@@ -64,7 +69,7 @@ class Roster(Section):
                 raise ValueError
             envelope = json.loads(text)
             body, signature = envelope["roster"].encode(), bytes.fromhex(envelope["signature"])
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             raise ProtocolError("is no signed roster") from None
         signing.verify(key, PURPOSE, body, signature)
         try:

@@ -35,9 +35,9 @@ def noise_multiplier(epsilon: float, delta: float, sample_rate: float, steps: in
         return _solved(epsilon, delta, sample_rate, steps)
     except ValueError:
         raise ConfigError(
-            f"no noise makes {steps} steps that private",
+            f"no noise makes {steps} steps of epsilon {epsilon:g} at delta {delta:g}",
             where="privacy.epsilon",
-            fix="Raise it, or take fewer steps or a lower sample_rate",
+            fix="Raise it, or plan fewer steps (at patient level: or a lower privacy.sample_rate)",
         ) from None
 
 

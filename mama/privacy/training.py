@@ -11,10 +11,10 @@ from mama.corrections import Correction
 from mama.errors import ConfigError
 from mama.model import MaMA
 from mama.objective import active_terms, encode, losses, weighted_sum
-from mama.privacy.accounting import noise_multiplier
 from mama.privacy.groups import SlotPairs
 from mama.privacy.ledger import Ledger
 from mama.privacy.optimiser import GroupwiseDPOptimizer
+from mama.privacy.plan import planned_noise
 from mama.privacy.sampler import PoissonGroupSampler
 from mama.schedule import learning_rate
 from mama.seeds import derive
@@ -50,9 +50,7 @@ class PrivateTrainer(Trainer):
         self.sampler = PoissonGroupSampler(config.slots, config.group_size, config.sample_rate)
         self.private = GroupwiseDPOptimizer(
             self.optimiser,
-            noise_multiplier=noise_multiplier(
-                config.epsilon, config.delta, config.sample_rate, experiment.total_steps
-            ),
+            noise_multiplier=planned_noise(experiment),
             max_grad_norm=config.max_grad_norm,
             expected_groups=config.sample_rate * config.groups,
         )

@@ -5,10 +5,11 @@ from pathlib import Path
 from torch import Tensor
 
 from mama.config_federation import FederationConfig
+from mama.config_privacy import PrivacyConfig
 from mama.exchange.method import VARIATE, split
 from mama.exchange.metrics import TrainingMetrics
 from mama.exchange.tensors import Arrays
-from server.aggregation.base import Shapes
+from server.aggregation.base import Aggregator, Shapes
 from server.aggregation.make import make_aggregator
 from server.aggregation.partial import PartialWork
 from server.aggregation.scaffold import VariateChange
@@ -26,12 +27,28 @@ class Combination:
         sites: how many there are in the federation, whether they take part in this round or not.
     """
 
-    def __init__(self, config: FederationConfig, shapes: Shapes, scratch: Path, sites: int):
+    def __init__(
+        self,
+        config: FederationConfig,
+        shapes: Shapes,
+        scratch: Path,
+        sites: int,
+        privacy: PrivacyConfig | None = None,
+    ):
         self._config = config
         model, variates = split(shapes)
         self._variates = VariateChange(variates, sites) if variates else None
+        self._partial = None
+        self._rule: Aggregator
+        if privacy is not None and privacy.mode == "site":
+            # Imported late: Opacus takes seconds to load.
+            from server.site_privacy import NoisedMean
+
+            self._rule = NoisedMean(model, privacy, config.rounds, sites)
+            return
         self._rule = make_aggregator(config.aggregator, model, scratch)
-        self._partial = PartialWork() if config.aggregator.kind == "mean" else None
+        if config.aggregator.kind == "mean":
+            self._partial = PartialWork()
 
     def fold(
         self, site: str, update: Arrays, metrics: TrainingMetrics, discount: float = 1.0

@@ -22,13 +22,7 @@ def weight_of(site: str, metrics: TrainingMetrics, config: FederationConfig) -> 
     """
     if not 0 < metrics.steps <= config.local_steps:
         raise ProtocolError("metrics tell of no steps, or of more than asked for", where=site)
-    counts = {
-        "studies": metrics.studies,
-        "patients": metrics.patients,
-        "steps": metrics.steps,
-        "uniform": 1,
-    }
-    weight = float(counts[config.weights])
+    weight = metrics.weight(config.weights)
     if config.fairness:
         # A hostile loss can be anything up to 1e30, or absent.
         weight *= max(metrics.terms.get("loss", 0.0), 0.0) ** config.fairness

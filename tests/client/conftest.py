@@ -14,6 +14,7 @@ from mama.exchange.coding import encode
 from mama.exchange.protocol import Kind, Task
 from mama.exchange.tensors import trained_arrays
 from mama.model import build_model
+from tests.client.authority import Authority
 
 
 @pytest.fixture
@@ -31,6 +32,11 @@ def payload(small_config: Callable[..., Any]) -> bytes:
 @pytest.fixture
 def site_file(site_files: Callable[..., list[Path]]) -> Path:
     return site_files("sites")[0]
+
+
+@pytest.fixture
+def federation(tmp_path: Path) -> Authority:
+    return Authority(tmp_path / "authority")
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 from client import work
 from client.answers import answer
 from client.sitefile import load_site
+from mama.config import Experiment
 from mama.data.manifest import Dataset
 from mama.exchange.codes import ErrorCode
 from mama.exchange.coding import CODECS, decode, encode
@@ -45,9 +46,53 @@ def test_a_header_with_a_key_too_many(site_file: Path, make_task: MakeTask) -> N
     assert refused(site_file, header) == ErrorCode.BAD_REQUEST
 
 
-def test_another_protocol(site_file: Path, make_task: MakeTask, payload: bytes) -> None:
-    header = make_task(protocol=2).encode()
+@pytest.mark.parametrize("changed", [{"protocol": 3}, {"protocol": 0}, {"protocol": 3, "new": 1}])
+def test_another_protocol(
+    site_file: Path, make_task: MakeTask, payload: bytes, changed: dict[str, int]
+) -> None:
+    header = json.dumps(json.loads(make_task().encode()) | changed)
     assert refused(site_file, header, payload) == ErrorCode.PROTOCOL
+
+
+@pytest.mark.parametrize("kind", ["describe", "train", "evaluate", "finish", "rehearse"])
+def test_the_protocol_before_is_answered_in_it(
+    site_file: Path, experiment: Experiment, payload: bytes, kind: str
+) -> None:
+    # Exactly the keys that protocol 1 had.
+    header = {
+        "protocol": 1,
+        "run": "run-1",
+        "round": 1,
+        "task": f"{kind}-1-alder",
+        "kind": kind,
+        "experiment": experiment.canonical_json(),
+        "experiment_hash": experiment.hash(),
+        "probes": False,
+        "ledger": None,
+        "deadline_s": 60.0,
+    }
+    reply, _ = answer(load_site(site_file), json.dumps(header), payload)
+    assert reply.status == "ok"
+    said = json.loads(reply.encode())
+    assert said["protocol"] == 1
+    assert set(said) == {
+        *("protocol", "run", "round", "task", "site", "status", "description", "training"),
+        *("evaluation", "rehearsal", "final", "holds"),
+    }
+    shutil.rmtree(site_file.parent / "dataset")
+    header |= {"task": "another", "round": 2}
+    reply, _ = answer(load_site(site_file), json.dumps(header), b"")
+    assert (reply.status != "ok", reply.protocol) == (True, 1)
+
+
+def test_what_was_done_in_one_version_is_answered_in_the_other(
+    site_file: Path, make_task: MakeTask, payload: bytes
+) -> None:
+    site = load_site(site_file)
+    old, update = answer(site, make_task(protocol=1).encode(), payload)
+    again, same = answer(site, make_task().encode(), payload)
+    assert (old.protocol, again.protocol) == (1, 2)
+    assert (again.training, same) == (old.training, update)
 
 
 def test_an_experiment_without_its_hash(
@@ -265,7 +310,7 @@ def test_an_answer_holds_figures_only(
         own = {"checksum": own}
     assert set(own) == ALLOWED[kind]
     assert values == {
-        "protocol": 1,
+        "protocol": 2,
         "run": "run-1",
         "round": 1,
         "task": f"{kind}-1-alder",

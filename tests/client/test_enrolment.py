@@ -5,12 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from client.daemon import check_pin
-from client.enrolment import init_site
-from client.service import ServiceFolder
+from client.enrolment import authority_key, init_site, new_key_pair, own_key, pinned_key
 from client.sitefile import load_site
 from mama.errors import ConfigError
-from mama.signing import read_public_line
+from mama.signing import public_line, read_public_line
 from server.certificates import make_authority
 
 
@@ -32,7 +30,7 @@ def test_a_new_site_is_whole_and_private(tmp_path: Path, authority: Path) -> Non
     assert site.coordinator is not None
     assert site.coordinator.key == folder / "node.key"
     assert site.coordinator.certificate == folder / "ca.crt"
-    check_pin(ServiceFolder(site))
+    assert pinned_key(site.coordinator) == authority_key(authority)
 
 
 def test_a_site_is_not_made_twice(tmp_path: Path, authority: Path) -> None:
@@ -42,6 +40,21 @@ def test_a_site_is_not_made_twice(tmp_path: Path, authority: Path) -> None:
     with pytest.raises(ConfigError, match="holds a site already"):
         init_site(*arguments)
     assert (tmp_path / "site" / "node.key").read_bytes() == before
+
+
+def test_a_new_key_pair_leaves_all_else(tmp_path: Path, authority: Path) -> None:
+    folder = tmp_path / "site"
+    init_site(folder, "alder", tmp_path, "fl.example.org:443", authority)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    public = new_key_pair(folder / "node.key")
+    after = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert after.pop("node.key.before") == before.pop("node.key") != after.pop("node.key")
+    assert after.pop("node.pub.before") == before.pop("node.pub") != after.pop("node.pub")
+    assert after == before
+    assert public_line(own_key(folder / "node.key").public_key()) == public.read_text().strip()
+    assert stat.S_IMODE((folder / "node.key").stat().st_mode) == 0o600
+    with pytest.raises(ConfigError, match="is no private key"):
+        own_key(folder / "gone.key")
 
 
 @pytest.mark.parametrize(
@@ -66,5 +79,7 @@ def test_another_authority_than_the_pinned_one_is_refused(tmp_path: Path, author
     folder = tmp_path / "site"
     init_site(folder, "alder", tmp_path, "fl.example.org:443", authority)
     make_authority("demo", folder / "ca.crt", tmp_path / "other.key")
+    coordinator = load_site(folder / "site.yaml").coordinator
+    assert coordinator is not None
     with pytest.raises(ConfigError, match=r"is not the pinned authority.*by telephone"):
-        check_pin(ServiceFolder(load_site(folder / "site.yaml")))
+        pinned_key(coordinator)

@@ -56,3 +56,29 @@ def test_a_changed_ledger_is_one_line(site_file: Path, command: Callable) -> Non
     ended = command(cli.main, "ledger", site_file)
     assert (ended.code, ended.err.count("\n")) == (11, 1)
     assert "was changed" in ended.err
+
+
+def test_a_ledger_that_was_cut_is_told(site_file: Path, command: Callable) -> None:
+    site = load_site(site_file)
+    book = site_ledger(site, "run")
+    book.reserve(0, 2.0, 0.1)
+    (site.state / "run").mkdir(parents=True)
+    (site.state / "run" / "ledger_head").write_text(book.head)
+    assert command(cli.main, "ledger", site_file).code == 0
+    book.path.unlink()
+    ended = command(cli.main, "ledger", site_file)
+    assert (ended.code, ended.err.count("\n")) == (11, 1)
+    assert "lacks steps that were charged" in ended.err
+    assert "after 0 steps charged" in ended.out
+
+
+def test_a_group_or_a_picture_that_cannot_be_is_one_line(
+    site_file: Path, command: Callable, tmp_path: Path
+) -> None:
+    PatientSlotRoster(("a", "b", None)).save(roster_file(load_site(site_file)))
+    ended = command(cli.main, "ledger", site_file)
+    assert ended.code == 0
+    assert "2 of 3 slots filled; --group-size tells what gaps cost" in ended.out
+    ended = command(cli.main, "ledger", site_file, "--plot", tmp_path / "x.txt")
+    assert ended.code == 2
+    assert "x.txt: cannot be drawn. End it in .png, .svg, .pdf" in ended.err

@@ -20,11 +20,13 @@ from client.policy import (
     within,
 )
 from client.refused import RefusedError
+from client.roster import take_roster
 from client.sitefile import SiteFile, load_site
 from mama.config import Experiment
 from mama.errors import ConfigError
 from mama.exchange.codes import ErrorCode
 from mama.exchange.metrics import EvaluationCounts, LabelCounts, Recall, TrainingMetrics
+from tests.client.authority import Authority
 
 NOON = datetime(2026, 1, 1, 12, 0)
 FILE = "site: north\ndata: {source: archive, dataset: dataset}\nstate: state\nsecret: secret.key\n"
@@ -79,6 +81,16 @@ def test_privacy_may_be_demanded(
     with pytest.raises(RefusedError) as refused:
         check(site(require_privacy=True), experiment(), NOON)
     assert refused.value.code == ErrorCode.POLICY_PRIVACY
+
+
+def test_secure_aggregation_may_be_demanded(
+    site: Callable[..., SiteFile], experiment: Callable[..., Experiment]
+) -> None:
+    with pytest.raises(RefusedError) as refused:
+        check(site(require_secure=True), experiment(), NOON)
+    assert refused.value.code == ErrorCode.POLICY_SECURE
+    masked = experiment("privacy.secure={threshold: 2}", "federation.quorum=2")
+    check(site(require_secure=True), masked, NOON)
 
 
 @pytest.mark.parametrize(
@@ -164,6 +176,36 @@ def test_the_explanation_names_each_rule(
     )
 
 
+def test_a_cohort_is_also_of_those_on_the_roster(
+    tmp_path: Path, experiment: Callable[..., Experiment], federation: Authority
+) -> None:
+    careful = federation.site(tmp_path / "site", policy={"min_cohort": 2})
+    check(careful, experiment(), NOON)  # before the first roster the quorum counts alone
+    for version, names in ((1, ["alder"]), (2, ["alder", "birch"]), (3, [])):
+        take_roster(careful, federation.signed(version, *names))
+        (_, found) = review(careful, experiment(), NOON)
+        assert found.asked == f"quorum 2, {len(names)} on the roster"
+        assert found.passes == (len(names) == 2)
+        assert found.code == ErrorCode.POLICY_COHORT
+
+
+def test_what_a_site_insists_on_under_secure_aggregation(
+    tmp_path: Path, experiment: Callable[..., Experiment], federation: Authority
+) -> None:
+    careful = federation.site(tmp_path / "site", peers={"minimum_sites": 3, "least_bits": 20})
+
+    def findings(more: str = "") -> list[bool]:
+        asked = experiment(f"privacy.secure={{threshold: 2{more}}}")
+        return [found.passes for found in review(careful, asked, NOON) if found.rule == "peers"]
+
+    assert findings() == findings(", bits: 20") == [True]  # nobody knows yet how many there are
+    assert findings(", bits: 16") == findings(", limit: 2") == [False]
+    assert [f for f in review(careful, experiment(), NOON) if f.rule == "peers"] == []
+    for version, names in ((1, ["alder", "birch"]), (2, ["alder", "birch", "cedar"])):
+        take_roster(careful, federation.signed(version, *names))
+        assert findings() == [len(names) == 3]
+
+
 def test_policy_and_approve_on_the_command_line(
     command: Callable[..., Any],
     site: Callable[..., SiteFile],
@@ -179,8 +221,10 @@ def test_policy_and_approve_on_the_command_line(
     assert f"[{ErrorCode.NOT_APPROVED}]" in ended.out
     assert asked.hash() in ended.out
 
+    assert command(main, "approve", path).out == "no experiment waits\n"
     Approvals(load_site(path)).note(asked)
-    assert asked.hash() in command(main, "approve", path).out
+    waiting = command(main, "approve", path).out
+    assert waiting.startswith(f"{asked.hash()}\n  {asked.name}, ")
     assert command(main, "approve", path, asked.hash()).code == 0
     ended = command(main, *explain_it)
     assert ended.code == 0

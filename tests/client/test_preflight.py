@@ -16,17 +16,24 @@ import pytest
 import yaml
 
 from client.cli import main
+from client.consent import dataset_of
+from client.enrolment import own_key
 from client.preflight import machine
 from client.preflight.check import Check, guarded
-from client.preflight.coordinator import check_coordinator
+from client.preflight.coordinator import _enrolled, check_coordinator
 from client.preflight.data import check_data
 from client.preflight.experiment import check_experiment
 from client.preflight.machine import check_machine
+from client.roster import take_roster
+from client.service import ServiceFolder
 from client.sitefile import load_site
+from mama.data.adapters import find
 from mama.data.manifest import Dataset, write_manifest
-from mama.signing import fingerprint, write_key_pair
+from mama.exchange.roster import Member, Roster
+from mama.signing import fingerprint, public_line, write_key_pair
 from server.certificates import make_authority, make_server_certificate, read_certificate
 from sim.deployment import free_port
+from tests.client.authority import Authority
 
 
 def by_name(checks: Iterator[Check]) -> dict[str, Check]:
@@ -70,6 +77,10 @@ def test_a_key_that_others_may_read(site_file: Path) -> None:
     write_key_pair(folder / "node.key", folder / "node.pub")
     change(site_file, coordinator={"address": "a:1", "pin": "0" * 64})
     assert by_name(check_machine(load_site(site_file)))["rights"].verdict == "PASS"
+    (folder / "node.key").rename(folder / "away")
+    found = by_name(check_machine(load_site(site_file)))["rights"]
+    assert (found.verdict, found.found) == ("FAIL", f"there is no key at {folder / 'node.key'}")
+    (folder / "away").rename(folder / "node.key")
     (folder / "node.key").chmod(0o644)
     found = by_name(check_machine(load_site(site_file)))["rights"]
     assert (found.verdict, found.remedy) == ("FAIL", "chmod 600")
@@ -79,6 +90,27 @@ def test_data_that_will_do(site_file: Path) -> None:
     found = by_name(check_data(load_site(site_file)))
     assert {check.verdict for check in found.values()} == {"PASS"}
     assert found["studies"].found == "8 studies to train on, 8 to test on"
+
+
+def test_those_who_withdrew(site_file: Path) -> None:
+    site = load_site(site_file)
+    patient = find(site.data.adapter)(site.data.source).studies[0].patient
+    listed = site_file.parent / "withdrawn.txt"
+    data = yaml.safe_load(site_file.read_text())["data"]
+    change(site_file, data=data | {"withdrawn": "withdrawn.txt"})
+    (found,) = guarded("dataset", check_data(load_site(site_file)))
+    assert found.verdict == "FAIL"
+    assert "the list of withdrawn patients cannot be read" in str(found)
+    whole = len(Dataset(site.data.dataset).manifest.studies)
+    for text, verdict in ((f"# none\n{patient}\n", "PASS"), (f"{patient}\nnobody\n", "WARN")):
+        listed.write_text(text)
+        checks = by_name(check_data(load_site(site_file)))
+        assert checks["withdrawn"].verdict == verdict
+        left = whole - len(dataset_of(load_site(site_file)).manifest.studies)
+        assert left >= 1
+        assert f"{left} studies are left out" in checks["withdrawn"].found
+    assert "nobody is named by line 2" in checks["withdrawn"].found
+    assert "nobody\n" not in str(checks["withdrawn"])
 
 
 def test_no_dataset(site_file: Path) -> None:
@@ -212,6 +244,17 @@ def test_a_coordinator_that_answers_but_does_not_know_the_key(
     assert found["clock"].verdict == "PASS"
     assert found["enrolment"].verdict == "FAIL"
     assert "mama-server enrol" in found["enrolment"].remedy
+    assert "mama-site new-key" in found["enrolment"].remedy
+
+
+def test_a_key_that_the_roster_knows_by_another_name(tmp_path: Path, federation: Authority) -> None:
+    site = federation.site(tmp_path / "site")
+    assert site.coordinator is not None
+    line = public_line(own_key(site.coordinator.key).public_key())
+    members = (Member(site="birch", public_key=line),)
+    take_roster(site, federation.seal(Roster(federation="demo", version=1, members=members)))
+    found = _enrolled(ServiceFolder(site))
+    assert (found.verdict, found.found) == ("FAIL", "the roster knows this key as birch")
 
 
 @pytest.mark.parametrize(

@@ -7,19 +7,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import ValidationError
 
 from client.answers import answer
 from client.ledger import SiteLedger
-from client.private import site_ledger
+from client.private import PrivateRound, site_ledger
+from client.private_terms import review_private
 from client.sitefile import load_site
 from mama.config import Experiment
+from mama.config_privacy import PrivacyConfig
+from mama.data.adapters import find
+from mama.data.ingest import ids_of
 from mama.data.manifest import read_manifest, write_manifest
 from mama.exchange.block import unpack
 from mama.exchange.codes import ErrorCode
 from mama.exchange.coding import decode
 from mama.exchange.metrics import PrivacySpent, TrainingMetrics
 from mama.exchange.protocol import Answer, Task
+from mama.privacy.groups import SlotPairs
 from mama.privacy.roster import PatientSlotRoster
 
 MakeTask = Callable[..., Task]
@@ -181,6 +187,69 @@ def test_slots_stay_within_a_run_and_are_refilled_between_runs(
     assert second.slots == ("newcomer", *first.slots[1:])
 
 
+def test_who_withdrew_is_silent_from_the_next_round(
+    edit: Callable[..., Path],
+    site_file: Path,
+    make_task: MakeTask,
+    experiment: Experiment,
+    payload: bytes,
+) -> None:
+    """The slot stays the patient's, and its groups contribute nothing."""
+    ask(site_file, make_task(), payload)
+    settings = load_site(site_file)
+    raw = find(settings.data.adapter)(settings.data.source).studies
+    (site_file.parent / "withdrawn.txt").write_text("\n".join(study.patient for study in raw[:4]))
+    data = yaml.safe_load(site_file.read_text())["data"]
+    path = edit(data=data | {"withdrawn": "withdrawn.txt"})
+    gone = set().union(*(ids_of(settings.read_secret(), study.patient) for study in raw[:4]))
+    private = PrivateRound(load_site(path), experiment, make_task(round=2, task="train-2"))
+    pairs = SlotPairs(private.dataset, experiment, "alder", private.roster)
+    silent = [slot for slot, studies in enumerate(pairs.slots) if not studies]
+    assert [slot for slot, patient in enumerate(private.roster.slots) if patient in gone] == silent
+    assert 0 < len(silent) < 8
+
+
+def test_a_site_with_hardly_a_patient_does_not_join_and_spends_nothing(
+    edit: Callable[..., Path],
+    make_task: MakeTask,
+    site_file: Path,
+    small_config: Callable[..., Any],
+    payload: bytes,
+) -> None:
+    wide = small_config(*PRIVACY, "privacy.slots=800").experiment()
+    reply, _ = ask(site_file, make_task("describe", of=wide), b"")
+    assert reply.status == ErrorCode.NO_STUDIES
+    assert charged(site_file) == 0
+
+
+def test_the_terms_of_a_private_experiment(
+    edit: Callable[..., Path],
+    site_file: Path,
+    make_task: MakeTask,
+    experiment: Experiment,
+    payload: bytes,
+) -> None:
+    ask(site_file, make_task(), payload)
+    budget, slots = review_private(load_site(site_file), experiment)
+    spent = ledger(site_file).epsilon()
+    assert f"epsilon 8 at delta 1e-05, {spent:.3f} of it spent" in budget.allowed
+    # Twice as many steps with the same noise as were planned for 6.
+    assert 6 < float(budget.asked.split()[0]) < 8
+    assert slots.asked == "8 of 8 slots filled, 0% of the groups of 2 hold an empty one"
+    assert budget.passes
+    assert slots.passes
+    (short, _) = review_private(load_site(edit(budget={"epsilon": 6})), experiment)
+    assert (short.passes, short.code) == (False, ErrorCode.BUDGET)
+    assert (
+        list(
+            review_private(
+                load_site(site_file), experiment.model_copy(update={"privacy": PrivacyConfig()})
+            )
+        )
+        == []
+    )
+
+
 def test_a_site_that_requires_privacy_does_nothing_without(
     edit: Callable[..., Path],
     small_config: Callable[..., Any],
@@ -204,7 +273,15 @@ def test_an_impossible_budget(edit: Callable[..., Path], budget: dict[str, Any])
 
 
 def test_spent_takes_no_impossible_figures() -> None:
-    good = {"epsilon": 1.0, "replace_one": None, "delta": 1e-5, "steps": 1, "head": "0" * 64}
+    good = {
+        "epsilon": 1.0,
+        "replace_one": None,
+        "delta": 1e-5,
+        "steps": 1,
+        "run_epsilon": 0.5,
+        "run_steps": 1,
+        "head": "0" * 64,
+    }
     PrivacySpent.model_validate(good)
     for bad in ({"epsilon": -1}, {"head": "x"}, {"delta": 0}, {"note": "Mary"}):
         with pytest.raises(ValidationError):

@@ -45,8 +45,8 @@ def test_at_work(folder: ServiceFolder) -> None:
     record(folder, guard_working_on="train of round 3")
     status = read_status(folder)
     assert (status.serving, status.reason) == (True, "")
-    assert tell_status(status, as_json=False) == "north: train of round 3"
-    assert json.loads(tell_status(status, as_json=True))["working_on"] == "train of round 3"
+    assert tell_status(status, None, as_json=False) == "north: train of round 3"
+    assert json.loads(tell_status(status, None, as_json=True))["working_on"] == "train of round 3"
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,8 @@ def test_at_work(folder: ServiceFolder) -> None:
         ({"node_process": 2**22 + 1}, "the node does not run"),
         ({"node_registered": False, "node_reason": "HTTP 401"}, "not admitted: HTTP 401"),
         ({"node_success": time.time() - 3 * 86400, "node_reason": "ssl"}, "no contact: ssl"),
-        ({"node_success": time.time() - FRESH_S - 5}, "no contact"),
+        ({"node_success": time.time() - FRESH_S - 5}, "no contact: it is silent"),
+        ({"node_reason": "ConnectError"}, "no contact: ConnectError"),
         ({"guard_process": 2**22 + 1}, "the guard does not run"),
         ({"guard_dataset": False, "guard_reason": "gone"}, "dataset: gone"),
     ],
@@ -65,6 +66,17 @@ def test_not_serving_and_why(folder: ServiceFolder, changed: dict, reason: str) 
     status = read_status(folder)
     assert not status.serving
     assert reason in status.reason
+
+
+def test_a_node_that_ended_just_now_tells_why(folder: ServiceFolder) -> None:
+    record(folder, node_process=2**22 + 1, node_attempt=time.time(), node_reason="HTTP 401")
+    assert "the node ended (HTTP 401); `mama-site check`" in read_status(folder).reason
+
+
+def test_a_guard_that_has_not_loaded_its_code_is_starting(folder: ServiceFolder) -> None:
+    record(folder, guard_process=2**22 + 1)
+    folder.processes.write_text(json.dumps({"guard": os.getpid()}))
+    assert read_status(folder).reason == "the guard is starting"
 
 
 def test_before_the_first_start(folder: ServiceFolder) -> None:

@@ -60,6 +60,12 @@ class Run:
         )
         assert self.error is None, self.error
 
+    def wait_for_another_round(self) -> None:
+        """Wait until one more is done than now."""
+        self.wait_for_round(
+            1 + max((e["round"] for e in self.events if e["event"] == "round"), default=0)
+        )
+
     def finish(self) -> dict[str, Any]:
         """Wait for the end; returns metrics.json."""
         assert self.thread is not None

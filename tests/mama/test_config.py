@@ -206,6 +206,7 @@ CHOICES: dict[tuple, Any] = {
     ("federation", "sites_per_round"): 0.5,
     ("federation", "late"): "next_round",
     ("privacy", "mode"): "patient",
+    ("privacy", "secure"): {"threshold": 2},
     ("federation", "exchange", "up"): "int8",
     ("federation", "exchange", "down"): "delta",
 }

@@ -123,7 +123,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     absent, binary = tmp_path / "absent.yaml", tmp_path / "binary.yaml"
     binary.write_bytes(b"\xff\xfe\x00a")
     assert refusal(absent) == f"{absent}: no such file. Give the path of a YAML file"
-    assert refusal(tmp_path) == f"{tmp_path}: cannot be read (IsADirectoryError)"
+    assert refusal(tmp_path) == f"{tmp_path}: is a folder. Give the path of the YAML file in it"
     assert refusal(binary) == f"{binary}: cannot be read (UnicodeDecodeError)"
 
 

@@ -151,10 +151,12 @@ def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
     def make(
         plan: Plan = fine,
         sites: tuple[str, ...] = ("alder", "birch", "cedar"),
+        privacy: dict[str, Any] | None = None,
         **federation: Any,
     ) -> World:
         clock, app = freeze_time(monkeypatch), FakeSites()
-        folder = RunFolder.create(tmp_path / "run", small_experiment(**federation), initial(), BASE)
+        experiment = small_experiment(privacy, **federation)
+        folder = RunFolder.create(tmp_path / "run", experiment, initial(), BASE)
         return World(folder, FaultyGrid(app, sites, clock, plan), app, clock)
 
     return make

@@ -16,6 +16,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, 
 from flwr.app.user_config import UserConfig
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 
 from mama.config import Experiment
 from mama.exchange.block import digest_of
@@ -30,6 +32,15 @@ from sim.inprocess import InProcessGrid
 
 BASE = Description(fingerprint="0" * 64, trained_parameters=17, frozen_parameters=3)
 SHAPES = {"bias": (5,), "weight": (3, 4)}
+# What protocol 1 knew of a task, and what its sites say to anything else.
+FIRST_KEYS = {
+    *("protocol", "run", "round", "task", "kind", "experiment", "experiment_hash"),
+    *("probes", "ledger", "deadline_s"),
+}
+FIRST_REFUSAL = (
+    '{"protocol":1,"run":"unknown","round":0,"task":"unknown","site":"SITE","status":"bad_request",'
+    '"description":null,"training":null,"evaluation":null,"rehearsal":null,"final":null,"holds":null}'
+)
 STUDIES = {"alder": 8, "birch": 4, "cedar": 5, "dogwood": 7}
 
 
@@ -64,11 +75,16 @@ class FakeSites(ClientApp):
     def __init__(self, shapes: dict = SHAPES) -> None:
         super().__init__()
         self.shapes = shapes
+        # Sites that were not updated yet: they know the protocol's first version only.
+        self.older: set[str] = set()
         self.done: Counter[tuple[str, str]] = Counter()
 
     def __call__(self, message: Message, context: Context) -> Message:
-        task = Task.decode(message.content.config_records["header"]["json"])
+        header = message.content.config_records["header"]["json"]
+        task = Task.decode(header)
         site = Path(str(context.node_config["site-file"])).parent.name
+        if site in self.older and (task.protocol != 1 or set(json.loads(header)) != FIRST_KEYS):
+            return pack(message, FIRST_REFUSAL.replace("SITE", site), b"")
         self.done[site, task.task] += 1
         result: dict[str, Any] = {}
         data = b""
@@ -91,7 +107,13 @@ class FakeSites(ClientApp):
         else:
             result["evaluation"] = counts(task.round)
         answer = Answer(
-            run=task.run, round=task.round, task=task.task, site=site, status="ok", **result
+            protocol=task.protocol,
+            run=task.run,
+            round=task.round,
+            task=task.task,
+            site=site,
+            status="ok",
+            **result,
         )
         return pack(message, answer.model_dump_json(), data)
 
@@ -119,13 +141,15 @@ def pack(message: Message, header: str, data: bytes) -> Message:
 
 @dataclass
 class Fault:
-    """What happens to one message: an answer after `delay` seconds, or none, or an error, or a changed one."""
+    """What happens to one message: an answer after `delay` seconds, or none, or an error, a changed one, or `noise`,
+    pieces of which Flower can make no message."""
 
     delay: float = 0.0
     lost: bool = False
     copies: int = 1
     error: int | None = None
     change: Callable[[str, bytes], tuple[str, bytes]] | None = None
+    noise: bool = False
 
 
 # (site, kind, round, how often the task was pushed before) -> what happens to it.
@@ -190,6 +214,13 @@ class FaultyGrid(InProcessGrid):
             code = ErrorCode.NODE_UNAVAILABLE if gone else fault.error
             return [self._error(name, code)]
         (reply,) = super().pull_messages([name])
+        if fault.noise:
+            contents = {o.object_id: o.deflate() for o in get_all_nested_objects(reply).values()}
+            contents |= {
+                name: content.replace(b'"arraychunk_ids": [0]', b'"arraychunk_ids": [9]')
+                for name, content in contents.items()
+            }
+            return [inflate_object_from_contents(reply.object_id, contents)]
         if fault.change:
             header = str(reply.content.config_records["header"]["json"])
             data = reply.content.array_records["payload"]["tensors"].data
@@ -216,6 +247,7 @@ class World:
     events: list[Event] = field(default_factory=list)
     hooks: list[Callable[[Event], None]] = field(default_factory=list)
     at_once: int = 10
+    roster: Path | None = None
 
     def run(self) -> "World":
         def listen(event: Event) -> None:
@@ -229,6 +261,7 @@ class World:
             listen,
             expected=len(self.grid.here),
             at_once=self.at_once,
+            roster=self.roster,
         ).run()
         return self
 
@@ -272,7 +305,7 @@ def assert_same(found: Arrays, wanted: Arrays, tolerance: float = 1e-6) -> None:
         np.testing.assert_allclose(found[name], array, rtol=0, atol=tolerance, err_msg=name)
 
 
-def small_experiment(**federation: Any) -> Experiment:
+def small_experiment(privacy: dict[str, Any] | None = None, **federation: Any) -> Experiment:
     """An experiment whose model nobody builds."""
     return Experiment.model_validate(
         {
@@ -280,6 +313,7 @@ def small_experiment(**federation: Any) -> Experiment:
             "image": {"tower": "vit_tiny_patch16_224", "size": [32, 32]},
             "text": {"tower": "all-MiniLM-L6-v2"},
             "federation": {"rounds": 3, "local_steps": 4, "deadline_s": 60.0} | federation,
+            "privacy": privacy or {},
             "evaluation": {
                 "density": {"A": ["fatty"], "B": ["dense"]},
                 "suspicious": {"no": ["benign"], "yes": ["malignant"]},

@@ -60,9 +60,9 @@ BAD = {
         lambda h, d: (h, changed({n: 1e6 * a for n, a in decode(d).items()})),
         "times as long as usual",
     ),
-    "a thousand times the norm": (
-        lambda h, d: (h, changed({n: 1e3 * a for n, a in decode(d).items()})),
-        "times as long as usual, above 100",
+    "a hundred times the norm": (
+        lambda h, d: (h, changed({n: 1e2 * a for n, a in decode(d).items()})),
+        "times as long as usual, above 10",
     ),
     "too many studies": (
         lambda h, d: (_training(h, studies=9000, patients=4), d),

@@ -58,7 +58,6 @@ def test_the_right_answer_passes() -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"protocol": 2}, "another protocol version"),
         ({"run": "r2"}, "another task"),
         ({"round": 2}, "another task"),
         ({"task": "train-3-birch"}, "another task"),
@@ -227,7 +226,7 @@ MISCHIEF = [
     lambda header, data: (_edited(header, round=77), data),
     lambda header, data: (_edited(header, task="train-1-alder"), data),
     lambda header, data: (_edited(header, site="alder"), data),
-    lambda header, data: (_edited(header, protocol=2), data),
+    lambda header, data: (_edited(header, protocol=3), data),
     lambda header, data: (_edited(header, patient="Mary Smith"), data),
     lambda header, data: (header.replace('"seconds":', '"seconds":-'), data),
     lambda header, data: (header.replace('"loss":', '"loss":1e308,"loss":'), data),

@@ -40,11 +40,13 @@ def test_the_coordinators_commands(command: Callable[..., Any], tmp_path: Path) 
     assert "made: nothing, all is there" in command(main, "provision", file).out
     write_key_pair(tmp_path / "node.key", tmp_path / "node.pub")
     here = ("--federation", file)
-    ended = command(main, "enrol", "alder", tmp_path / "node.pub", *here)
+    ended = command(main, "enrol", "alder", tmp_path / "node.pub", "--share", 2.5, *here)
     assert ended.code == 0
-    assert ended.out.startswith("roster version 1: alder\n")
+    enrolled = "roster version 1: alder (share 2.5)\n"
+    assert enrolled in ended.out
+    assert command(main, "roster", *here).out.endswith(enrolled)
     assert (tmp_path / "state" / "sites" / "alder.crt").is_file()
-    assert command(main, "revoke", "alder", *here).out == "roster version 2: no site\n"
+    assert command(main, "revoke", "alder", *here).out.endswith("roster version 2: no site\n")
     ended = command(main, "enrol", "alder", tmp_path / "node.pub", *here)
     assert (ended.code, ended.err) == (
         2,

@@ -70,6 +70,14 @@ def test_a_lost_answer_is_asked_for_again_and_folded_once(make_world, code: int)
     assert_same(world.model, replayed(of(n) for n in (1, 2, 3)))
 
 
+def test_pieces_that_make_no_message_cost_one_update_and_not_the_run(make_world) -> None:
+    world = make_world(only("birch", 2, Fault(noise=True))).run()
+    ((number, site, problem),) = world.problems
+    assert (number, site) == (2, "birch")
+    assert problem.startswith("what came is no message (")
+    assert [len(sites) for sites in world.answered] == [3, 2, 3]
+
+
 def test_a_task_that_is_always_lost_is_given_up(make_world) -> None:
     world = make_world(only("birch", 1, Fault(error=ErrorCode.CLIENT_APP_CRASHED))).run()
     assert world.grid.attempts["birch", "train-1-birch"] == 5

@@ -16,6 +16,7 @@ from server.folder import RunFolder
 from server.follow import follow, prepare, submit
 from server.jobs import MOST_FUTILE, JobFile, JobRunner, ending
 from server.provision import provision
+from server.rehearsal import REHEARSAL
 from server.roster import enrol
 
 
@@ -103,7 +104,13 @@ def test_one_after_the_other(bench: Bench, folder: Callable[[str], RunFolder]) -
     bench.steps(3)
     assert (state(first), state(second)) == ("running", "queued")
     assert bench.control.started == [
-        {"out": str(runs[0].path.resolve()), "expected-sites": 1, "sites-at-once": 1}
+        {
+            "out": str(runs[0].path.resolve()),
+            "expected-sites": 1,
+            "sites-at-once": 1,
+            "rehearse": 0,
+            "roster": str(bench.home.roster),
+        }
     ]
     runs[0].log({"event": "finished"})
     bench.control.ended.add(1)
@@ -179,6 +186,32 @@ def test_too_few_sites_end_a_run(bench: Bench, folder: Callable[[str], RunFolder
     assert state(job) == "running"
 
 
+def test_a_rehearsal_ends_with_its_result_and_the_run_comes_after_it(
+    bench: Bench, folder: Callable[[str], RunFolder]
+) -> None:
+    run = folder("run")
+    job = JobFile(bench.home, run.path)
+    (run.path / REHEARSAL).write_text("of an earlier one")
+    job.ask("rehearsal")
+    bench.steps()
+    assert bench.control.started[0]["rehearse"] == 1
+    with pytest.raises(ConfigError, match="its rehearsal is at work"):
+        job.ask()
+    bench.control.ended.add(1)
+    bench.steps(2)
+    assert state(job) == "running"  # its ServerApp died, and was started again
+    (run.path / REHEARSAL).write_text("{}")
+    bench.control.ended.add(2)
+    bench.steps()
+    assert (state(job), bench.finished) == ("finished", [])
+    job.ask()
+    bench.steps()
+    assert bench.control.started[-1]["rehearse"] == 0
+    with pytest.raises(ConfigError, match="its run is at work"):
+        job.ask("rehearsal")
+    assert (run.path / REHEARSAL).exists()
+
+
 def test_stopping(bench: Bench, folder: Callable[[str], RunFolder]) -> None:
     job = JobFile(bench.home, folder("run").path)
     with pytest.raises(ConfigError, match="is no run at work"):
@@ -188,6 +221,8 @@ def test_stopping(bench: Bench, folder: Callable[[str], RunFolder]) -> None:
     job.ask_to_stop()
     bench.steps()
     assert (state(job), bench.control.stopped) == ("stopped", [1])
+    # The run's own folder says so too, for whoever looks at nothing else.
+    assert RunFolder(job.out).events()[-1]["reason"] == "stopped on request"
     # Asked for again, it waits until the one that was stopped is gone.
     bench.serverapp = True
     job.ask()
@@ -274,5 +309,5 @@ def test_a_folder_with_another_experiment_is_left_alone(
     config.write_text(small_config().experiment().canonical_json())
     assert prepare(bench.home, config, run.path).path == run.path
     config.write_text(small_config("seed=5").experiment().canonical_json())
-    with pytest.raises(ConfigError, match="holds a run of another experiment"):
+    with pytest.raises(ConfigError, match="holds another experiment: seed is 0 there and 5 here"):
         prepare(bench.home, config, run.path)

@@ -1,11 +1,20 @@
 """The privacy statement: the newest word of each site's ledger, the largest epsilon, and lines for people."""
 
+from collections.abc import Callable
 from typing import Any
 
-from mama.config_privacy import PrivacyConfig
-from server.privacy import sentences, spent, statement
+import pytest
 
-PATIENT = PrivacyConfig(mode="patient", epsilon=8, delta=1e-5)
+from mama.config import Experiment
+from server.privacy import of_sites, sentences, spent, statement
+
+PATIENT = "privacy={mode: patient, epsilon: 8, delta: 1.0e-5, slots: 64}"
+Make = Callable[..., Experiment]
+
+
+@pytest.fixture
+def make(small_config: Callable[..., Any]) -> Make:
+    return lambda *overrides: small_config(*overrides).experiment()
 
 
 def told(number: int, **sites: tuple[float, int, str]) -> dict[str, Any]:
@@ -20,6 +29,8 @@ def told(number: int, **sites: tuple[float, int, str]) -> dict[str, Any]:
                     "replace_one": None,
                     "delta": 1e-5,
                     "steps": steps,
+                    "run_epsilon": epsilon / 2,
+                    "run_steps": steps // 2,
                     "head": head * 64,
                 },
             }
@@ -43,26 +54,54 @@ def test_the_newest_word_of_each_site() -> None:
     }
 
 
-def test_the_statement() -> None:
-    found = statement(PATIENT, EVENTS)
+def test_the_statement(make: Make) -> None:
+    found = statement(make(PATIENT), EVENTS)
     assert found is not None
     assert found["maximum"] == 3.0
     assert found["sites"]["birch"] == {
-        "epsilon": 2.0, "replace_one": None, "delta": 1e-5, "steps": 20,
+        "epsilon": 2.0, "replace_one": None, "delta": 1e-5, "steps": 20, "run_epsilon": 1.0, "run_steps": 10,
     }  # fmt: skip
     lines = sentences(found)
-    assert "alder: epsilon 3.00 at delta 1e-05 after 20 private steps" in lines[1]
-    assert "unbounded for one patient replaced" in lines[1]
-    assert "largest: 3.00" in lines[-1]
+    assert "epsilon at most 8 planned at delta 1e-05" in lines[0]
+    assert "largest of all runs: 3.00" in lines[-1]
+    assert of_sites(found)[0] == ("alder", "1.50", "10", "3.00", "20", "1e-05", "no bound")
 
 
-def test_no_statement_without_privacy() -> None:
-    assert statement(PrivacyConfig(), EVENTS) is None
-    assert sentences(None) == []
+def test_secure_aggregation_is_stated(make: Make) -> None:
+    secure = "privacy.secure={threshold: 2}"
+    lost = [*EVENTS, told(3) | {"lost": True}]
+    found = statement(make(secure), lost)
+    assert found == {"mode": "none", "secure": {"threshold": 2, "rounds": 3, "lost": 1}}
+    (line,) = sentences(found)
+    assert "the mean of 2 of 3 rounds and no single update, unless 2 sites helped it" in line
+    both = statement(
+        make(
+            secure, PATIENT.replace("}", ", secure: {threshold: 2}}"), "federation.weights=uniform"
+        ),
+        lost,
+    )
+    assert [line.split(":")[0] for line in sentences(both)[:2]] == ["secure aggregation", "privacy"]
 
 
-def test_a_private_run_without_a_round() -> None:
-    found = statement(PATIENT, [])
+def test_no_statement_without_privacy(make: Make) -> None:
+    assert statement(make(), EVENTS) is None
+    assert (sentences(None), of_sites(None)) == ([], [])
+
+
+def test_a_private_run_without_a_round(make: Make) -> None:
+    found = statement(make(PATIENT), [])
     assert found is not None
     assert (found["sites"], found["maximum"]) == ({}, None)
     assert len(sentences(found)) == 1
+
+
+def test_site_level_counts_every_round_that_was_told(make: Make) -> None:
+    rounds = "federation.rounds=3"  # the second one is told twice in the events
+    site_level = "privacy={mode: site, epsilon: 5, delta: 0.01}"
+    found = statement(make(site_level, "federation.weights=uniform", rounds), EVENTS)
+    assert found is not None
+    assert (found["rounds"], found["sites"]) == (3, {})
+    assert 4.98 <= found["maximum"] <= 5
+    (line,) = sentences(found)
+    assert "site-level" in line
+    assert f"{found['maximum']:.2f} after 3 rounds" in line

@@ -10,6 +10,7 @@ from cryptography import x509
 
 from mama.errors import ConfigError, ProtocolError
 from mama.signing import write_key_pair
+from server import roster as rosters
 from server.certificates import days_left, make_authority, make_server_certificate, read_certificate
 from server.federation import Home
 from server.provision import pin, provision, renew
@@ -197,3 +198,14 @@ def test_an_address_is_host_and_port(tmp_path: Path, address: str) -> None:
     path.write_text(f"name: demo\naddress: {address!r}\n")
     with pytest.raises(ConfigError, match="key 'address': must be host:port"):
         Home(path)
+
+
+def test_a_roster_that_no_message_takes_is_refused(
+    home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enrol(home, "alder", key_of(home, "alder"))
+    before = home.roster.read_bytes()
+    monkeypatch.setattr(rosters, "MAX_ROSTER", len(before) + 100)
+    with pytest.raises(ConfigError, match=r"more keys than a message takes \(2\)"):
+        enrol(home, "birch", key_of(home, "birch"))
+    assert home.roster.read_bytes() == before

@@ -140,6 +140,30 @@ def test_finished_run_says_its_figures_and_why_one_is_missing(tmp_path: Path) ->
     assert 'id="problems"' not in page
 
 
+@pytest.mark.parametrize(
+    ("federation", "said"),
+    [
+        ({}, "mean, weights studies; server optimiser sgd, lr 1.0, momentum 0.0"),
+        (
+            {"server_optimiser": {"kind": "adam", "lr": 0.01}},
+            "server optimiser adam, lr 0.01, betas (0.9, 0.99), eps 0.001",
+        ),
+        ({"server_optimiser": {"kind": "adagrad"}}, "optimiser adagrad, lr 0.1, eps 0.001"),
+        (
+            {"aggregator": {"kind": "trimmed_mean"}, "weights": "uniform", "quorum": 5},
+            "trimmed mean, trim 0.2, weights uniform;",
+        ),
+    ],
+)
+def test_every_method_of_aggregation_is_told(
+    tmp_path: Path, federation: dict[str, Any], said: str
+) -> None:
+    page = report(
+        tmp_path, finished(), {"federated": federated(0.9, 0.8)}, experiment(**federation)
+    )
+    assert said in page
+
+
 def test_table_of_sites(tmp_path: Path) -> None:
     page = report(tmp_path, finished(), {"federated": federated(0.9, 0.837)})
     assert cells(page, "a") == ["a", "7", "4 of 4", "none", "6.125", "2.5", "5.0", "0.900", "0.837"]

@@ -3,12 +3,13 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from rich.console import Console
 
 from mama.errors import ConfigError
+from mama.exchange.protocol import Kind
 from server.cli import main
 from server.folder import RunFolder
 from server.status import status, table
@@ -39,11 +40,13 @@ def closed(number: int, **seconds: float) -> dict[str, Any]:
         "bytes_down": dict.fromkeys(seconds, 2_000_000),
         "norms": dict.fromkeys(seconds, 0.5),
         "cosines": dict.fromkeys(seconds, 0.25),
+        "missing": [],
         "sites": {site: {"seconds": s} for site, s in seconds.items()},
     }
 
 
 def run_of(path: Path, *events: dict[str, Any]) -> Path:
+    path.mkdir(exist_ok=True)
     for event in events:
         RunFolder(path).log(event)
     return path
@@ -68,15 +71,28 @@ def test_states_follow_what_sites_are_asked_and_answer(tmp_path: Path) -> None:
         ({"event": "joined", "round": 1, "site": "alder"}, online),
         (asked(4, "cedar", task="finish"), online | {"cedar": "receiving"}),
         ({"event": "received", "round": 4, "site": "cedar"}, online),
+        (failure(4, "all sites"), online),
+        (asked(5, "cedar"), online | {"cedar": "training"}),
+        ({"event": "stopped", "reason": "stopped on request"}, online),
         (START, dict.fromkeys(ROSTER["sites"], "offline")),
+        # One that was refused before the roll was called is there, and not at work.
+        (failure(4, "alder"), {"alder": "failed", "birch": "offline", "cedar": "offline"}),
         (
             {"event": "roster", "sites": ["cedar"]},
-            online | {"alder": "offline", "birch": "offline"},
+            online | {"alder": "failed", "birch": "offline"},
         ),
     ]
     for event, expected in steps:
         run_of(tmp_path, event)
         assert states(tmp_path) == expected, event
+
+
+@pytest.mark.parametrize(
+    "task", [kind for kind in get_args(Kind) if kind not in ("describe", "rehearse")]
+)
+def test_every_task_has_a_state(tmp_path: Path, task: str) -> None:
+    path = run_of(tmp_path / "run", START, ROSTER, asked(1, "alder", task=task))
+    assert states(path)["alder"] not in ("offline", "online", "failed")
 
 
 def test_figures_of_a_round_told_twice_count_once(tmp_path: Path) -> None:
@@ -156,7 +172,7 @@ def test_the_command(tmp_path: Path, command: Callable[..., Any]) -> None:
     assert ended.code == 0
     assert "running, round 1 of 4" in ended.out
     ended = command(main, "status", tmp_path, "--json")
-    assert json.loads(ended.out) == json.loads(json.dumps(status(tmp_path)))
+    assert json.loads(ended.out) == json.loads(json.dumps(status(tmp_path) | {"warnings": []}))
     ended = command(main, "status", tmp_path / "nothing")
     assert (ended.code, ended.out) == (2, "")
 

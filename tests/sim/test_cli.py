@@ -235,6 +235,19 @@ def test_batch_norm_is_refused_before_anything_is_made(
     assert not (tmp_path / "out").exists()
 
 
+def test_an_epsilon_that_no_noise_reaches_is_refused_before_anything_is_made(
+    refusal: Callable[..., Any], tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    code, line = refusal(
+        QUICKSTART, "--out", out, "--set", "privacy={mode: patient, epsilon: 1.0e-9}",
+        "--set", "federation.evaluate_every=0",
+    )  # fmt: skip
+    assert code == 2
+    assert "privacy.epsilon: no noise makes" in line
+    assert not out.exists()
+
+
 def test_fewer_sites_than_the_quorum(
     command: Callable[..., Any], make_films: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 from client.ledger import SiteLedger
 from client.private import site_ledger
 from client.sitefile import load_site
+from mama.errors import BudgetError
 from sim.run import federate
 
 PRIVACY = (
@@ -47,7 +48,8 @@ def test_a_private_run(run: Callable, tmp_path: Path) -> None:
     assert all(figures["steps"] == 4 for figures in found["sites"].values())
     page = (tmp_path / "run" / "report.html").read_text()
     assert "patient-level" in page
-    assert f"largest: {found['maximum']:.2f}" in page
+    assert "Terms of the loss" not in page
+    assert f"largest of all runs: {found['maximum']:.2f}" in page
     events = [
         json.loads(line) for line in (tmp_path / "run" / "rounds.jsonl").read_text().splitlines()
     ]
@@ -58,7 +60,11 @@ def test_a_private_run(run: Callable, tmp_path: Path) -> None:
             (8, 2, 0)
         }
     evaluation = metrics["evaluation"]["federated"]
-    assert all(figures["auc"] is None for m in evaluation.values() for figures in m.values())
+    figures = [of_label for of_method in evaluation.values() for of_label in of_method.values()]
+    assert {of_label["auc"] for of_label in figures} == {None}
+    assert {of_label["reason"] for of_label in figures} == {
+        "under privacy.mode patient evaluations stay at the sites"
+    }
 
 
 @pytest.mark.slow
@@ -77,6 +83,26 @@ def test_the_run_goes_on_without_a_site_whose_budget_is_spent(run: Callable) -> 
     assert len(metrics["privacy"]["sites"]) == 2
     # Over both runs.
     assert metrics["privacy"]["maximum"] > 8
+    assert all(
+        5.9 < of_site["run_epsilon"] <= 6 for of_site in metrics["privacy"]["sites"].values()
+    )
+
+
+@pytest.mark.slow
+def test_a_run_that_nobody_can_pay_for_any_more_ends_with_its_model(
+    run: Callable, tmp_path: Path
+) -> None:
+    _, files = run("first", "federation.rounds=1")
+    for path in files:
+        path.write_text(path.read_text() + "\nbudget: {epsilon: 8}\n")
+    metrics, _ = run("second")
+    assert (metrics["status"], metrics["rounds"]) == ("finished", 1)
+    assert (tmp_path / "second" / "final" / "model.safetensors").exists()
+    assert {p["code"] for p in metrics["problems"]} == {"budget_exhausted"}
+    assert "Finished after 1 of 2 rounds" in (tmp_path / "second" / "report.html").read_text()
+    with pytest.raises(BudgetError, match="the first round"):
+        run("third")
+    assert json.loads((tmp_path / "third" / "metrics.json").read_text())["status"] == "stopped"
 
 
 @pytest.mark.slow
@@ -89,3 +115,19 @@ def test_two_private_runs_of_one_seed_differ(run: Callable, tmp_path: Path) -> N
         for name in ("one", "two")
     ]
     assert models[0] != models[1]
+
+
+@pytest.mark.slow
+def test_site_level_privacy(
+    small_config: Callable[..., Any], site_files: Callable[..., list[Path]], tmp_path: Path
+) -> None:
+    experiment = small_config(
+        "privacy={mode: site, epsilon: 5, delta: 0.01, max_grad_norm: 0.1}",
+        "federation.weights=uniform",
+    ).experiment()
+    metrics = federate(experiment, site_files(), tmp_path / "run")
+    assert metrics["status"] == "finished"
+    assert 4.98 <= metrics["privacy"]["maximum"] <= 5
+    # The sites spend nothing: it is the coordinator's noise.
+    assert metrics["privacy"]["sites"] == {}
+    assert "site-level" in (tmp_path / "run" / "report.html").read_text()

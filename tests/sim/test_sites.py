@@ -57,7 +57,11 @@ def test_sites_are_made_once(
     first = make_sites(mias_config(), tmp_path / "out", films, silent)
     secrets = [(path.parent / "secret.key").read_bytes() for path, _ in first.values()]
     manifests = [(path.parent / "dataset/manifest.json").read_bytes() for path, _ in first.values()]
+    for path, _ in first.values():
+        path.write_text(path.read_text() + "budget: {epsilon: 3}\n")
     again = make_sites(mias_config(), tmp_path / "out", films, silent)
+    # The site file is the hospital's.
+    assert {load_site(path).budget.epsilon for path, _ in again.values()} == {3}
 
     assert list(again) == ["site-1", "site-2", "site-3"]
     assert [report.cached for _, report in first.values()] == [0, 0, 0]

@@ -9,11 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mama.config import Experiment
-from mama.errors import ProtocolError
+from mama.errors import ProtocolError, VersionError
 from mama.exchange.codes import ErrorCode
 from mama.exchange.metrics import EvaluationCounts, TrainingMetrics
 from mama.exchange.protocol import (
     MAX_HEADER,
+    MAX_ROSTER,
     PROTOCOL,
     Answer,
     Description,
@@ -60,7 +61,62 @@ DESCRIPTION = Description(fingerprint="0" * 64, trained_parameters=1, frozen_par
 )
 def test_messages_return_as_they_were(message: Header) -> None:
     assert type(message).decode(message.encode()) == message
-    assert json.loads(message.encode())["protocol"] == PROTOCOL == 1
+    assert json.loads(message.encode())["protocol"] == PROTOCOL == 2
+
+
+# As protocol 1 wrote them.
+HASH = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
+DESCRIBE_1 = (
+    '{"protocol":1,"run":"r-1","round":3,"task":"describe-3-alder","kind":"describe","experiment":"{}",'
+    f'"experiment_hash":"{HASH}","probes":false,"ledger":null,"deadline_s":60.0}}'
+)
+TRAIN_1 = (
+    '{"protocol":1,"run":"r-1","round":3,"task":"train-3-alder","kind":"train","experiment":"{}",'
+    f'"experiment_hash":"{HASH}","probes":false,"ledger":"{"a" * 64}","deadline_s":60.0}}'
+)
+DESCRIBED_1 = (
+    '{"protocol":1,"run":"r-1","round":3,"task":"describe-3-alder","site":"alder","status":"ok","description":'
+    f'{{"fingerprint":"{"0" * 64}","trained_parameters":7,"frozen_parameters":9}},"training":null,'
+    f'"evaluation":null,"rehearsal":null,"final":null,"holds":"{"b" * 64}"}}'
+)
+TRAINED_1 = (
+    '{"protocol":1,"run":"r-1","round":3,"task":"train-3-alder","site":"alder","status":"ok","description":null,'
+    '"training":{"studies":5,"patients":5,"steps":2,"skipped":0,"seconds":0.5,"terms":{"loss":1.25},'
+    '"privacy":null},"evaluation":null,"rehearsal":null,"final":null,"holds":null}'
+)
+REFUSED_1 = (
+    '{"protocol":1,"run":"unknown","round":0,"task":"unknown","site":"alder","status":"bad_request",'
+    '"description":null,"training":null,"evaluation":null,"rehearsal":null,"final":null,"holds":null}'
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        (Task, DESCRIBE_1),
+        (Task, TRAIN_1),
+        (Answer, DESCRIBED_1),
+        (Answer, TRAINED_1),
+        (Answer, REFUSED_1),
+    ],
+)
+def test_the_version_before_is_read_and_written_as_it_was(kind: type[Header], text: str) -> None:
+    assert kind.decode(text).encode() == text
+
+
+def test_a_task_in_the_version_before_goes_without_what_is_new() -> None:
+    new = task(roster="{}", ledger="a" * 64, deadline_s=60.0, task="train-3-alder")
+    assert json.loads(new.encode())["roster"] == "{}"
+    assert new.model_copy(update={"protocol": 1}).encode() == TRAIN_1
+
+
+@pytest.mark.parametrize("version", [-1, 0, 3, 10**6])
+def test_other_versions_are_named_whatever_else_they_say(version: int) -> None:
+    for kind, text in ((Task, TRAIN_1), (Answer, TRAINED_1)):
+        other = json.loads(text) | {"protocol": version, EVIL: EVIL}
+        with pytest.raises(VersionError) as error:
+            kind.decode(json.dumps(other))
+        assert str(error.value) == "header is of a protocol version that is not spoken here"
 
 
 def test_the_experiment_travels(experiment: Experiment) -> None:
@@ -128,6 +184,8 @@ def test_an_experiment_with_the_right_hash_is_still_checked(
         ({"experiment": "x" * (2**20 + 1)}, "experiment"),
         ({EVIL: 1}, ""),
         ({"protocol": EVIL}, "protocol"),
+        ({"roster": 1}, "roster"),
+        ({"roster": "x" * (MAX_ROSTER + 1)}, "roster"),
     ],
 )
 def test_tasks_that_break_the_protocol(changes: dict[str, Any], place: str | None) -> None:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from mama.errors import ProtocolError, SignatureError
-from mama.exchange.roster import MAX_ROSTER, Member, Roster
+from mama.exchange.protocol import MAX_ROSTER
+from mama.exchange.roster import Member, Roster
 from mama.signing import new_key, public_line, sign
 
 KEY = new_key()
@@ -56,6 +57,7 @@ def test_a_changed_one_or_one_of_another_is_refused() -> None:
         lambda text: json.dumps({"roster": 3, "signature": "00"}),
         lambda text: json.dumps({"roster": "{}", "signature": "xy"}),
         lambda text: text + " " * MAX_ROSTER,
+        lambda text: "[" * (MAX_ROSTER - 1),
     ],
 )
 def test_what_is_no_signed_roster_is_refused(damage: Callable[[str], str]) -> None:

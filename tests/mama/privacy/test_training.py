@@ -129,6 +129,30 @@ def test_the_loss_is_the_whole_objective_of_the_group(
     assert not late & {name for name, p in plain.parameters if p.summed_grad.abs().sum() > 0}
 
 
+@pytest.mark.parametrize(
+    "sections",
+    [
+        {"compute": {"checkpointing": True}},
+        {"compute": {"precision": "bf16"}},
+        {"image.lora": {"rank": 2, "dropout": 0.1, "targets": ["qkv"]}},
+        {"image.trained_blocks": 0},
+    ],
+)
+def test_it_works_however_the_model_is_trained(
+    trainer: Callable[..., PrivateTrainer], values: dict[str, Any], sections: dict[str, Any]
+) -> None:
+    image = {k.removeprefix("image."): v for k, v in sections.items() if k.startswith("image.")}
+    others = {k: v for k, v in sections.items() if not k.startswith("image.")}
+    one = trainer(image=values["image"] | image, **others)
+    frozen = [p.clone() for p in one.model.parameters() if not p.requires_grad]
+    assert clipped_sum(one, [[0, 1]]).norm().item() == pytest.approx(C, rel=1e-4)
+    assert {p.summed_grad.dtype for _, p in one.parameters} == {torch.float32}
+    after = trainer(image=values["image"] | image, **others)
+    after.train(0, 1)
+    left = [p for p in after.model.parameters() if not p.requires_grad]
+    assert all(torch.equal(*pair) for pair in zip(frozen, left, strict=True))
+
+
 @pytest.fixture
 def torn_dataset(dataset: Dataset, tmp_path: Path) -> Dataset:
     """A dataset of which p1's images are gone, p2's are damaged, and p3's report is empty."""

@@ -66,7 +66,7 @@ def test_scalars_read_only_and_turned_arrays() -> None:
 
 def test_memory_does_not_grow_with_the_number_of_updates() -> None:
     mean = WeightedMean(SHAPES)
-    place = mean._sums["w"].data_ptr()
+    place = mean._means["w"].data_ptr()
     for _ in range(10):
         mean.fold("site", arrays(1, 2), 1)
     assert mean.result()["w"].data_ptr() == place

@@ -1,0 +1,46 @@
+"""Who the other sites are: their public keys, from the roster that the federation's authority signed."""
+
+from typing import NamedTuple
+
+from client.enrolment import authority_key, own_key
+from client.roster import read_roster
+from client.sitefile import PeersConfig, SiteFile
+from mama.errors import ConfigError, ProtocolError
+from mama.exchange.roster import Roster
+from mama.signing import PrivateKey, PublicKey, public_line, read_public_line
+
+
+class Peers(NamedTuple):
+    """This site's private key, the other active sites' public ones by name, and what this site insists on."""
+
+    key: PrivateKey
+    others: dict[str, PublicKey]
+    limits: PeersConfig
+
+
+def read_peers(site: SiteFile) -> Peers:
+    """The keys of a federation, whose roster comes with the tasks; in a simulation those that `peers` names.
+
+    Raises:
+        ConfigError: there are none, a file is not what it should be, or the roster knows this site by another key.
+        IntegrityError: the site's copy of the roster was changed or damaged.
+    """
+    config = site.peers or PeersConfig()
+    roster = read_roster(site) if site.coordinator else _roster(config)
+    if roster is None:
+        raise ConfigError("there is no roster yet", fix="The coordinator's tasks bring it")
+    key = own_key(site.coordinator.key if site.coordinator else config.key)
+    keys = {member.site: read_public_line(member.public_key) for member in roster.active}
+    own = keys.pop(site.site, None)
+    if own is None or public_line(own) != public_line(key.public_key()):
+        raise ConfigError("the roster does not know this site by its key", where=site.site)
+    return Peers(key, keys, config)
+
+
+def _roster(config: PeersConfig) -> Roster:
+    try:
+        return Roster.verified(config.roster.read_text(), authority_key(config.authority))
+    except (OSError, ValueError, ProtocolError):
+        raise ConfigError(
+            "is no roster that the federation's authority signed", where=str(config.roster)
+        ) from None

@@ -1,0 +1,65 @@
+"""The federation's roster at a site: taken from the coordinator's tasks, signed by the pinned authority, and kept."""
+
+import logging
+from pathlib import Path
+
+from client.enrolment import pinned_key
+from client.refused import RefusedError
+from client.sitefile import CoordinatorConfig, SiteFile
+from mama.errors import IntegrityError, ProtocolError
+from mama.exchange.codes import ErrorCode
+from mama.exchange.roster import Roster
+from mama.files import write_text
+
+logger = logging.getLogger("fedmama.client")
+
+
+def read_roster(site: SiteFile) -> Roster | None:
+    """The newest roster that this site has seen, its signature checked again; None before the first.
+
+    Raises:
+        ConfigError: the authority's certificate is missing, or is not the pinned one.
+        IntegrityError: the site's copy was changed or damaged.
+    """
+    if site.coordinator is None:
+        return None
+    path = _place(site, site.coordinator)
+    if not path.exists():
+        return None
+    try:
+        return Roster.verified(path.read_text(errors="replace"), pinned_key(site.coordinator))
+    except ProtocolError as error:
+        raise IntegrityError(
+            f"the roster was changed or damaged: {error}",
+            where=str(path),
+            fix="Remove it; the next task brings the coordinator's",
+        ) from None
+
+
+def take_roster(site: SiteFile, signed: str | None) -> None:
+    """Keep the roster that came with a task. In a simulation there is neither a roster nor an authority.
+
+    Raises:
+        RefusedError: the pinned authority did not sign it, it is older than one seen before, or there are two of its
+            version.
+        ConfigError, IntegrityError: as `read_roster`.
+    """
+    if signed is None or site.coordinator is None:
+        return
+    known = read_roster(site)
+    try:
+        roster = Roster.verified(
+            signed, pinned_key(site.coordinator), newest=known.version if known else 0
+        )
+        if known and known.version == roster.version and known != roster:
+            raise ProtocolError(f"there are two rosters of version {roster.version}")
+    except ProtocolError as error:
+        logger.error("site %s: %s", site.site, error)
+        raise RefusedError(ErrorCode.ROSTER) from None
+    if roster != known:
+        write_text(_place(site, site.coordinator), signed)
+
+
+def _place(site: SiteFile, coordinator: CoordinatorConfig) -> Path:
+    # By the authority's pin: another federation has a roster, and versions, of its own.
+    return site.state / "service" / "rosters" / f"{coordinator.pin}.json"

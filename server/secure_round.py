@@ -1,0 +1,85 @@
+"""The waves of secure aggregation from the coordinator's side, whatever carries the messages."""
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from mama.config_privacy import SecureConfig
+from mama.errors import ProtocolError
+from mama.exchange.block import Shape
+from mama.exchange.protocol import Kind
+from mama.exchange.tensors import Arrays
+from mama.secagg.messages import Advertisement, Consent, Packets, Shares, Terms
+from mama.section import Section
+from server.secagg import SecureSum
+
+# Asks sites, each with its payload, and yields the payloads of those that answered.
+Ask = Callable[[Kind, dict[str, bytes]], Iterator[tuple[str, bytes]]]
+Complain = Callable[[str, str], None]
+_Message = TypeVar("_Message", bound=Section)
+
+
+def secure_mean(
+    config: SecureConfig,
+    run: str,
+    number: int,
+    shapes: Mapping[str, Shape],
+    weights: Mapping[str, float],
+    ask: Ask,
+    complain: Complain,
+) -> tuple[Arrays, list[str]]:
+    """The weighted mean of the updates of round `number`, and the sites that are in it.
+
+    Args:
+        weights: by the sites that hold an update, as their metrics say: a site may not tell its peers of another.
+        complain: told of each site whose answer does not count, and why.
+
+    Raises:
+        QuorumError: too few sites were left; nothing of the round is known.
+    """
+    # The last part is new each time, so that keys and shares of an attempt that failed fit no other.
+    context = f"{run}/{number}/{secrets.token_hex(8)}"
+    terms = Terms(context=context, threshold=config.threshold, bits=config.bits, limit=config.limit)
+    total = SecureSum(terms, shapes, weights)
+
+    def wave(kind: Kind, asked: Mapping[str, Section], take: Callable[[str, bytes], None]) -> None:
+        for site, payload in ask(kind, {s: m.model_dump_json().encode() for s, m in asked.items()}):
+            try:
+                take(site, payload)
+            except ProtocolError as error:
+                complain(site, f"secure aggregation, {kind}: {error}")
+
+    wave(
+        "advertise",
+        dict.fromkeys(weights, terms),
+        lambda s, p: total.join(s, _read(Advertisement, p)),
+    )
+    everyone = total.advertisements()
+    wave(
+        "share",
+        {said.site: everyone for said in everyone.sites},
+        lambda s, p: total.take_packets(s, _read(Packets, p)),
+    )
+    wave("mask", {site: total.packets_for(site) for site in total.sharing}, total.fold)
+    roll = total.roll()
+    wave(
+        "agree",
+        dict.fromkeys(roll.survivors, roll),
+        lambda s, p: total.take_consent(s, _read(Consent, p)),
+    )
+    consents = total.consents()
+    wave(
+        "unmask",
+        dict.fromkeys(consents.consents, consents),
+        lambda s, p: total.take_shares(s, _read(Shares, p)),
+    )
+    return total.result(), roll.survivors
+
+
+def _read(kind: type[_Message], payload: bytes) -> _Message:
+    try:
+        return kind.model_validate_json(payload)
+    except ValidationError:
+        raise ProtocolError("does not follow the protocol") from None
