@@ -5,8 +5,9 @@
 The same random fp32 updates, of the size of configs/mama_vitb.yaml's image tower (86.6M values), are combined twice:
 here one at a time, its norm first, then `Combination.fold`, and at the end `result`; and by Flower's
 `aggregate_arrayrecords`, which is given all of them at once in its own serialised form and computes no norm. CPU
-seconds an update on one thread, of `repeats` interleaved turns the median. Opening a block of ours (checksum, finite
-check), as what Flower does apart from it, is given apart, and so is one reading of an update from memory (a sum).
+seconds an update on one thread, of `repeats` interleaved turns the median. Ours are views of a block, as in the
+server. Opening it (checksum, finite check), as what Flower does apart from its function, is given apart, and so is one
+reading of an update from memory (a sum).
 
 Memory is the peak of a process of its own above what it held before the first update; updates are made one at a time
 and dropped after folding, except for Flower's, which must all be there. `--rule median` measures a rule that keeps
@@ -20,13 +21,15 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from common import last_line
 from flwr.app import Array, ArrayRecord, MetricRecord, RecordDict
 from flwr.serverapp.strategy.strategy_utils import aggregate_arrayrecords
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from memory import growth, in_child
 
 from mama.config_federation import FederationConfig
@@ -35,6 +38,7 @@ from mama.exchange.metrics import TrainingMetrics
 from mama.exchange.tensors import Arrays
 from server.aggregation.combine import Combination
 from server.aggregation.norm import update_norm
+from server.lean import stay_lean
 
 RECIPE = Path("configs/mama_vitb.yaml")
 Shapes = dict[str, tuple[int, ...]]
@@ -139,6 +143,7 @@ def peak_of_flower(shapes: Shapes, sites: int) -> float:
 def fold_seconds(shapes: Shapes, number: int) -> dict[str, float]:
     """CPU seconds an update of each part."""
     torch.set_num_threads(1)
+    stay_lean()
     folded = combination(shapes, "mean", Path(), number)
     spent = dict.fromkeys(("norm_s", "fold_s", "open_s", "read_s"), 0.0)
 
@@ -148,14 +153,21 @@ def fold_seconds(shapes: Shapes, number: int) -> dict[str, float]:
         spent[key] += (time.process_time() - begin) / number
 
     for site in range(number):
-        update = update_of(shapes, site)
-        block = encode(update)
+        block = received(encode(update_of(shapes, site)))
         timed("open_s", partial(decode, block, shapes))
+        update = decode(block, shapes)
         timed("read_s", lambda update=update: [array.sum() for array in update.values()])
         timed("norm_s", partial(update_norm, update))
         timed("fold_s", partial(folded.fold, f"site-{site}", update, metrics(site)))
     timed("fold_s", folded.result)
     return spent
+
+
+def received(block: bytes) -> bytes:
+    """The block in memory as the server has it: put together of a message's pieces."""
+    array = Array("uint8", (len(block),), "safetensors", block)
+    contents = {name: one.deflate() for name, one in get_all_nested_objects(array).items()}
+    return cast(Array, inflate_object_from_contents(array.object_id, contents)).data
 
 
 def flower_seconds(shapes: Shapes, number: int) -> float:

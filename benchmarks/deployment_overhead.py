@@ -11,20 +11,20 @@ which all sites took part.
 
 import argparse
 import os
-import shutil
 import signal
 import statistics
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from common import last_line
 
 from mama.configfile import load
+from mama.exchange.fingerprint import describe
 from mama.exchange.tensors import trained_arrays
-from mama.global_model import describe
 from mama.model import build_model
 from mama.supervise import children
 from server.folder import Event, RunFolder
@@ -50,31 +50,34 @@ def main() -> None:
     parser.add_argument("--kills", action="store_true")
     parser.add_argument("--work", type=Path, default=None)
     options = parser.parse_args()
-    work = options.work or Path(tempfile.mkdtemp(prefix="fedmama-"))
+    with tempfile.TemporaryDirectory(prefix="fedmama-") as work:
+        last_line(measured(options.work or Path(work), options.rounds, kills=options.kills))
+
+
+def measured(work: Path, rounds: int, *, kills: bool = False) -> dict[str, Any]:
+    """The figures by name; everything is made in `work`."""
     config = load(SimulatedExperiment, Path("configs/quickstart.yaml"), SMALL)
     box = Box(work / "box")
     for path, _ in make_sites(config, work, None, lambda *_: None).values():
         path.write_text(path.read_text() + "threads: 1\n")
         box.join(path)
-    result: dict[str, object] = {}
     with box.running():
-        phases = f"federation={{rounds: {options.rounds}, local_steps: 2, evaluate_every: 1}}"
-        rounds = [e for e in run(box, work / "run", phases) if e["event"] == "round"]
-        ends = [event["time"] for event in rounds]
-        gaps = [
+        phases = f"federation={{rounds: {rounds}, local_steps: 2, evaluate_every: 1}}"
+        done = [e for e in run(box, work / "run", phases) if e["event"] == "round"]
+        ends = [event["time"] for event in done]
+        whole = [
             end - begin - event["train_s"]
-            for begin, end, event in zip(ends, ends[1:], rounds[1:], strict=False)
+            for begin, end, event in zip(ends, ends[1:], done[1:], strict=False)
         ]
-        result["fixed_s_deployment"] = round(statistics.median(gaps), 2)
-        result["fixed_s_train"] = round(
-            statistics.median(event["seconds"] - event["train_s"] for event in rounds), 2
-        )
-        result["rounds"] = len(rounds)
-        if options.kills:
+        training = [event["seconds"] - event["train_s"] for event in done]
+        result: dict[str, Any] = {
+            "fixed_s_deployment": round(statistics.median(whole), 2),
+            "fixed_s_train": round(statistics.median(training), 2),
+            "rounds": len(done),
+        }
+        if kills:
             result["recovery_s"] = {victim: recovery(box, work, victim) for victim in VICTIMS}
-    if options.work is None:
-        shutil.rmtree(work)
-    last_line(result)
+    return result
 
 
 def run(box: Box, out: Path, federation: str) -> list[Event]:

@@ -1,11 +1,12 @@
 """What does the server need for a hundred sites with updates of 86M values, and how long does it take?
 
-    python benchmarks/many_sites.py [--sites 100] [--optimiser sgd] [--tower vit_base_patch14_reg4_dinov2]
+    python benchmarks/many_sites.py [--sites 100] [--rounds 1] [--optimiser sgd] [--tower vit_base_patch14_reg4_dinov2]
 
-One round of the server's own loop over sites whose local work is nothing: a process of its own answers for all of
+Rounds of the server's own loop over sites whose local work is nothing: a process of its own answers for all of
 them, so that the server's memory is the server's alone. Everything else is real: both processes decode, check and
-encode whole blocks of random float32 values, messages are Flower's own and travel serialised, and the server checks,
-folds, steps and writes its checkpoint. It never imports a tower; the shapes are made in the sites' process.
+encode whole blocks of random float32 values, messages are Flower's own and travel as the objects that its grid sends,
+and the server checks, folds, steps and writes its checkpoint. It never imports a tower; the shapes are made in the
+sites' process.
 
 `server_peak_over_model`: the server's peak resident memory above what it was after its imports, over the model's
 bytes. `update_over_read`: CPU seconds of norm and fold of an update over those of reading it once (the sum of its
@@ -17,23 +18,30 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import wraps
+from itertools import count
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from common import last_line
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
-from flwr.common.serde import message_from_proto, message_to_proto
-from flwr.proto.message_pb2 import Message as MessageProto
 from flwr.serverapp import Grid
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    get_object_id,
+    no_object_id_recompute,
+)
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
+from memory import growth, resident
 
 import server.checks
 import server.folding
@@ -43,6 +51,7 @@ from mama.exchange.metrics import TrainingMetrics
 from mama.exchange.protocol import Answer, Description, Task
 from mama.exchange.tensors import Arrays
 from server.folder import Event, RunFolder
+from server.lean import stay_lean
 from server.rounds import Federation
 
 BASE = Description(fingerprint="0" * 64, trained_parameters=1, frozen_parameters=1)
@@ -52,51 +61,56 @@ TIMES: dict[str, list[float]] = {name: [] for name in ("decode", "norm", "fold",
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sites", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=1)
     parser.add_argument("--optimiser", default="sgd")
     parser.add_argument("--tower", default="vit_base_patch14_reg4_dinov2")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    experiment = an_experiment(options.rounds, options.optimiser)
     with tempfile.TemporaryDirectory() as work:
-        last_line(measure(Path(work) / "run", options.sites, options.optimiser, options.tower))
+        last_line(measure(Path(work) / "run", options.sites, experiment, options.tower))
 
 
-def measure(out: Path, sites: int, optimiser: str, tower: str) -> dict[str, Any]:
-    """One round; the run's folder is made by the sites' process, which alone ever holds a second model."""
+def measure(out: Path, sites: int, experiment: Experiment, tower: str) -> dict[str, Any]:
+    """The run's folder is made by the sites' process, which alone ever holds a second model."""
     ours, theirs = get_context("spawn").Pipe()
     child = get_context("spawn").Process(
-        target=serve_sites, args=(theirs, out, optimiser, tower), daemon=True
+        target=serve_sites, args=(theirs, out, experiment, tower), daemon=True
     )
     child.start()
     size = ours.recv()
     instrument()
+    stay_lean()
     idle = resident()
-    reset_peak()
     begin = time.monotonic()
-    federation = Federation(
-        PipeGrid(ours, sites), RunFolder(out), listen, expected=sites, at_once=1
-    )
-    with suppress(MeasuredError):
-        federation.run()
+
+    def run() -> None:
+        grid = PipeGrid(ours, sites)
+        with suppress(MeasuredError):
+            Federation(grid, RunFolder(out), listen, expected=sites, at_once=1).run()
+
+    above = growth(run)
     seconds = time.monotonic() - begin
-    above = peak() - idle
-    ours.send_bytes(b"")
+    ours.close()
     child.join()
     median = {name: statistics.median(values) for name, values in TIMES.items()}
+    assert len(TIMES["fold"]) == sites * experiment.federation.rounds
     assert not {"timm", "transformers", "peft"} & set(sys.modules)
     return {
-        "sites": len(TIMES["fold"]),
-        "optimiser": optimiser,
+        "sites": sites,
+        "rounds": experiment.federation.rounds,
+        "optimiser": experiment.federation.server_optimiser.kind,
         "model_mb": round(size / 1e6),
-        "idle_mb": round(idle / 1e6),
-        "server_peak_over_model": round(above / size, 2),
+        "idle_mb": round(idle * 2**20 / 1e6),
+        "server_peak_over_model": round(above * 2**20 / size, 2),
         "update_over_read": round((median["norm"] + median["fold"]) / median["read"], 2),
         **{f"{name}_s": round(value, 3) for name, value in median.items()},
-        "seconds_a_site": round(seconds / sites, 2),
+        "seconds_an_update": round(seconds / len(TIMES["fold"]), 2),
     }
 
 
 class MeasuredError(Exception):
-    """The round is over and its checkpoint written."""
+    """The last round is over and its checkpoint written."""
 
 
 def listen(event: Event) -> None:
@@ -120,7 +134,9 @@ def instrument() -> None:
 
     server.checks.decode = decode_and_read
     server.folding.sketch = timed("sketch", server.folding.sketch)
-    server.checks.update_norm = timed("norm", server.checks.update_norm)
+    norm, timed_norm = server.checks.update_norm, timed("norm", server.checks.update_norm)
+    # That of no variates is not counted.
+    server.checks.update_norm = lambda update: timed_norm(update) if update else norm(update)
     combination = server.folding.Combination
     combination.fold = timed("fold", combination.fold)
 
@@ -141,7 +157,8 @@ class PipeGrid(Grid):
 
     def __init__(self, pipe: Connection, sites: int):
         self.pipe, self.sites = pipe, sites
-        self.waiting: list[str] = []
+        self.waiting: deque[tuple[str, Message]] = deque()
+        self.numbers = count(1)
         TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 0
 
     def set_run(self, run: Run) -> None:
@@ -161,34 +178,52 @@ class PipeGrid(Grid):
         return range(1, self.sites + 1)
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        """Send each to the sites' process, which answers in turn."""
+        """Keep each until its answer is asked for: the pipe holds little, and the other side answers in turn."""
         names = []
         for message in messages:
-            name = f"{len(self.waiting)}-{message.metadata.dst_node_id}-{time.monotonic_ns()}"
-            message.metadata.__dict__["_message_id"] = name
-            self.pipe.send_bytes(message_to_proto(message).SerializeToString())
-            self.waiting.append(name)
-            names.append(name)
+            names.append(str(next(self.numbers)))
+            self.waiting.append((names[-1], message))
         return names
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         """The next answer, if it is the one that is asked for."""
-        if not self.waiting or self.waiting[0] not in message_ids:
+        if not self.waiting or self.waiting[0][0] not in message_ids:
             return []
-        self.waiting.pop(0)
-        return [message_from_proto(MessageProto.FromString(self.pipe.recv_bytes()))]
+        send(self.pipe, self.waiting.popleft()[1])
+        return [receive(self.pipe)]
 
     def send_and_receive(self, *arguments: Any, **named: Any) -> Iterable[Message]:
         """Not needed."""
         raise NotImplementedError
 
 
-def serve_sites(pipe: Connection, out: Path, optimiser: str, tower: str) -> None:
+def send(pipe: Connection, message: Message) -> None:
+    """A message as Flower's grid sends it: its objects one by one, of which an array's are pieces of 5 MB."""
+    with no_object_id_recompute():
+        objects = get_all_nested_objects(message)
+        pipe.send((message.object_id, len(objects)))
+        for one in objects.values():
+            pipe.send_bytes(one.deflate())
+
+
+def receive(pipe: Connection) -> Message:
+    """A message as Flower's grid puts it together from its objects."""
+    name, number = pipe.recv()
+    contents = {}
+    for _ in range(number):
+        content = pipe.recv_bytes()
+        contents[get_object_id(content)] = content
+        del content
+    message = cast(Message, inflate_object_from_contents(name, contents))
+    message.metadata.__dict__["_message_id"] = name
+    return message
+
+
+def serve_sites(pipe: Connection, out: Path, experiment: Experiment, tower: str) -> None:
     """The sites' process: makes the run's folder, then answers whatever comes."""
     torch.set_num_threads(1)
     TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 1
     random = np.random.default_rng(0)
-    experiment = an_experiment(optimiser)
     arrays = {
         name: random.standard_normal(shape, np.float32) * np.float32(0.02)
         for name, shape in tower_shapes(tower).items()
@@ -196,9 +231,9 @@ def serve_sites(pipe: Connection, out: Path, optimiser: str, tower: str) -> None
     RunFolder.create(out, experiment, arrays, BASE)
     size = sum(array.nbytes for array in arrays.values())
     pipe.send(size)
-    while data := pipe.recv_bytes():
-        message = message_from_proto(MessageProto.FromString(data))
-        pipe.send_bytes(message_to_proto(answer(message, random)).SerializeToString())
+    with suppress(EOFError):
+        while True:
+            send(pipe, answer(receive(pipe), random))
 
 
 def answer(message: Message, random: np.random.Generator) -> Message:
@@ -228,14 +263,14 @@ def answer(message: Message, random: np.random.Generator) -> Message:
     return Message(content, reply_to=message)
 
 
-def an_experiment(optimiser: str) -> Experiment:
+def an_experiment(rounds: int, optimiser: str) -> Experiment:
     return Experiment.model_validate(
         {
             "name": "many_sites",
             "image": {"tower": "any", "size": [32, 32]},
             "text": {"tower": "any"},
             "federation": {
-                "rounds": 1,
+                "rounds": rounds,
                 "local_steps": 1,
                 "server_optimiser": {"kind": optimiser},
             },
@@ -253,27 +288,6 @@ def tower_shapes(tower: str) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
         model = timm.create_model(tower, num_classes=0)
     return {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
-
-
-def resident() -> int:
-    """This process's resident memory in bytes."""
-    return _status("VmRSS")
-
-
-def peak() -> int:
-    """The most it was since `reset_peak`."""
-    return _status("VmHWM")
-
-
-def reset_peak() -> None:
-    Path("/proc/self/clear_refs").write_text("5")
-
-
-def _status(key: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(key + ":"):
-            return 1024 * int(line.split()[1])
-    raise KeyError(key)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 """How much of a round is not work at the sites?
 
-    python benchmarks/round_overhead.py [--rounds 20] [--work DIR] [--engines inprocess flower]
+    python benchmarks/round_overhead.py [--rounds 20] [--work DIR] [--engines inprocess flower deployment]
 
 The quickstart as it is, but for the number of rounds and no evaluation between them, on each engine. A round is from
 the telling of one to that of the next: checkpoint, choice, training, exchange, checks, folding and step. Its overhead
 is all of it but the time that sites need at least to train, as they measure it: the sum of their seconds where they
 take turns, on Flower's engine their sum over the processors or the longest. Median over all rounds but the first.
+`deployment`, in seconds a round, is benchmarks/deployment_overhead.py's, of small hospitals in real processes.
 """
 
 import argparse
@@ -17,8 +18,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import deployment_overhead
 from common import last_line
 
+ENGINES = ("inprocess", "flower")
 CONFIG = "configs/quickstart.yaml"
 
 
@@ -26,10 +29,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--work", type=Path, default=Path("runs/round_overhead"))
-    parser.add_argument("--engines", nargs="+", default=["inprocess", "flower"])
+    parser.add_argument("--engines", nargs="+", default=[*ENGINES, "deployment"])
     options = parser.parse_args()
     result: dict[str, Any] = {"rounds": options.rounds}
-    for engine in options.engines:
+    for engine in [engine for engine in ENGINES if engine in options.engines]:
         out = options.work / engine
         if not (out / "metrics.json").exists():
             run(engine, out, options.rounds + 1)
@@ -38,6 +41,8 @@ def main() -> None:
         shares = [1 - event["train_s"] / event["whole_s"] for event in rounds]
         result[f"overhead_{engine}"] = round(statistics.median(shares), 4)
         result[f"round_s_{engine}"] = round(statistics.median(e["whole_s"] for e in rounds), 2)
+    if "deployment" in options.engines:
+        result |= deployment_overhead.measured(options.work / "deployment", options.rounds)
     last_line(result)
 
 
