@@ -24,7 +24,9 @@ def table(ledger: SiteLedger) -> Table:
     """A row for every stretch of equal steps of a run, with the epsilon after it."""
     result = Table(title=f"private steps, epsilon at delta {ledger.budget.delta:g} (RDP, zero-out)")
     for column in ("run", "rounds", "steps", "noise z", "rate q", "dataset", "epsilon"):
-        result.add_column(column, justify="left" if column in ("run", "dataset") else "right")
+        # Names are kept whole: a run is looked up by its name.
+        text = column in ("run", "dataset")
+        result.add_column(column, justify="left" if text else "right", overflow="fold")
     for entries in _stretches(ledger.entries):
         first, last = entries[0], entries[-1]
         rounds = f"{first.round}-{last.round}" if first.round != last.round else f"{first.round}"

@@ -128,8 +128,8 @@ def _identity(problem: ErrorDetails) -> tuple[Any, ...]:
 def _explain(kind: type[BaseModel], error: ValidationError, where: str) -> ConfigError:
     problems = _problems(error)
     first = problems[0]
-    key = ".".join(str(part) for part in first["loc"]) or "the file"
-    more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+    key, *others = (".".join(map(str, problem["loc"])) or "the file" for problem in problems)
+    more = f" (and {len(others)} more: {', '.join(others)})" if others else ""
     if first["type"] == "extra_forbidden":
         choices = _keys_at(kind, first["loc"][:-1])
         near = difflib.get_close_matches(str(first["loc"][-1]), choices, n=1)
@@ -138,8 +138,12 @@ def _explain(kind: type[BaseModel], error: ValidationError, where: str) -> Confi
     if first["type"] == "missing":
         return ConfigError(f"key {key!r} is missing{more}", where=where, fix="Add it")
     given = first.get("input")
-    shown = f" (is {given!r})" if isinstance(given, int | float | str | bool | None) else ""
+    shown = f" (is {'null' if given is None else repr(given)})" if _is_scalar(given) else ""
     return ConfigError(f"key {key!r}: {in_words(first)}{shown}{more}", where=where)
+
+
+def _is_scalar(value: Any) -> bool:
+    return isinstance(value, int | float | str | bool | None)
 
 
 def _keys_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -25,6 +25,7 @@ def prepare(home: Home, config: Path, out: Path) -> RunFolder:
 
     Raises:
         MamaError: the experiment or a base model is not what it should be, or the folder holds another run.
+        ServiceError: the folder is new and the service does not run.
     """
     experiment = load(Experiment, config, without=["simulation"])
     folder = RunFolder(out)
@@ -32,6 +33,7 @@ def prepare(home: Home, config: Path, out: Path) -> RunFolder:
         refuse_another(folder.path / "experiment.yaml", experiment, "another experiment")
         return folder
     require_possible(experiment)
+    require_running(home)
     arrays, base = initial_model(config, home.models)
     return RunFolder.create(out, experiment, arrays, base)
 

@@ -67,7 +67,7 @@ class RehearsalReport:
         return [
             *lines,
             f"a round: {self.seconds:.1f} s on the way beside training; "
-            f"{self.rounds} rounds: {self.run_hours:.2f} h",
+            f"{self.rounds} rounds: {_long(self.run_hours)}",
             f"server: {self.server_mib} MiB more at its peak",
         ]
 
@@ -156,6 +156,10 @@ def rehearse(grid: Grid, experiment: Experiment, parameters: int, run: str) -> R
         )
     rounds = experiment.federation.rounds
     return RehearsalReport(sites, problems, last, _peak_mib() - before, rounds)
+
+
+def _long(hours: float) -> str:
+    return f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.1f} min"
 
 
 def _problem(answer: Answer | None, problem: str) -> str:

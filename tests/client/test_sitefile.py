@@ -66,10 +66,11 @@ def test_a_relative_site_file_gives_absolute_paths(
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("state:", "sate:", "unknown key 'sate' (and 1 more). Did you mean 'state'?"),
+        ("state:", "sate:", "unknown key 'sate' (and 1 more: state). Did you mean 'state'?"),
         ("  source:", "  sorce:", "unknown key 'data.sorce'"),
         ("site: north", "site: '../north'", "key 'site'"),
         ("site: north", "site: ''", "key 'site'"),
+        ("state: state", "state: 5", "key 'state': must be a path; put it in quotes (is 5)"),
         ("state: state", "state: state\ndevice: tpu", "key 'device'"),
         ("state: state", "state: state\nthreads: 0", "key 'threads'"),
         ("state: state", "state: state\npolicy: {minimum_cell: 0}", "key 'policy.minimum_cell'"),

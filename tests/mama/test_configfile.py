@@ -46,13 +46,14 @@ def edited(tmp_path: Path, original: Path, old: str, new: str) -> Path:
         ),
         (
             "federation.freeze=[{pattern: a, until_rond: 2}]",
-            "unknown key 'federation.freeze.0.until_rond' (and 1 more). "
+            "unknown key 'federation.freeze.0.until_rond' (and 1 more: federation.freeze.0.until_round). "
             "Did you mean 'until_round'?",
         ),
         ("image.layout=round", "key 'image.layout': must be 'native' or 'square' (is 'round')"),
         ("image.pretrained=maybe", "must be true or false (is 'maybe')"),
         ("optimiser.lr=.inf", "must be a finite number"),
         ("optimiser.lr=0", "must be more than 0.0 (is 0)"),
+        ("federation.evaluate_every=null", "must be a whole number (is null)"),
         ("image.size=[32]", "key 'image.size.1' is missing"),
         ("name=a b", "key 'name': has a character that is not allowed there"),
         ("evaluation.density={A: [a]}", "must have at least 2 entries"),
@@ -95,9 +96,9 @@ def test_a_missing_key(tmp_path: Path, experiment_file: Path) -> None:
     assert refusal(path) == f"{path}: key 'name' is missing. Add it"
 
 
-def test_further_mistakes_are_counted(experiment_file: Path) -> None:
+def test_further_mistakes_are_named(experiment_file: Path) -> None:
     told = refusal(experiment_file, "seed=x", "heads.embedding=1", "name=''")
-    assert "(and 2 more)" in told
+    assert "(and 2 more: " in told
 
 
 @pytest.mark.parametrize(
