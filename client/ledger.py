@@ -68,7 +68,7 @@ class SiteLedger:
         self.entries: list[Entry] = []
         self._seals = [EMPTY]
         self._taken = 0  # bytes read so far
-        self._torn = 0  # lines since the last whole one
+        self.torn = 0  # lines since the last whole one
         self._sums: dict[tuple[float, float], int] = {}
         if path.exists():
             with self._locked():
@@ -83,9 +83,9 @@ class SiteLedger:
     def charges(self) -> list[Charge]:
         """All that was charged; torn lines not yet charged count as what the last line cost."""
         sums = dict(self._sums)
-        if self.entries and self._torn:
+        if self.entries and self.torn:
             last = self.entries[-1]
-            sums[last.z, last.q] += self._torn
+            sums[last.z, last.q] += self.torn
         return [(z, q, steps) for (z, q), steps in sums.items()]
 
     def epsilon(self) -> float:
@@ -115,14 +115,14 @@ class SiteLedger:
         Raises:
             BudgetError: they cannot.
         """
-        self._afforded(steps + self._torn, noise_multiplier, sample_rate)
+        self._afforded(steps + self.torn, noise_multiplier, sample_rate)
 
     def reserve(self, step: int, noise_multiplier: float, sample_rate: float) -> None:
         """Charge one step (`mama.privacy.ledger`)."""
         try:
             with self._locked():
                 self._read()
-                steps = 1 + self._torn
+                steps = 1 + self.torn
                 epsilon = self._afforded(steps, noise_multiplier, sample_rate)
                 self._append(
                     Entry(
@@ -174,7 +174,7 @@ class SiteLedger:
     def _read(self) -> None:
         """Take up what was appended since, by whatever process."""
         data = self._rest()
-        self._torn = 0
+        self.torn = 0
         position = self._taken
         for line in data.split(b"\n"):
             position += len(line) + 1
@@ -182,8 +182,8 @@ class SiteLedger:
                 continue
             entry = self._opened(line)
             if entry is None:
-                self._torn += 1
-            elif entry.steps == 1 + self._torn:
+                self.torn += 1
+            elif entry.steps == 1 + self.torn:
                 self._take(entry, line[:SEAL].decode(), position)
             else:
                 raise self._changed()
@@ -212,7 +212,7 @@ class SiteLedger:
         self.entries.append(entry)
         self._seals.append(seal)
         self._sums[entry.z, entry.q] = self._sums.get((entry.z, entry.q), 0) + entry.steps
-        self._torn, self._taken = 0, position
+        self.torn, self._taken = 0, position
 
     def _append(self, entry: Entry) -> None:
         body = entry.model_dump_json().encode()

@@ -12,7 +12,7 @@ from client.private import roster_file
 from client.sitefile import SiteFile
 from mama.errors import ConfigError
 from mama.files import replacing
-from mama.privacy.accounting import prv_epsilon, replace_one_epsilon
+from mama.privacy.accounting import Charge, prv_epsilon, replace_one_epsilon
 from mama.privacy.roster import PatientSlotRoster
 
 # So many points draw the same curve as all steps do.
@@ -21,34 +21,43 @@ DRAWN = (".png", ".svg", ".pdf")
 
 
 def table(ledger: SiteLedger) -> Table:
-    """A row for every stretch of equal steps of a run, with the epsilon after it."""
-    result = Table(title=f"private steps, epsilon at delta {ledger.budget.delta:g} (RDP, zero-out)")
-    for column in ("run", "rounds", "steps", "noise z", "rate q", "dataset", "epsilon"):
+    """A row for every stretch of equal steps of a run, with what all steps up to its end cost."""
+    delta = ledger.budget.delta
+    result = Table(title=f"private steps; epsilon at delta {delta:g}, by RDP and by PRV, zero-out")
+    for column in ("run", "rounds", "steps", "z", "q", "dataset", "RDP", "PRV", "replaced"):
         # Names are kept whole: a run is looked up by its name.
         text = column in ("run", "dataset")
         result.add_column(column, justify="left" if text else "right", overflow="fold")
+    charges: list[Charge] = []
     for entries in _stretches(ledger.entries):
         first, last = entries[0], entries[-1]
         rounds = f"{first.round}-{last.round}" if first.round != last.round else f"{first.round}"
         steps = sum(entry.steps for entry in entries)
         figures = (f"{steps}", f"{first.z:.4g}", f"{first.q:.4g}")
-        result.add_row(first.run, rounds, *figures, first.dataset, f"{last.epsilon:.3f}")
+        charges.append((first.z, first.q, steps))
+        epsilons = last.epsilon, prv_epsilon(charges, delta), replace_one_epsilon(charges, delta)
+        result.add_row(first.run, rounds, *figures, first.dataset, *map(_epsilon, epsilons))
     return result
 
 
 def totals(ledger: SiteLedger) -> Iterator[str]:
     """What all private runs together may tell of one patient."""
     charges, budget = ledger.charges, ledger.budget
-    prv, replaced = prv_epsilon(charges, budget.delta), replace_one_epsilon(charges, budget.delta)
     yield (
         f"epsilon {ledger.epsilon():.3f} of {budget.epsilon:g} at delta {budget.delta:g}, after "
         + (f"{sum(steps for _, _, steps in charges)} steps charged")
     )
-    yield "  by PRV, a tighter account: " + ("not available" if prv is None else f"{prv:.3f}")
-    yield "  one patient replaced by another: " + (
-        f"{replaced:.3f}" if math.isfinite(replaced) else "no bound"
-    )
+    if ledger.torn:
+        yield f"  {ledger.torn} torn by a crash: charged like the last step, with the next one at the latest"
+    yield f"  by PRV, a tighter account: {_epsilon(prv_epsilon(charges, budget.delta))}"
+    yield f"  one patient replaced by another: {_epsilon(replace_one_epsilon(charges, budget.delta))}"
     yield f"head {ledger.head}"
+
+
+def _epsilon(value: float | None) -> str:
+    if value is None:
+        return "not available"
+    return f"{value:.3f}" if math.isfinite(value) else "no bound"
 
 
 def seats(site: SiteFile, group_size: int | None) -> str:

@@ -17,16 +17,19 @@ RESERVE = 0.1  # of the deadline: for encoding the update and sending it
 
 
 @dataclass(frozen=True)
-class TimeLimits:
-    """When a round must end: at a time of `time.monotonic`, and after so many seconds of training."""
+class RoundLimits:
+    """When a round must end: at a time of `time.monotonic`, after so many seconds of training or so many steps."""
 
     end: float | None = None
     budget_s: float | None = None
+    steps: int | None = None
 
     def reached(self, record: TrainingRecord) -> bool:
         """Whether another step like those before would be too late. A first step is always taken."""
         if not record.taken:
             return False
+        if self.steps is not None and record.taken >= self.steps:
+            return True
         step_s = record.seconds / record.taken
         late = self.end is not None and time.monotonic() + step_s > self.end
         return late or (self.budget_s is not None and record.seconds + step_s > self.budget_s)
@@ -50,18 +53,27 @@ class OpenRound:
         experiment = task.read_experiment()
         if experiment.privacy.mode == "patient":
             # The number of steps done in time would tell of the groups that were drawn.
-            self.limits = TimeLimits()
+            self.limits = RoundLimits()
             return
         budgets = (site.policy.max_round_s, experiment.federation.budget_s)
-        self.limits = TimeLimits(
+        self.limits = RoundLimits(
             None if task.deadline_s is None else arrived + (1 - RESERVE) * task.deadline_s,
             min((budget for budget in budgets if budget is not None), default=None),
+            site.policy.max_round_steps,
         )
 
     def take(
-        self, trainer: Trainer, steps: range, progress: Callable[[int], None]
+        self,
+        trainer: Trainer,
+        steps: range,
+        progress: Callable[[int], None],
+        before_save: Callable[[], None] = lambda: None,
     ) -> TrainingRecord:
-        """Take the global steps, from the first that is missing, until all are done or time is up."""
+        """Take the global steps, from the first that is missing, until all are done or time is up.
+
+        Args:
+            before_save: called each time before steps are put on the disk.
+        """
         record = self._resume(trainer)
         saved = time.monotonic()
         with closing(trainer.steps(steps[record.taken :], record)) as left:
@@ -69,12 +81,16 @@ class OpenRound:
                 progress(next(left))
                 due = time.monotonic() >= saved + self.site.checkpoint_s
                 if due and record.taken < len(steps):
+                    before_save()
                     self.stops.save(
                         record.taken, trainer, {**self.claim, "record": record.counted()}
                     )
                     saved = time.monotonic()
         if record.taken < len(steps):
-            self._log(logging.WARNING, f"{record.taken} of {len(steps)} steps for lack of time")
+            self._log(
+                logging.WARNING,
+                f"{record.taken} of {len(steps)} steps within the limits of the round",
+            )
         return record
 
     def close(self) -> None:

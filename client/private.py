@@ -19,7 +19,7 @@ from mama.exchange.protocol import Task
 from mama.files import write_text
 from mama.model import MaMA
 from mama.privacy.accounting import rdp_epsilon, replace_one_epsilon
-from mama.privacy.groups import SlotPairs
+from mama.privacy.groups import SlotPairs, told_images
 from mama.privacy.roster import PatientSlotRoster
 from mama.privacy.training import PrivateTrainer
 
@@ -54,9 +54,13 @@ class PrivateRound:
         pairs = SlotPairs(self.dataset, self.experiment, self.site.site, self.roster)
         return PrivateTrainer(model, pairs, self.experiment, device, self.ledger, corrections)
 
+    def keep_head(self) -> None:
+        """Note how far the ledger was, before anything else remembers the steps that it has charged."""
+        write_text(self.head, self.ledger.head)
+
     def metrics(self) -> TrainingMetrics:
         """What leaves beside the update: public figures, and what was paid. The ledger's head is kept here too."""
-        write_text(self.head, self.ledger.head)
+        self.keep_head()
         return TrainingMetrics(
             studies=self.experiment.privacy.slots,
             patients=self.experiment.privacy.slots,
@@ -74,7 +78,7 @@ def site_ledger(site: SiteFile, run: str = "", number: int = 0, dataset: str = "
 
 
 def known_heads(site: SiteFile) -> list[str]:
-    """The seals that the ledger had at the ends of earlier rounds, as the runs' folders keep them."""
+    """The seals that the ledger had when steps or rounds were last put on the disk, as the runs' folders keep them."""
     return [path.read_text() for path in site.state.glob(f"*/{HEAD}")]
 
 
@@ -112,7 +116,7 @@ def _roster(site: SiteFile, run: str, dataset: Dataset, slots: int) -> PatientSl
 
 def roster_to_be(site: SiteFile, dataset: Dataset, slots: int) -> PatientSlotRoster:
     """The roster that a run would have if it began now; who waits for a free slot is drawn anew each time."""
-    patients = {study.patient for study in dataset.studies("train") if study.sentences}
+    patients = {study.patient for study in dataset.studies("train") if told_images(study)}
     return PatientSlotRoster.load(roster_file(site)).refilled(patients, slots)
 
 

@@ -43,6 +43,7 @@ class PolicyConfig(Section):
     minimum_cell: int = Field(5, ge=1, le=1000)
     max_local_steps: int = Field(10_000, ge=1)
     max_round_s: float | None = Field(None, gt=0, le=30 * 86400)
+    max_round_steps: int | None = Field(None, ge=1)
     bundles: list[Sha256] | None = None
     base_models: list[str] | None = None
     min_cohort: int = Field(1, ge=1, le=10_000)

@@ -37,8 +37,11 @@ class RoundStates:
         return earlier[-1] if earlier else None
 
     def prune(self, number: int) -> None:
-        """Remove what no repetition of this round or of a later one starts from."""
-        for old in self._earlier(number)[:-1]:
+        """Remove what no repetition starts from: of this round, of a later one, or of the one before this.
+
+        The coordinator asks for that one again when it found its newest checkpoint damaged.
+        """
+        for old in self._earlier(number)[:-2]:
             old.unlink()
 
     def _earlier(self, number: int) -> list[Path]:

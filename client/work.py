@@ -89,7 +89,10 @@ def train(
             on_step(site.site, step)
 
     planned = range((number - 1) * steps, number * steps)
-    record = open_round.take(trainer, planned, tell)
+    if private:
+        record = open_round.take(trainer, planned, tell, private.keep_head)
+    else:
+        record = open_round.take(trainer, planned, tell)
     for line in record.remarks():
         logger.info("site %s, round %d: %s", site.site, number, line)
     for line in record.warnings(number / experiment.federation.rounds):
@@ -110,7 +113,8 @@ def train(
             steps=record.steps,
             skipped=record.skipped,
             seconds=record.seconds,
-            terms=record.means(),
+            # A loss is of one site alone, which masks are to hide.
+            terms={} if experiment.privacy.secure else record.means(),
         )
     )
     return metrics, method.finish(model)

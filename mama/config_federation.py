@@ -132,6 +132,11 @@ class FederationConfig(Section):
                 f"aggregator {kind} takes no weights, which a bad site would choose; "
                 "set federation.weights to uniform and federation.fairness to 0"
             )
+        if self.late != "drop" and kind != "mean":
+            raise ValueError(
+                f"aggregator {kind} gives each update one vote, and a late one would be its site's second; "
+                "set federation.late drop"
+            )
         if self.scaffold and kind != "mean":
             raise ValueError(
                 "federation.scaffold goes with aggregator mean: a bad site could send any control variate"

@@ -109,6 +109,10 @@ def not_hidden(config: FederationConfig, privacy: PrivacyConfig) -> tuple[tuple[
             "each site's loss would be its weight; set federation.fairness 0",
         ),
         (
+            config.norm_limit != FederationConfig.model_fields["norm_limit"].default,
+            "nobody sees how long a single update is; leave federation.norm_limit out",
+        ),
+        (
             config.budget_s is not None,
             "updates of partial work are weighed one by one; leave federation.budget_s out",
         ),

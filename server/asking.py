@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from mama.exchange.codes import ErrorCode
 from mama.exchange.protocol import Task
 from server.attendance import Attendance, Seat
 from server.post import GRACE_S, Post, Reply
@@ -60,9 +61,10 @@ class Arrival:
 class Asking:
     """Carries tasks to sites and answers back.
 
-    A task is pushed again, under the same name, when Flower lost it, when its site comes back after it was away, and
-    when the round is extended; whichever answer comes first is taken. What is still open when a round closes is
-    remembered until Flower forgets it too, so that late answers are recognised.
+    A task is pushed again, under the same name, when Flower lost it, when its site lacks the model that the change it
+    was sent is to, when it comes back after it was away, and when the round is extended; whichever answer comes first
+    is taken. What is still open when a round closes is remembered until Flower forgets it too, so that late answers
+    are recognised.
 
     Args:
         at_once: tasks under way at the same time; 1 where sites take turns in one process.
@@ -160,7 +162,7 @@ class Asking:
     def _sorted(self, errand: Errand, reply: Reply) -> Arrival | None:
         task = errand.task
         if self._open.get(task.task) is errand:
-            if reply.lost and errand.pushes < PUSHES:
+            if _worth_another(reply) and errand.pushes < PUSHES:
                 errand.seat = None
                 self._attendance.look(now=True)
                 return None
@@ -176,3 +178,8 @@ class Asking:
         """Whether nobody is at work: all that is open is of sites that have been away from the beginning."""
         seats = self._attendance.seats
         return all(not e.begun and e.site not in seats for e in self._open.values())
+
+
+def _worth_another(reply: Reply) -> bool:
+    """Whether the same task may well succeed: what comes with it the next time is the whole model."""
+    return reply.lost or (reply.answer is not None and reply.answer.status == ErrorCode.NO_MODEL)

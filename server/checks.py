@@ -63,6 +63,8 @@ def check_metrics(metrics: TrainingMetrics, planned: int, studies_before: int | 
     """
     if not 0 < metrics.steps <= planned:
         raise ProtocolError(f"claims {metrics.steps} steps of {planned}")
+    if metrics.patients > metrics.studies:
+        raise ProtocolError(f"claims {metrics.patients} patients in {metrics.studies} studies")
     if studies_before is not None and metrics.studies > GROWTH * studies_before:
         raise ProtocolError(
             f"claims {metrics.studies} studies, more than {GROWTH} times the {studies_before} of before"

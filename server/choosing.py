@@ -1,4 +1,4 @@
-"""Which sites a round asks. The choice follows from seed and round, so that a repeated round asks the same."""
+"""Which sites a round asks: it follows from seed, round and who is there, so that a repeated round asks the same."""
 
 import math
 from collections.abc import Collection
@@ -23,8 +23,9 @@ def choose(
 ) -> tuple[list[str], list[str]]:
     """The sites that round `number` asks, and those that it is meant to hear, of which a quorum is a part.
 
-    A fraction is drawn from the sites that are there, if they are a quorum; all and cohorts also hold those that are
-    away, which may come back. Paused sites are asked when the others alone are no quorum.
+    A fraction is drawn from the sites that are there, if they are a quorum; those that are away or paused are missing
+    all the same. All and cohorts also ask those that are away, which may come back. Paused sites are asked when the
+    others alone are no quorum.
 
     Args:
         known: all sites of the run.
@@ -46,4 +47,4 @@ def choose(
     count = min(len(ready), max(config.quorum, math.ceil(plan * len(ready))))
     places = numpy_generator(seed, "sites", number).choice(len(ready), count, replace=False)
     drawn = [ready[place] for place in sorted(places)]
-    return drawn, drawn
+    return drawn, sorted({*drawn, *(site for site in meant if site not in ready)})

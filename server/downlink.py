@@ -1,5 +1,6 @@
-"""What each site is sent of the global model: only the change where it holds the model before, else all of it."""
+"""What each site is sent of the global model: only the change where it holds an earlier one, else all of it."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from mama.config_federation import ExchangeConfig
@@ -10,30 +11,30 @@ from mama.exchange.change import encode_change
 class Downlink:
     """The newest global model as blocks. Sites say what they hold; whoever says nothing gets the whole model.
 
-    Both kinds lead to the same bits at a site, so nothing of this is needed to resume a run. The model stays in its
-    file, so that it takes no memory while updates are folded; the change, with `down: delta`, is kept.
+    Both kinds lead to the same bits at a site, so nothing of this is needed to resume a run. Models stay in their
+    files, so that they take no memory while updates are folded; the last change made, with `down: delta`, is kept.
 
     Args:
-        model: file of the newest global model, a block.
+        models: files of global models, each a block, the newest last. A change starts from any that is still there.
     """
 
-    def __init__(self, config: ExchangeConfig, model: Path):
+    def __init__(self, config: ExchangeConfig, models: Sequence[Path]):
         self._changes = config.down == "delta"
-        self._model, self._digest = model, _digest(model)
+        self._files = {_digest(model): model for model in models}
         self._change: tuple[str, bytes] | None = None
         self._held: dict[str, str] = {}
 
     @property
     def digest(self) -> str:
         """The checksum of the newest global model."""
-        return self._digest
+        return next(reversed(self._files))
 
     def publish(self, model: Path) -> None:
-        """Take a round's result as the newest model; the file of the one before must still be there."""
-        (before, base), self._change = (self._model, self._digest), None
-        self._model, self._digest = model, _digest(model)
-        if self._changes and base in self._held.values():
-            self._change = base, encode_change(before.read_bytes(), model.read_bytes())
+        """Take a round's result as the newest model."""
+        there = {digest: file for digest, file in self._files.items() if file.exists()}
+        digest = _digest(model)
+        there.pop(digest, None)
+        self._files, self._change = {**there, digest: model}, None
 
     def forget(self, site: str) -> None:
         """Take a site to hold nothing until it says so again."""
@@ -47,12 +48,13 @@ class Downlink:
     def block_for(self, site: str) -> bytes:
         """The block that brings a site to the newest model."""
         held = self._held.get(site)
-        if self._changes and held == self._digest:
-            whole = self._model.read_bytes()
-            return encode_change(whole, whole)
-        if self._change is not None and held == self._change[0]:
-            return self._change[1]
-        return self._model.read_bytes()
+        newest = self._files[self.digest]
+        if not self._changes or held not in self._files:
+            return newest.read_bytes()
+        if self._change is None or self._change[0] != held:
+            before = self._files[held].read_bytes()
+            self._change = held, encode_change(before, newest.read_bytes())
+        return self._change[1]
 
 
 def _digest(model: Path) -> str:

@@ -29,7 +29,6 @@ from mama.files import full_disk_named, write_bytes, write_json, write_text
 from server.aggregation.norm import update_norm
 from server.checkpoint import (
     MODEL,
-    STATE,
     Checkpoint,
     State,
     Writer,
@@ -81,6 +80,9 @@ class RunFolder:
 
     def save(self, state: State, files: Mapping[str, Writer], kept: int = 2) -> Checkpoint:
         """Write a checkpoint; afterwards the newest `kept` are there, and the best."""
+        for damaged in self.checkpoints():
+            if _number(damaged) > state.round:  # it was passed over, and its round is done again
+                shutil.rmtree(damaged)
         folder = self.path / "checkpoints" / f"round-{state.round:04d}"
         checkpoint = write_checkpoint(folder, state, files)
         for old in self.checkpoints()[:-kept]:
@@ -90,8 +92,7 @@ class RunFolder:
 
     def checkpoints(self) -> list[Path]:
         """Folders of checkpoints, oldest first."""
-        found = [path.parent for path in self.path.glob(f"checkpoints/round-*/{STATE}")]
-        return sorted(found, key=_number)
+        return sorted(self.path.glob("checkpoints/round-*"), key=_number)
 
     def latest(self) -> Checkpoint:
         """The newest checkpoint that is whole; it names newer ones that are damaged.
@@ -115,6 +116,11 @@ class RunFolder:
             fix="Restore the folder from a backup, or start again with another --out",
         )
 
+    def models(self, number: int) -> list[Path]:
+        """Files of the global models up to a round that are there, the newest last."""
+        folders = [folder for folder in self.checkpoints() if _number(folder) <= number]
+        return [folder / MODEL for folder in folders if (folder / MODEL).exists()]
+
     def best(self) -> dict[str, Any]:
         """`round` and `auc` of the best evaluation so far; empty before the first."""
         path = self.path / "best.json"
@@ -134,6 +140,9 @@ class RunFolder:
                 if handle.read(1) != b"\n":
                     line = "\n" + line
             handle.write(line.encode())
+            handle.flush()
+            # A checkpoint must not outlast what was told of its round: privacy is counted from it.
+            os.fsync(handle.fileno())
 
     def events(self) -> list[Event]:
         """All events so far; a line torn by a crash is left out."""

@@ -10,6 +10,7 @@ from mama.exchange.block import Shape
 from mama.exchange.method import of_round, split
 from mama.exchange.metrics import TrainingMetrics
 from server.aggregation.combine import Combination
+from server.aggregation.weights import weight_of
 from server.asking import Arrival
 from server.checks import check_metrics, check_norm, check_update
 from server.geometry import Sketch, cosines_to_others, sketch
@@ -77,7 +78,7 @@ class Folding:
             self.late[site] = arrival.task.round
             return
         self.metrics[site], self.norms[site] = metrics, norm
-        self._sketches[site] = sketch(update)
+        self._sketches[site] = sketch(model)
         self.bytes_up[site], self.bytes_down[site] = reply.bytes_up, arrival.bytes_down
 
     def _usual(self) -> float:
@@ -87,9 +88,9 @@ class Folding:
         return self._memory.model_norm if self._thawed else self._memory.usual_norm
 
     def cosines(self) -> dict[str, float | None]:
-        """Each update's cosine to the mean of the others, by their studies."""
-        studies = {site: float(metrics.studies) for site, metrics in self.metrics.items()}
-        return cosines_to_others(dict(sorted(self._sketches.items())), studies)
+        """Each update's cosine to the mean of the others, by their weights."""
+        weights = {site: weight_of(site, m, self._config) for site, m in self.metrics.items()}
+        return cosines_to_others(dict(sorted(self._sketches.items())), weights)
 
     def remember(self) -> None:
         """Add the round to what the run remembers."""

@@ -26,8 +26,11 @@ class Memory(BaseModel):
     model_norm: float = 0.0
 
     def met(self, site: str) -> None:
-        """A site is there, for the first time or again; its pause is over."""
+        """A site is there, maybe for the first time."""
         self.failures.setdefault(site, 0)
+
+    def returned(self, site: str) -> None:
+        """A site is back; its pause is over."""
         if self.paused.pop(site, None) is not None:
             self.failures[site] = 0
 
@@ -52,8 +55,8 @@ class Memory(BaseModel):
         return paused
 
     def resting(self, number: int, pause_after: int) -> set[str]:
-        """Paused sites that are not asked in this round: every `pause_after` rounds they are."""
-        return {s for s, since in self.paused.items() if (number - since) % pause_after}
+        """Paused sites that are not asked in this round: every `pause_after` rounds, or every second, they are."""
+        return {s for s, since in self.paused.items() if (number - since) % max(2, pause_after)}
 
     @property
     def usual_norm(self) -> float:

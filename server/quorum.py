@@ -1,16 +1,20 @@
 """Whether enough sites answered, by number and by the public shares of the roster, never by private counts."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from mama.config_federation import FederationConfig
 
 
 class Quorum:
-    """`federation.quorum` and `federation.quorum_share` of the sites that a round is meant to hear."""
+    """`federation.quorum` and `federation.quorum_share` of the sites that a round is meant to hear.
 
-    def __init__(self, config: FederationConfig):
+    Args:
+        shares: public shares by site (server/members.py); a site without one has 1.
+    """
+
+    def __init__(self, config: FederationConfig, shares: Mapping[str, float]):
         self._number, self._share = config.quorum, config.quorum_share
-        self._shares = config.shares
+        self._shares = shares
 
     def share(self, sites: Iterable[str], among: Iterable[str]) -> float:
         """The public share of `sites` as a fraction of that of `among`, which contains them."""

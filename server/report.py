@@ -64,6 +64,7 @@ class History:
     rounds: dict[int, Event] = field(default_factory=dict)
     evaluations: dict[int, dict[str, Any]] = field(default_factory=dict)
     sites: set[str] = field(default_factory=set)
+    shares: dict[str, float] = field(default_factory=dict)
     problems: list[Event] = field(default_factory=list)
     ending: str = ""
     reason: str = ""
@@ -76,6 +77,7 @@ def replay(events: Iterable[Event]) -> History:
         match event["event"]:
             case "start":
                 history.ending = "interrupted"
+                history.shares = event.get("shares", {})
                 for kept in (history.rounds, history.evaluations):
                     for number in [number for number in kept if number > event["round"]]:
                         del kept[number]
@@ -108,7 +110,7 @@ def render(metrics: dict[str, Any], history: History, experiment: Experiment, te
     )
     environment.filters |= {"figure": figure, "size": size}
     evaluation, evaluated_after = _evaluation(metrics, history)
-    names = history.sites | set(metrics["sites"]) | enrolled(experiment.federation)
+    names = history.sites.union(metrics["sites"], history.shares, enrolled(experiment.federation))
     sites = [_site(site, history.rounds, evaluation) for site in sorted(names)]
     return environment.get_template("report.html.j2").render(
         metrics=metrics,
@@ -125,7 +127,12 @@ def render(metrics: dict[str, Any], history: History, experiment: Experiment, te
         private_sites=of_sites(metrics.get("privacy")),
         curves=_curves(history),
         sites=sites,
-        absent=_absent([site["name"] for site in sites if not site["answered"]], names, experiment)
+        absent=_absent(
+            [site["name"] for site in sites if not site["answered"]],
+            names,
+            history.shares | experiment.federation.shares,
+            experiment,
+        )
         if history.rounds
         else [],
         # metrics.json is of the last start that ended; the events may already know more.
@@ -193,10 +200,10 @@ def _missing(event: Event, site: str) -> Iterable[str]:
 
 
 def _absent(
-    sites: list[str], all_sites: set[str], experiment: Experiment
+    sites: list[str], all_sites: set[str], shares: dict[str, float], experiment: Experiment
 ) -> list[tuple[str, float]]:
     """Sites that were in no round, with their public shares in per cent."""
-    quorum = Quorum(experiment.federation)
+    quorum = Quorum(experiment.federation, shares)
     return [(site, 100 * quorum.share([site], all_sites)) for site in sites]
 
 

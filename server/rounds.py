@@ -14,19 +14,24 @@ from mama.exchange.coding import encode
 from mama.exchange.metrics import EvaluationCounts
 from mama.files import full_disk_named, write_bytes
 from server.aggregation.optimiser import ServerOptimiser
-from server.audit import Audit, content_of
+from server.asking import Arrival
+from server.audit import Audit, Entry, content_of
 from server.checkpoint import MODEL
-from server.choosing import choose, enrolled
+from server.choosing import choose
 from server.folder import Event, RunFolder
 from server.folding import Folding
 from server.masked_folding import MaskedFolding
+from server.members import Members
 from server.outcome import mean_auc, outcome, terms, training_seconds
 from server.privacy import noised, spent, statement
 from server.quorum import Quorum
+from server.secure_round import require_maskable
 from server.sites import Sites
 
 Listener = Callable[[Event], None]
 OPTIMISER = "optimiser.safetensors"
+# Before sites that failed are asked again in a round that lacks a quorum.
+RETRY_S = 15.0
 PRIVATE = "under privacy.mode patient evaluations stay at the sites"
 
 
@@ -56,7 +61,8 @@ class Federation:
         self.checkpoint = folder.latest()
         self.memory = self.checkpoint.state.memory
         self.shapes = self.checkpoint.shapes
-        self.quorum = Quorum(self.config)
+        self.members = Members(self.config, roster)
+        self.quorum = Quorum(self.config, self.members.shares())
         self.private = self.experiment.privacy.mode == "patient"
         self.audit = Audit(folder.path / "audit.jsonl", self.checkpoint.run)
         ledgers = {site: said["head"] for site, said in spent(folder.events()).items()}
@@ -64,9 +70,11 @@ class Federation:
             grid,
             self.experiment,
             self.checkpoint,
+            folder.models(self.checkpoint.round),
             self.memory,
             ledgers,
             self._tell,
+            lambda arrival: self._note(arrival, content_of(arrival.reply.payload), "refused"),
             at_once,
             roster,
         )
@@ -97,10 +105,14 @@ class Federation:
             run=self.checkpoint.run,
             round=self.checkpoint.round,
             rounds=self.config.rounds,
+            shares=self.members.shares(),
         )
         if self.experiment.privacy.mode == "site":
             self._require_small_delta()
         self.sites.gather(self.expected)
+        for _ in range(self.config.extend):
+            if self.sites.await_quorum(self.expected):
+                break
         if len(self.sites.here) < self.config.quorum:
             self._stop("start", self.sites.here, self.sites.here)
         self._evaluate_if_due()
@@ -166,6 +178,8 @@ class Federation:
         """One round, from the choice of sites to the checkpoint; False if too few sites can pay for it."""
         begin = time.monotonic()
         asked, meant = self._choose(number)
+        if secure := self.experiment.privacy.secure:
+            require_maskable(secure, len(asked))
         with closing(self._folding(number)) as folding:
             self._collect(number, asked, meant, folding)
             if not self.quorum.holds(folding.metrics, meant):
@@ -205,6 +219,7 @@ class Federation:
     def _choose(self, number: int) -> tuple[list[str], list[str]]:
         """The sites that are asked, and those that the round is meant to hear."""
         every = self.config.pause_after
+        self.quorum = Quorum(self.config, self.members.shares())
         self.sites.begin(number, forgive=bool(every) and number % every == 0)
         return choose(
             self.config,
@@ -216,45 +231,63 @@ class Federation:
         )
 
     def _known(self) -> set[str]:
-        """All sites of the run: those that were ever there, and those that the experiment names."""
-        return set(self.memory.failures) | enrolled(self.config)
+        """All sites of the run."""
+        return self.members.sites(self.memory.failures)
 
     def _collect(self, number: int, asked: list[str], meant: list[str], folding: Folding) -> None:
         """Fold what sites answer until the round may close."""
         extensions = iter(range(1, self.config.extend + 1))
 
-        def extend() -> bool:
-            times = next(extensions, None)
-            if times is not None:
-                reason = self.quorum.shortfall(folding.metrics, meant)
-                self._tell("extended", round=number, times=times, reason=reason)
-            return times is not None
+        def enough() -> bool:
+            return self.quorum.holds(folding.metrics, meant)
 
-        for arrival in self.sites.ask(
-            "train",
-            number,
-            asked,
-            enough=lambda: self.quorum.holds(folding.metrics, meant),
-            extend=extend,
-        ):
-            site, task = arrival.site, arrival.task.task
+        def extend() -> bool:
+            solvent = set(meant) - self.sites.exhausted
+            times = next(extensions, None)
+            if times is None or not self.quorum.holds(solvent, meant):
+                return False
+            reason = self.quorum.shortfall(folding.metrics, meant)
+            self._tell("extended", round=number, times=times, reason=reason)
+            return True
+
+        self._take(number, asked, folding, enough, extend)
+        while not enough() and extend():
+            # All have answered, and too few well: whoever failed may do better in a while.
+            time.sleep(min(RETRY_S, self.config.deadline_s))
+            again = [site for site in asked if site not in folding.metrics]
+            self._take(number, again, folding, enough, extend)
+
+    def _take(
+        self,
+        number: int,
+        asked: list[str],
+        folding: Folding,
+        enough: Callable[[], bool],
+        extend: Callable[[], bool],
+    ) -> None:
+        for arrival in self.sites.ask("train", number, asked, enough=enough, extend=extend):
+            site = arrival.site
             # Before it is folded, which empties it.
             content = content_of(arrival.reply.payload)
             if arrival.when == "late" and self.config.late == "drop":
-                self.audit.record(site, number, task, content, "late")
+                self._note(arrival, content, "late")
                 continue
             try:
                 folding.take(arrival)
             except ProtocolError as error:
-                self.audit.record(site, number, task, content, "refused")
+                self._note(arrival, content, "refused")
                 self.sites.problem(number, site, f"update refused: {error}")
                 continue
-            self.audit.record(site, number, task, content, "accepted")
+            self._note(arrival, content, "accepted")
             if arrival.reply.answer:
                 self.sites.learn_ledger(arrival.reply.answer)
             if arrival.when == "time":
                 up, norm = folding.bytes_up[site], folding.norms[site]
                 self._tell("update", round=number, site=site, bytes_up=up, norm=norm)
+
+    def _note(self, arrival: Arrival, content: Entry, outcome: str) -> None:
+        """Take down in the audit log what became of an answer."""
+        self.audit.record(arrival.site, self.sites.number, arrival.task.task, content, outcome)
 
     def _figures(
         self, seconds: float, asked: list[str], meant: list[str], folding: Folding
@@ -289,7 +322,7 @@ class Federation:
     def _evaluate(self, number: int, *, probes: bool) -> dict[str, Any]:
         resting = self.memory.resting(number, self.config.pause_after)
         counts: dict[str, EvaluationCounts] = {}
-        asked = sorted(set(self.memory.failures) - resting)
+        asked = sorted((set(self.memory.failures) & self._known()) - resting)
         # Under patient-level privacy evaluations stay at the sites.
         for arrival in self.sites.ask(
             "evaluate", number, [] if self.private else asked, probes=probes

@@ -58,6 +58,9 @@ class SecureSum:
             raise ProtocolError("is not this site's word on this round", where=site)
         if said.weight != self.weights.get(site):
             raise ProtocolError("counts by another weight than its answer's", where=site)
+        # What every peer would stumble over ends here, with the one who sent it.
+        keys.read_public(said.mask_key)
+        keys.read_public(said.share_key)
         self._said[site] = said
 
     def advertisements(self) -> Advertisements:

@@ -7,11 +7,12 @@ from typing import TypeVar
 from pydantic import ValidationError
 
 from mama.config_privacy import SecureConfig
-from mama.errors import ProtocolError
+from mama.errors import PrivacyError, ProtocolError
 from mama.exchange.block import Shape
 from mama.exchange.protocol import Kind
 from mama.exchange.tensors import Arrays
 from mama.secagg.messages import Advertisement, Consent, Packets, Shares, Terms
+from mama.secagg.quantise import largest_bits
 from mama.section import Section
 from server.secagg import SecureSum
 
@@ -19,6 +20,26 @@ from server.secagg import SecureSum
 Ask = Callable[[Kind, dict[str, bytes]], Iterator[tuple[str, bytes]]]
 Complain = Callable[[str, str], None]
 _Message = TypeVar("_Message", bound=Section)
+
+
+def require_maskable(config: SecureConfig, sites: int) -> None:
+    """Refuse, before anyone trains, terms on which so many sites could not mask: each of them would refuse later.
+
+    Raises:
+        PrivacyError: half of them could unmask the others, or their sum would overflow.
+    """
+    if 2 * config.threshold <= sites:
+        raise PrivacyError(
+            f"{config.threshold} is not above half of {sites} sites, which could unmask the others",
+            where="privacy.secure.threshold",
+            fix="Plan a higher one, and give a new --out",
+        )
+    if config.bits > largest_bits(sites):
+        raise PrivacyError(
+            f"the sum of {sites} sites' values of {config.bits} bits would overflow",
+            where="privacy.secure.bits",
+            fix=f"Plan {largest_bits(sites)} at most, and give a new --out",
+        )
 
 
 def secure_mean(

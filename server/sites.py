@@ -1,7 +1,7 @@
 """The sites of a run as the round loop sees them: it asks by name and hears whole answers; of all others it is told."""
 
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,8 +34,10 @@ class Sites:
     """Asks sites over a grid.
 
     Args:
+        models: files of the global models that are there, the newest last.
         memory: learns which sites there are.
         ledgers: the head of each site's privacy ledger as it was last heard of, so that an older one is noticed.
+        unused: told of tensors that came with an answer which is not whole, or came again.
         at_once: how many work at the same time; 1 where they take turns in one process.
         roster: the file of the signed roster that goes with every task, as it is then; None where there is none.
     """
@@ -45,27 +47,30 @@ class Sites:
         grid: Grid,
         experiment: Experiment,
         checkpoint: Checkpoint,
+        models: Sequence[Path],
         memory: Memory,
         ledgers: dict[str, str],
         tell: Tell,
+        unused: Callable[[Arrival], None],
         at_once: int,
         roster: Path | None = None,
     ):
-        self._run, self._number, self._memory = checkpoint.run, checkpoint.round, memory
-        self._tell, self._gathered = tell, False
+        self._run, self.number, self._memory = checkpoint.run, checkpoint.round, memory
+        self._tell, self._unused, self._gathered = tell, unused, False
         self._ledgers, self._roster = ledgers, roster
+        self._quorum = experiment.federation.quorum
         self._wait_s = experiment.federation.deadline_s
         # Those whose privacy budget does not allow the round.
         self.exhausted: set[str] = set()
         self._canonical, self._hash = experiment.canonical_json(), experiment.hash()
-        self.downlink = Downlink(experiment.federation.exchange, checkpoint.model)
+        self.downlink = Downlink(experiment.federation.exchange, models)
         post = Post(grid)
         self._attendance = Attendance(
             post,
             checkpoint.base,
-            lambda node: self._task("describe", self._number, f"node-{node}"),
+            lambda node: self._task("describe", self.number, f"node-{node}"),
             self._wait_s,
-            lambda site, problem, code: self.problem(self._number, site, problem, code),
+            lambda site, problem, code: self.problem(self.number, site, problem, code),
             self._welcome,
         )
         self._asking = Asking(
@@ -88,15 +93,28 @@ class Sites:
             time.sleep(0.2)
             self._attendance.look(now=True)
         while self._attendance.undecided:
+            if time.monotonic() > end and len(self.here) >= self._quorum:
+                break  # whoever is still at other work joins when it has answered
             self._attendance.hear()
             if self._attendance.undecided:
                 time.sleep(0.1)
         self._tell("roster", sites=sorted(self.here))
         self._gathered = True
 
+    def await_quorum(self, expected: int) -> bool:
+        """Give sites another `deadline_s` to connect, while there is one that has not; whether they are a quorum."""
+        end = time.monotonic() + self._wait_s
+        while len(self.here) < self._quorum and time.monotonic() < end:
+            self._attendance.look()
+            self._attendance.hear()
+            if self._attendance.nodes >= expected and not self._attendance.undecided:
+                break
+            time.sleep(0.2)
+        return len(self.here) >= self._quorum
+
     def begin(self, number: int, *, forgive: bool) -> None:
         """See who is there for a round; `forgive` gives nodes that were refused another chance."""
-        self._number = number
+        self.number = number
         self.exhausted.clear()
         if forgive:
             self._attendance.ask_refused_again()
@@ -135,6 +153,8 @@ class Sites:
                 )
             if arrival.when != "again" and self._whole(number, arrival):
                 yield arrival
+            elif arrival.reply.payload:
+                self._unused(arrival)
             # Used or not: two updates must not be in memory when the next one comes.
             arrival.reply.payload = b""
         for site in sorted(silent):
@@ -189,5 +209,7 @@ class Sites:
     def _welcome(self, answer: Answer) -> None:
         self._memory.met(answer.site)
         self.downlink.learn(answer.site, answer.holds)
+        # Not at the start: a run that is continued pauses whom it paused.
         if self._gathered:
-            self._tell("joined", round=self._number, site=answer.site)
+            self._memory.returned(answer.site)
+            self._tell("joined", round=self.number, site=answer.site)

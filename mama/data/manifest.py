@@ -12,6 +12,7 @@ with its aspect ratio kept, so that the tissue mask is `pixels > 0` and nothing 
 import json
 from pathlib import Path
 from typing import Literal
+from zipfile import BadZipFile
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -121,18 +122,26 @@ class Dataset:
 
     def pixels(self, image: Image) -> np.ndarray:
         """uint8 (height, width); 0 is background."""
+        cause = None
         try:
-            return np.load(self.image_path(image), allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise DataError(
-                "cached image is missing or damaged",
-                where=str(self.image_path(image)),
-                fix="Ingest the dataset again",
-            ) from error
+            pixels = np.load(self.image_path(image), allow_pickle=False)
+            if isinstance(pixels, np.ndarray) and _is_picture(pixels):
+                return pixels
+        except (OSError, ValueError, EOFError, BadZipFile) as error:
+            cause = error
+        raise DataError(
+            "cached image is missing or damaged",
+            where=str(self.image_path(image)),
+            fix="Ingest the dataset again",
+        ) from cause
 
     def image_path(self, image: Image) -> Path:
         """Where the cache keeps an image."""
         return self.folder / "images" / f"{image.id}.npy"
+
+
+def _is_picture(pixels: np.ndarray) -> bool:
+    return pixels.dtype == np.uint8 and pixels.ndim == 2 and pixels.size > 0
 
 
 def read_manifest(folder: Path) -> Manifest:

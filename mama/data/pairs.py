@@ -1,6 +1,6 @@
 """Batches of study pairs: two views of one breast and the sentences that speak of it."""
 
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
@@ -148,7 +148,8 @@ class StudyPairs:
         self, studies: list[Study], random: np.random.Generator
     ) -> tuple[Image, Image, list[str], bool]:
         study = studies[random.integers(len(studies))]
-        first = study.images[random.integers(len(study.images))]
+        firsts = self._firsts(study)
+        first = firsts[int(random.integers(len(firsts)))]
         config = self.experiment.augment
         anything = config.second_view == "any_in_study"
         others = [
@@ -163,6 +164,10 @@ class StudyPairs:
         told = first.laterality in (None, second.laterality)
         told = told or self.experiment.loss.other_breast_text
         return first, second, self._sentences(study, first, random), told
+
+    def _firsts(self, study: Study) -> Sequence[Image]:
+        """The images that a pair may begin with."""
+        return study.images
 
     def _sentences(self, study: Study, image: Image, random: np.random.Generator) -> list[str]:
         """What the report says of this image's breast: all, or some of it in its order."""

@@ -8,13 +8,19 @@ import pytest
 from client import cli
 from client.private import roster_file, site_ledger
 from client.sitefile import load_site
-from mama.privacy.accounting import prv_epsilon, replace_one_epsilon
+from mama.privacy.accounting import Charge, prv_epsilon, rdp_epsilon, replace_one_epsilon
 from mama.privacy.roster import PatientSlotRoster
 
 
 @pytest.fixture(autouse=True)
 def _wide(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "160")
+
+
+def of(charges: list[Charge]) -> list[str]:
+    """RDP, PRV, and one replaced."""
+    kinds = rdp_epsilon, prv_epsilon, replace_one_epsilon
+    return [f"{epsilon(charges, 1e-5):.3f}" for epsilon in kinds]
 
 
 def test_an_empty_ledger(site_file: Path, command: Callable) -> None:
@@ -36,8 +42,8 @@ def test_the_runs_and_their_price(site_file: Path, command: Callable, tmp_path: 
     assert ended.code == 0
     rows = [line for line in ended.out.splitlines() if "first" in line or "second" in line]
     assert [[cell.strip() for cell in row.split("│")[1:-1]] for row in rows] == [
-        ["first", "1-3", "3", "2", "0.1", "d1", f"{book.entries[2].epsilon:.3f}"],
-        ["second", "1-2", "2", "3", "0.1", "d1", f"{book.entries[4].epsilon:.3f}"],
+        ["first", "1-3", "3", "2", "0.1", "d1", *of(book.charges[:1])],
+        ["second", "1-2", "2", "3", "0.1", "d1", *of(book.charges)],
     ]
     assert f"epsilon {book.epsilon():.3f} of 8" in ended.out
     assert f"tighter account: {prv_epsilon(book.charges, 1e-5):.3f}" in ended.out
@@ -50,7 +56,9 @@ def test_a_changed_ledger_is_one_line(site_file: Path, command: Callable) -> Non
     path = site_ledger(load_site(site_file)).path
     path.parent.mkdir()
     path.write_bytes(b"0" * 64 + b' {"run": "r"}\n{"z": 1}\n')
-    assert command(cli.main, "ledger", site_file).code == 0  # torn lines alone
+    ended = command(cli.main, "ledger", site_file)
+    assert ended.code == 0
+    assert "2 torn by a crash" in ended.out
     site_ledger(load_site(site_file), "run").reserve(0, 2.0, 0.1)
     path.write_bytes(path.read_bytes().replace(b'"z":2.0', b'"z":9.0'))
     ended = command(cli.main, "ledger", site_file)

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from client.answers import answer
-from client.open_round import TimeLimits
+from client.open_round import RoundLimits
 from client.sitefile import SiteFile, load_site
 from mama.exchange.codes import ErrorCode
 from mama.exchange.coding import decode
@@ -153,17 +153,17 @@ def test_time_limits() -> None:
     ten = TrainingRecord(steps=9, skipped=1, seconds=20)  # 2 s a step
     now = time.monotonic()
     for limits, reached in [
-        (TimeLimits(), False),
-        (TimeLimits(end=now - 1), True),
-        (TimeLimits(end=now + 1), True),
-        (TimeLimits(end=now + 1000), False),
-        (TimeLimits(budget_s=21), True),
-        (TimeLimits(budget_s=23), False),
-        (TimeLimits(end=now + 1000, budget_s=21), True),
-        (TimeLimits(end=now + 1, budget_s=1000), True),
+        (RoundLimits(), False),
+        (RoundLimits(end=now - 1), True),
+        (RoundLimits(end=now + 1), True),
+        (RoundLimits(end=now + 1000), False),
+        (RoundLimits(budget_s=21), True),
+        (RoundLimits(budget_s=23), False),
+        (RoundLimits(end=now + 1000, budget_s=21), True),
+        (RoundLimits(end=now + 1, budget_s=1000), True),
     ]:
         assert limits.reached(ten) == reached, limits
-    assert not TimeLimits(end=now - 1, budget_s=1e-9).reached(TrainingRecord())
+    assert not RoundLimits(end=now - 1, budget_s=1e-9).reached(TrainingRecord())
 
 
 @pytest.mark.parametrize("limit", ["deadline", "experiment", "policy"])

@@ -152,11 +152,12 @@ def make_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...,
         plan: Plan = fine,
         sites: tuple[str, ...] = ("alder", "birch", "cedar"),
         privacy: dict[str, Any] | None = None,
+        out: str = "run",
         **federation: Any,
     ) -> World:
         clock, app = freeze_time(monkeypatch), FakeSites()
         experiment = small_experiment(privacy, **federation)
-        folder = RunFolder.create(tmp_path / "run", experiment, initial(), BASE)
+        folder = RunFolder.create(tmp_path / out, experiment, initial(), BASE)
         return World(folder, FaultyGrid(app, sites, clock, plan), app, clock)
 
     return make

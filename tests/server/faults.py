@@ -248,6 +248,7 @@ class World:
     hooks: list[Callable[[Event], None]] = field(default_factory=list)
     at_once: int = 10
     roster: Path | None = None
+    expected: int | None = None
 
     def run(self) -> "World":
         def listen(event: Event) -> None:
@@ -259,7 +260,7 @@ class World:
             self.grid,
             self.folder,
             listen,
-            expected=len(self.grid.here),
+            expected=self.expected or len(self.grid.here),
             at_once=self.at_once,
             roster=self.roster,
         ).run()

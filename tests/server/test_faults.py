@@ -175,6 +175,43 @@ def test_a_late_answer_counts_less_in_the_next_round(make_world) -> None:
     assert world.told("round")[1]["late"] == {"birch": 1}
 
 
+@pytest.mark.parametrize(
+    "fault",
+    [Fault(error=ErrorCode.CLIENT_APP_RAISED_EXCEPTION), Fault(change=lambda h, d: (h, d[:-1]))],
+)
+def test_a_round_in_which_all_answered_and_too_few_well_is_extended_too(make_world, fault) -> None:
+    world = make_world(only("birch", 2, fault, attempt=0), quorum=3, extend=2).run()
+    assert [(e["round"], e["times"]) for e in world.told("extended")] == [(2, 1)]
+    assert world.answered == [["alder", "birch", "cedar"]] * 3
+    assert_same(world.model, replayed(of(n) for n in (1, 2, 3)))
+
+
+def test_a_paused_site_stays_paused_when_the_server_starts_again(make_world) -> None:
+    raising = Fault(error=ErrorCode.CLIENT_APP_RAISED_EXCEPTION)
+
+    def plan(site: str, kind: str, number: int, attempt: int) -> Fault:
+        return raising if (site, kind) == ("birch", "train") and number <= 2 else Fault()
+
+    asked: list[dict] = []
+    for crash in (False, True):
+        world = make_world(plan, out=f"run-{crash}", rounds=5, pause_after=2)
+
+        def die(event: dict, world=world, crash=crash) -> None:
+            if crash and event["event"] == "round" and event["round"] == 3:
+                world.hooks.clear()
+                raise KeyboardInterrupt
+
+        world.hooks.append(die)
+        if crash:
+            with pytest.raises(KeyboardInterrupt):
+                world.run()
+        world.run()
+        rounds = {event["round"]: event["asked"] for event in world.told("round")}
+        asked.append(rounds)
+    assert asked[0] == asked[1]
+    assert "birch" not in asked[0][3]
+
+
 def test_a_quorum_lost_extends_the_round_and_regained_ends_it(make_world) -> None:
     world = make_world(quorum=3, extend=3)
     sleep, begun = world.clock.sleep, world.clock.now

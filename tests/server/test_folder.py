@@ -12,7 +12,7 @@ from mama.errors import ConfigError, ModelError
 from mama.exchange.coding import encode
 from mama.exchange.protocol import Description
 from mama.exchange.tensors import Arrays
-from mama.files import write_bytes
+from mama.files import write_bytes, write_json
 from server.checkpoint import MODEL, Checkpoint
 from server.folder import RunFolder
 
@@ -83,11 +83,18 @@ def test_another_experiment_is_refused(folder: RunFolder, small_config: Callable
     assert before == {path: path.read_bytes() for path in folder.path.rglob("*") if path.is_file()}
 
 
-def test_a_checkpoint_without_its_state_is_none(folder: RunFolder) -> None:
+def test_a_checkpoint_without_its_state_is_passed_over_and_named(folder: RunFolder) -> None:
     half = folder.path / "checkpoints" / "round-0007"
     half.mkdir()
     (half / "model.safetensors").write_bytes(b"half")
     assert folder.latest().round == 0
+    assert folder.latest().damaged == (half,)
+    # The round after the one that was taken up is never the one that makes room.
+    write_json(folder.path / "best.json", {"round": 0, "auc": 0.9})
+    (folder.path / "checkpoints" / "round-0006").mkdir()
+    kept = save(folder, 1)
+    assert [path.name for path in folder.checkpoints()] == ["round-0000", "round-0001"]
+    assert folder.latest().folder == kept.folder
 
 
 def test_a_damaged_checkpoint_is_named(folder: RunFolder) -> None:

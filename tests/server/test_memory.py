@@ -28,7 +28,16 @@ def test_a_site_that_is_met_again_starts_anew() -> None:
     memory = Memory(failures={"alder": 3}, paused={"alder": 3})
     memory.met("alder")
     memory.met("birch")
+    assert memory == Memory(failures={"alder": 3, "birch": 0}, paused={"alder": 3})
+    memory.returned("alder")
+    memory.returned("birch")
     assert memory == Memory(failures={"alder": 0, "birch": 0})
+
+
+def test_a_pause_after_one_failure_is_a_pause() -> None:
+    memory = Memory()
+    assert memory.failed(["alder"], 3, 1) == ["alder"]
+    assert [memory.resting(number, 1) for number in (4, 5, 6)] == [{"alder"}, set(), {"alder"}]
 
 
 def test_the_usual_norm_is_the_models_until_there_are_updates_and_then_of_recent_rounds() -> None:

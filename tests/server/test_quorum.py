@@ -9,7 +9,8 @@ SITES = ["alder", "birch", "cedar", "dogwood"]
 
 
 def quorum(**values: object) -> Quorum:
-    return Quorum(FederationConfig.model_validate(values))
+    config = FederationConfig.model_validate(values)
+    return Quorum(config, config.shares)
 
 
 def test_without_shares_all_sites_are_equal() -> None:

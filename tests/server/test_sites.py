@@ -1,13 +1,28 @@
 """What goes to the sites beside the model."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from mama.exchange.roster import Member, Roster
+from mama.signing import new_key
+from server.audit import read_audit
 from server.folder import Event
+from server.report import write_report
 from tests.server import faults
-from tests.server.faults import World
+from tests.server.faults import Fault, World, only
+
+SITES = ("alder", "birch", "cedar")
+
+
+def roster_text(version: int, **shares: float) -> str:
+    members = tuple(
+        Member(site=site, public_key=site, share=share)
+        for site, share in {**dict.fromkeys(SITES, 1.0), **shares}.items()
+    )
+    return Roster(federation="north", version=version, members=members).signed(new_key())
 
 
 def test_every_task_carries_the_roster_as_it_is_then(
@@ -15,22 +30,23 @@ def test_every_task_carries_the_roster_as_it_is_then(
 ) -> None:
     world = make_world()
     world.roster = tmp_path / "roster.json"
-    world.roster.write_text("version 1\n")
+    first, second = roster_text(1), roster_text(2)
+    world.roster.write_text(f"{first}\n")
 
     def enrol(event: Event) -> None:
         if event["event"] == "round" and event["round"] == 2:
-            (tmp_path / "roster.json").write_text("version 2\n")
+            (tmp_path / "roster.json").write_text(f"{second}\n")
 
     world.hooks.append(enrol)
     world.run()
     found = {(task.kind, task.round, task.roster) for task in world.grid.pushed}
     assert found == {
-        ("describe", 0, "version 1"),
-        ("train", 1, "version 1"),
-        ("train", 2, "version 1"),
-        ("train", 3, "version 2"),
-        ("evaluate", 3, "version 2"),
-        ("finish", 3, "version 2"),
+        ("describe", 0, first),
+        ("train", 1, first),
+        ("train", 2, first),
+        ("train", 3, second),
+        ("evaluate", 3, second),
+        ("finish", 3, second),
     }
 
 
@@ -43,7 +59,7 @@ def test_a_site_of_the_protocol_before_takes_part(
 ) -> None:
     world = make_world()
     world.roster = tmp_path / "roster.json"
-    world.roster.write_text("version 1")
+    world.roster.write_text(roster_text(1))
     world.app.older = {"birch"}
     world.run()
     assert world.problems == []
@@ -96,3 +112,85 @@ def test_a_site_that_goes_on_refusing_is_asked_twice_and_no_more(
     assert world.grid.attempts["birch", "describe-0-node-2"] == 2
     assert world.answered == [["alder", "cedar"]] * 3
     assert world.problems[0] == (0, "birch", "The task is not one that this site understands.")
+
+
+def test_the_rosters_shares_count_and_a_member_that_never_came_is_missed(
+    make_world: Callable[..., World], tmp_path: Path
+) -> None:
+    world = make_world(shares={"cedar": 2.0})  # goes before the roster's
+    world.roster = tmp_path / "roster.json"
+    world.roster.write_text(roster_text(1, birch=3.0, cedar=100.0, dogwood=4.0))
+    world.run()
+    assert world.answered == [list(SITES)] * 3
+    assert [event["missing"] for event in world.told("round")] == [["dogwood"]] * 3
+    assert [event["share"] for event in world.told("round")] == [pytest.approx(6 / 10)] * 3
+    assert "dogwood (public share 40 %)" in write_report(world.folder.path).read_text()
+
+
+def test_a_revoked_site_is_missed_no_more(make_world: Callable[..., World], tmp_path: Path) -> None:
+    world = make_world()
+    world.roster = tmp_path / "roster.json"
+    world.roster.write_text(roster_text(1))
+
+    def revoke(event: Event) -> None:
+        if event["event"] == "round" and event["round"] == 1:
+            del world.grid.here[2]
+            roster = Roster.own(world.roster.read_text())
+            members = [
+                m.model_copy(update={"status": "revoked"}) if m.site == "birch" else m
+                for m in roster.members
+            ]
+            left = roster.model_copy(update={"members": tuple(members)})
+            world.roster.write_text(left.signed(new_key()))
+
+    world.hooks.append(revoke)
+    world.run()
+    assert [event["missing"] for event in world.told("round")] == [[], [], []]
+    assert [event["share"] for event in world.told("round")] == [1, 1, 1]
+
+
+def test_one_silent_node_does_not_hold_up_a_start_that_has_its_quorum(
+    make_world: Callable[..., World],
+) -> None:
+    def plan(site: str, kind: str, number: int, attempt: int) -> Fault:
+        return Fault(delay=3000) if (site, kind) == ("birch", "describe") else Fault()
+
+    world = make_world(plan, quorum=2, deadline_s=3600)
+    begun = world.clock.now
+    started: list[float] = []
+    world.hooks.append(
+        lambda e: started.append(world.clock.now) if e["event"] == "roster" else None
+    )
+    world.run()
+    assert started[0] - begun < 70
+    assert world.answered[0] == ["alder", "cedar"]
+
+
+def test_a_start_without_its_quorum_waits_as_often_as_a_round_is_extended(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world(quorum=3, extend=2)
+    world.expected = 3
+    del world.grid.here[2]
+    sleep, begun = world.clock.sleep, world.clock.now
+
+    def come(seconds: float) -> None:
+        sleep(seconds)
+        if world.clock.now - begun > 150 and "birch" not in world.grid.here.values():
+            world.grid.connect("birch", 2)
+
+    world.clock.sleep = come  # type: ignore[method-assign]
+    world.run()
+    assert world.answered == [list(SITES)] * 3
+
+
+def test_what_is_no_answer_of_the_round_is_in_the_audit_log_too(
+    make_world: Callable[..., World],
+) -> None:
+    def forge(header: str, data: bytes) -> tuple[str, bytes]:
+        return json.dumps(json.loads(header) | {"site": "alder"}), data
+
+    world = make_world(only("birch", 2, Fault(change=forge))).run()
+    entries = read_audit(world.folder.path / "audit.jsonl").entries
+    found = [(e["site"], e["outcome"]) for e in entries if e["round"] == 2]
+    assert sorted(found) == [("alder", "accepted"), ("birch", "refused"), ("cedar", "accepted")]

@@ -215,6 +215,7 @@ def test_a_run_whose_every_round_is_lost_does_not_call_itself_finished(
         (["privacy.mode=site", "federation.weights=uniform"], "keeps from it"),
         (["federation.late=next_round"], "another round"),
         (["federation.fairness=1"], "loss"),
+        (["federation.norm_limit=2"], "nobody sees how long"),
         (["federation.budget_s=60"], "partial"),
         (
             [

@@ -1,5 +1,6 @@
 """Private training of the real model: one patient is in one group alone, and no step runs unpaid."""
 
+import io
 import json
 import shutil
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from mama.data.manifest import Dataset, read_manifest, write_manifest
 from mama.errors import BudgetError, ConfigError
 from mama.model import build_model
 from mama.privacy.accounting import rdp_epsilon
-from mama.privacy.groups import SlotPairs
+from mama.privacy.groups import SlotPairs, told_images
 from mama.privacy.roster import PatientSlotRoster
 from mama.privacy.training import PrivateTrainer
 from mama.run import train
@@ -153,9 +154,26 @@ def test_it_works_however_the_model_is_trained(
     assert all(torch.equal(*pair) for pair in zip(frozen, left, strict=True))
 
 
+def stored(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+@pytest.fixture(
+    params=[
+        b"\x93NUMPY", b"", b"PK\x03\x04", stored(np.zeros((4, 4, 3), np.uint8)),
+        stored(np.zeros((0, 0), np.uint8)), stored(np.zeros((4, 4))),
+    ],
+    ids=["cut", "empty", "zip", "rank", "size", "dtype"],
+)  # fmt: skip
+def damaged(request: pytest.FixtureRequest) -> bytes:
+    return request.param
+
+
 @pytest.fixture
-def torn_dataset(dataset: Dataset, tmp_path: Path) -> Dataset:
-    """A dataset of which p1's images are gone, p2's are damaged, and p3's report is empty."""
+def torn_dataset(dataset: Dataset, tmp_path: Path, damaged: bytes) -> Dataset:
+    """A dataset of which p1's images are gone, p2's are damaged, each in its way, and p3's report is empty."""
     folder = tmp_path / "torn"
     shutil.copytree(dataset.folder, folder)
     manifest = read_manifest(folder)
@@ -165,7 +183,7 @@ def torn_dataset(dataset: Dataset, tmp_path: Path) -> Dataset:
             if study.patient == "p1":
                 (folder / "images" / f"{image.id}.npy").unlink()
             if study.patient == "p2":
-                (folder / "images" / f"{image.id}.npy").write_bytes(b"\x93NUMPY")
+                (folder / "images" / f"{image.id}.npy").write_bytes(damaged)
         empty = study.patient == "p3"
         studies.append(study.model_copy(update={"sentences": ()}) if empty else study)
     write_manifest(folder, manifest.model_copy(update={"studies": tuple(studies)}))
@@ -184,6 +202,27 @@ def test_a_group_with_a_slot_that_gives_nothing_is_silent(
     list(one.steps(range(1), record))
     assert (record.lost, len(record.sums["loss"]), record.steps) == (2, 1, 1)
     assert record.remarks() == ["2 groups had an empty or unreadable slot and contributed nothing"]
+
+
+def test_only_views_with_words_are_drawn(
+    private: Callable[..., Experiment], dataset: Dataset, tmp_path: Path
+) -> None:
+    folder = tmp_path / "one-sided"
+    shutil.copytree(dataset.folder, folder)
+    manifest = read_manifest(folder)
+    studies = [
+        s.model_copy(update={"sentences": ("Left breast: a mass.",)}) for s in manifest.studies
+    ]
+    write_manifest(folder, manifest.model_copy(update={"studies": tuple(studies)}))
+    sided = [s for s in Dataset(folder).studies("train") if told_images(s)]
+    assert sided
+    assert {image.laterality for s in sided for image in told_images(s)} <= {"L", None}
+    roster = PatientSlotRoster(tuple({s.patient for s in sided}))
+    pairs = SlotPairs(Dataset(folder), private(), "site", roster)
+    for step in range(20):
+        batch = pairs.group(step, list(range(len(roster.slots))))
+        assert batch is not None
+        assert all(batch.reports)
 
 
 def test_a_group_that_is_not_finite_is_silent(trainer: Callable[..., PrivateTrainer]) -> None:
@@ -273,6 +312,11 @@ def test_it_learns_where_the_noise_is_small(trainer: Callable[..., PrivateTraine
         ({"optimiser": {"accumulate": 2}}, "one Poisson sample"),
         ({"federation": {"evaluate_every": 2}}, "not noised"),
         ({"federation": {"budget_s": 60}}, "groups drawn"),
+        ({"federation": {"weights": "patients"}}, "are the data's"),
+        ({"federation": {"weights": "steps"}}, "are the data's"),
+        ({"federation": {"fairness": 1}}, "are the data's"),
+        ({"federation": {"scaffold": True}}, "control variates"),
+        ({"federation": {"guidance": 1}}, "guidance"),
         ({"privacy": {**PRIVACY, "slots": 7}}, "multiple"),
         ({"privacy": {**PRIVACY, "group_size": 1}}, "greater than or equal to 2"),
         ({"privacy": {**PRIVACY, "noise_seed": 1}}, "Extra inputs"),
