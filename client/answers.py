@@ -108,8 +108,8 @@ def _done(
     if task.kind == "describe":
         if experiment.privacy.secure:
             read_peers(site)  # a site that could not mask its update does not join
+        _check_upload(site, experiment)
         description = work.describe(site, experiment)
-        policy.check_upload(site, experiment, description.trained_parameters)
         return _answer(site, task, description=description, holds=link.holds()), b""
     if task.kind == "rehearse":
         block = rehearse(payload, work.shapes(site, experiment), experiment.federation.exchange)
@@ -128,7 +128,12 @@ def _done(
         if task.kind == "finish":
             work.keep_final(site, experiment, task, arrays, link.received)
             return _answer(site, task, final=link.received, holds=link.holds()), b""
+        _check_upload(site, experiment)
         return _trained(site, task, experiment, link, arrays, on_step, arrived)
+
+
+def _check_upload(site: SiteFile, experiment: Experiment) -> None:
+    policy.check_upload(site, experiment, policy.values_of(work.shapes(site, experiment)))
 
 
 def _trained(

@@ -8,8 +8,9 @@ from mama.config import Experiment
 from mama.errors import ConfigError
 from mama.files import write_text
 
-# Further experiments that a coordinator sends are not kept; a person approves one at a time.
+# A coordinator that sends many fills no disk.
 MOST_WAITING = 20
+LISTED = "`mama-site approve SITE` lists those that wait"
 
 
 class Approvals:
@@ -24,10 +25,14 @@ class Approvals:
         return (self.approved / digest).exists()
 
     def note(self, experiment: Experiment) -> None:
-        """Keep an experiment that waits for approval, so that a person can read it."""
+        """Keep an experiment that waits for approval, so that a person can read it; of many the newest."""
         path = self.waiting / f"{experiment.hash()}.json"
-        if not path.exists() and len(self.listed()) < MOST_WAITING:
-            write_text(path, experiment.canonical_json() + "\n")
+        if path.exists():
+            return
+        write_text(path, experiment.canonical_json() + "\n")
+        oldest_first = sorted(self.listed(), key=lambda waiting: waiting.stat().st_mtime_ns)
+        for waiting in oldest_first[:-MOST_WAITING]:
+            waiting.unlink(missing_ok=True)
 
     def listed(self) -> list[Path]:
         """The experiments that wait."""
@@ -39,15 +44,27 @@ class Approvals:
         Raises:
             ConfigError: that is no hash of an experiment.
         """
-        if not re.fullmatch(r"[0-9a-f]{64}", digest):
-            raise ConfigError(
-                "is no experiment's hash (64 digits)",
-                where=digest,
-                fix="`mama-site approve SITE` lists those that wait",
-            )
+        _require_hash(digest)
         write_text(self.approved / digest, "")
         (self.waiting / f"{digest}.json").unlink(missing_ok=True)
 
-    def withdraw(self, digest: str) -> None:
-        """Take an approval back; it counts from the next task on."""
-        (self.approved / digest).unlink(missing_ok=True)
+    def withdraw(self, digest: str) -> str:
+        """Take an approval back, or strike an experiment from those that wait; returns what was done.
+
+        Raises:
+            ConfigError: that is no hash of an experiment, or of one that is neither approved nor waits.
+        """
+        _require_hash(digest)
+        approved, waiting = self.approved / digest, self.waiting / f"{digest}.json"
+        if approved.exists():
+            approved.unlink()
+            return "the approval is taken back; it counts from the next task on"
+        if waiting.exists():
+            waiting.unlink()
+            return "it waits no more; a task that asks for it lists it again"
+        raise ConfigError("is not approved and does not wait", where=digest, fix=LISTED)
+
+
+def _require_hash(digest: str) -> None:
+    if not re.fullmatch(r"[0-9a-f]{64}", digest):
+        raise ConfigError("is no experiment's hash (64 digits)", where=digest, fix=LISTED)

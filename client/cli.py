@@ -1,6 +1,7 @@
 """`mama-site`: one hospital."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -58,6 +59,9 @@ def check(
     experiment: Annotated[
         Path | None, typer.Option(help="Also try this experiment: policy, models, one step")
     ] = None,
+    fingerprint: Annotated[
+        str, typer.Option(help="Of the coordinator's base models, as `mama-server run` prints it")
+    ] = "",
 ) -> None:
     """Look at all that the site needs before it trains; exit code 1 if something fails."""
     from client.preflight.run import preflight
@@ -65,9 +69,11 @@ def check(
     from mama.config import Experiment
     from mama.configfile import load
 
+    # As in the service: what is missing is told, not fetched.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     failed = False
     wanted = load(Experiment, experiment, without=["simulation"]) if experiment else None
-    for found in preflight(load_site(site), wanted):
+    for found in preflight(load_site(site), wanted, fingerprint):
         typer.echo(str(found))
         failed |= found.verdict == "FAIL"
     if failed:
@@ -145,8 +151,7 @@ def approve(
         if not approvals.listed():
             typer.echo("no experiment waits")
     elif withdraw:
-        approvals.withdraw(experiment)
-        typer.echo("the approval is taken back; it counts from the next task on")
+        typer.echo(approvals.withdraw(experiment))
     else:
         approvals.approve(experiment)
         typer.echo("approved")

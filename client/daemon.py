@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from client.enrolment import own_key, pinned_key
@@ -56,6 +56,7 @@ def serve(site_file: Path) -> None:
             with serve_health(folder):
                 supervisor.run()
         finally:
+            supervisor.stopping.set()
             recorder.join()
 
 
@@ -92,8 +93,9 @@ def _record_processes(folder: ServiceFolder, supervisor: Supervisor) -> None:
     while not supervisor.stopping.wait(1.0):
         ids = {name: supervisor.process_id(name) for name in (NODE, GUARD)}
         if ids != written:
-            written = ids
-            write_json(folder.processes, {"process": os.getpid(), **ids})
+            with suppress(OSError):  # on a full disk status is older than it might be
+                write_json(folder.processes, {"process": os.getpid(), **ids})
+                written = ids
 
 
 def _free_port() -> int:
@@ -106,5 +108,9 @@ def _free_port() -> int:
 def _alone(folder: ServiceFolder) -> Iterator[None]:
     with locked_if_free(folder.path / "service.lock") as free:
         if not free:
-            raise ServiceError("runs already", where=f"site {folder.site.site}")
+            raise ServiceError(
+                "runs already",
+                where=f"site {folder.site.site}",
+                fix="`mama-site status` tells how it is; end that one first",
+            )
         yield

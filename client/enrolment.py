@@ -89,17 +89,23 @@ def authority_key(certificate: Path) -> PublicKey:
     Raises:
         ConfigError: the file holds no such certificate.
     """
+    return _authority(certificate)[1]
+
+
+def _authority(path: Path) -> tuple[x509.Certificate, PublicKey]:
     try:
-        key = x509.load_pem_x509_certificate(certificate.read_bytes()).public_key()
+        # More than one would be trusted for TLS, while only the first is compared with the pin.
+        (certificate,) = x509.load_pem_x509_certificates(path.read_bytes())
+        key = certificate.public_key()
     except (OSError, ValueError):
         key = None
     if not isinstance(key, PublicKey):
         raise ConfigError(
-            "holds no certificate of a federation",
-            where=str(certificate),
+            "does not hold the one certificate of a federation",
+            where=str(path),
             fix="Ask the coordinator for ca.crt",
         )
-    return key
+    return certificate, key
 
 
 def pinned_key(coordinator: CoordinatorConfig) -> PublicKey:
@@ -108,11 +114,24 @@ def pinned_key(coordinator: CoordinatorConfig) -> PublicKey:
     Raises:
         ConfigError: the certificate beside the site file is another's, or none.
     """
-    key = authority_key(coordinator.certificate)
+    return _pinned(coordinator)[1]
+
+
+def pinned_certificate(coordinator: CoordinatorConfig) -> str:
+    """The certificate of the authority that the site file pins, as PEM.
+
+    Raises:
+        ConfigError: as `pinned_key`.
+    """
+    return _pinned(coordinator)[0].public_bytes(serialization.Encoding.PEM).decode()
+
+
+def _pinned(coordinator: CoordinatorConfig) -> tuple[x509.Certificate, PublicKey]:
+    certificate, key = _authority(coordinator.certificate)
     if fingerprint(key) != coordinator.pin:
         raise ConfigError(
             f"is not the pinned authority; its fingerprint is {fingerprint(key)}",
             where=str(coordinator.certificate),
             fix="Ask the coordinator by telephone, then correct coordinator.pin or the file",
         )
-    return key
+    return certificate, key

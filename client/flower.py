@@ -60,6 +60,8 @@ logger = logging.getLogger("fedmama.guard")
 # What `Report` is told of a call to the coordinator: its path, the node's id once it is known, and what went wrong.
 Report = Callable[[str, int | None, str | None], None]
 ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
+ACTIVATE = "/activate-node"
+NOT_ADMITTED = "the coordinator does not admit this key: not enrolled, or revoked"
 # How long a node that was killed stays away after its goodbye. In this time the server, which looks ten times a
 # second, sees that the task it had is lost and can send it again; Flower itself would refuse the node for a minute.
 ABSENCE_S = 10.0
@@ -175,16 +177,16 @@ def say_goodbye(coordinator: CoordinatorConfig, node: int) -> bool:
     return True
 
 
-def may_come_in(coordinator: CoordinatorConfig) -> bool:
-    """Whether the coordinator admits this key: come in and go at once. Not while the node runs."""
+def may_come_in(coordinator: CoordinatorConfig) -> str | None:
+    """Why the coordinator does not admit this key, None if it does: come in and go at once. Not while the node runs."""
     with _fleet(coordinator) as (client, public):
         request = ActivateNodeRequest(public_key=public, heartbeat_interval=HEARTBEAT_S)
         try:
             node = client.ActivateNode(request).node_id
             client.DeactivateNode(DeactivateNodeRequest(node_id=node))
-        except httpx.HTTPError:
-            return False
-    return True
+        except httpx.HTTPError as error:
+            return _reason(error, ACTIVATE)
+    return None
 
 
 @contextmanager
@@ -238,10 +240,14 @@ class _Pace:
 
 def _reason(error: Exception, path: str) -> str:
     if isinstance(error, httpx.HTTPStatusError):
-        if path.endswith("/activate-node"):
-            return "the coordinator does not admit this key: not enrolled, or revoked"
-        told = FlowerError.from_json(error.response.text)
-        return told.message if told else f"HTTP {error.response.status_code}"
+        code, told = error.response.status_code, FlowerError.from_json(error.response.text)
+        if code == httpx.codes.UNAUTHORIZED:
+            return (
+                "the coordinator refuses this site's signed time: set this machine's clock by NTP"
+            )
+        if path.endswith(ACTIVATE) and code == httpx.codes.PRECONDITION_FAILED:
+            return NOT_ADMITTED
+        return told.message if told else f"HTTP {code}"
     return f"{type(error).__name__}: {error}"
 
 
@@ -347,7 +353,9 @@ class Runtime:
     def _remember(self, claim: _Claim) -> None:
         kind = b"client" if claim.for_client_app else b"other"
         data = b"\n".join((claim.token.encode(), kind, claim.begun))
-        write_bytes(self._unfinished, data, private=True)
+        # On a full disk the task is done all the same, and answers with its own error.
+        with suppress(OSError):
+            write_bytes(self._unfinished, data, private=True)
 
     def _give_up(self, client: RuntimeHttpClient, begun: bytes) -> None:
         proto = MessageProto.FromString(begun)

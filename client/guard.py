@@ -18,11 +18,11 @@ from flwr.app import Context, RecordDict
 from flwr.app.user_config import UserConfig
 
 from client.app import app
+from client.consent import dataset_of
 from client.flower import Assignment, Runtime
 from client.installed import require_installed_code
 from client.service import Record, ServiceFolder
-from client.sitefile import SiteFile, load_site
-from mama.data.manifest import Dataset
+from client.sitefile import load_site
 from mama.errors import MamaError
 
 logger = logging.getLogger("fedmama.guard")
@@ -31,18 +31,19 @@ logger = logging.getLogger("fedmama.guard")
 SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
 # How long to wait for a node that does not answer, which is being started again.
 AWAY_S = 1.0
+# Between looks at the data of a site that waits for tasks.
+LOOK_S = 30.0
 
 
 class Guard:
-    """Takes tasks from the node one by one and stays warm: model and data are loaded once."""
+    """Takes tasks from the node one by one and stays warm: code and model are loaded once."""
 
     def __init__(self, site_file: Path, folder: ServiceFolder):
         self.site_file = site_file
         self.record = Record(folder.guard)
         self.record.put(news=True, process=os.getpid(), dataset=False, working_on=None)
-        self.bundles = folder.site.policy.bundles
         self._last = time.monotonic()
-        self._look_at_data(folder.site)
+        self._look_at_data()
 
     def work(self, runtime: Runtime) -> None:
         """One task, if there is one.
@@ -52,6 +53,8 @@ class Guard:
         """
         with runtime.next() as assignment:
             if assignment is None:
+                if time.monotonic() > self._looked + LOOK_S:
+                    self._look_at_data()
                 idle = (time.monotonic() - self._last) / 20
                 time.sleep(min(LONGEST_PAUSE_S, max(SHORTEST_PAUSE_S, idle)))
                 return
@@ -63,11 +66,12 @@ class Guard:
             finally:
                 self._last = time.monotonic()
                 self.record.put(news=True, working_on=None)
+                self._look_at_data()
 
     def _do(self, assignment: Assignment) -> None:
         if not assignment.for_client_app:
             assignment.refuse("this site runs ClientApps only")
-        elif self.bundles is not None and assignment.bundle not in self.bundles:
+        elif not self._allows(assignment.bundle):
             logger.error("refused bundle %s", assignment.bundle)
             assignment.refuse("this site does not allow the run's bundle", bundle=True)
         else:
@@ -88,14 +92,25 @@ class Guard:
             else:
                 assignment.reply(reply)
 
-    def _look_at_data(self, site: SiteFile) -> None:
+    def _allows(self, bundle: str) -> bool:
         try:
-            Dataset(site.data.dataset)
+            bundles = load_site(self.site_file).policy.bundles
+        except MamaError:
+            return True  # the app answers what is wrong with the site file, and does nothing else
+        return bundles is None or bundle in bundles
+
+    def _look_at_data(self) -> None:
+        """Say whether a task would find the data: it may go, or come, while the service runs."""
+        self._looked = time.monotonic()
+        reason = None
+        try:
+            dataset_of(load_site(self.site_file))
         except MamaError as error:
-            logger.error("%s", error)
-            self.record.put(news=True, dataset=False, reason=str(error))
-        else:
-            self.record.put(news=True, dataset=True, reason=None)
+            reason = str(error)
+        if self.record.values.get("reason", "") != reason:
+            if reason:
+                logger.error("%s", reason)
+            self.record.put(news=True, dataset=reason is None, reason=reason)
 
 
 def main(site_file: Path, port: int) -> None:

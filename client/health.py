@@ -30,14 +30,19 @@ def serve_health(folder: ServiceFolder) -> Iterator[None]:
         yield
         return
     servicer = health.HealthServicer()
-    server = grpc.server(ThreadPoolExecutor(max_workers=2))
+    # Otherwise a second site on this machine could take the same port, and a probe hear either.
+    server = grpc.server(ThreadPoolExecutor(max_workers=2), options=[("grpc.so_reuseport", 0)])
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
     try:
         bound = server.add_insecure_port(address)
     except RuntimeError:
         bound = 0
     if not bound:
-        raise ServiceError("cannot listen", where=f"coordinator.health {address}")
+        raise ServiceError(
+            "cannot listen",
+            where=f"coordinator.health {address}",
+            fix="Give a free port of this machine",
+        )
     stopping = threading.Event()
 
     def look() -> None:

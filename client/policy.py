@@ -3,9 +3,10 @@
 Every rule is a line of the site file's `policy`; what goes beyond it is refused with a code that the coordinator sees.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, time
+from math import prod
 
 from client.approval import Approvals
 from client.refused import RefusedError
@@ -13,6 +14,7 @@ from client.roster import read_roster
 from client.sitefile import PeersConfig, SiteFile
 from mama.config import Experiment
 from mama.config_privacy import SecureConfig
+from mama.exchange.block import Shape
 from mama.exchange.codes import ErrorCode
 from mama.exchange.metrics import EvaluationCounts, TrainingMetrics
 
@@ -50,7 +52,7 @@ def check_upload(site: SiteFile, experiment: Experiment, parameters: int) -> Non
     """Refuse an experiment whose update is larger than the site lets out in a round.
 
     Args:
-        parameters: how many trained parameters the model has.
+        parameters: how many values travel in an update, SCAFFOLD's variates among them.
 
     Raises:
         RefusedError: it is.
@@ -69,6 +71,11 @@ def allowed_counts(site: SiteFile, counts: EvaluationCounts) -> EvaluationCounts
     """The figures of an evaluation that leave the site."""
     kept = {name: found for name, found in counts.counts.items() if name in site.policy.metrics}
     return counts.model_copy(update={"counts": kept})
+
+
+def values_of(shapes: Mapping[str, Shape]) -> int:
+    """How many values tensors of these shapes have."""
+    return sum(prod(shape) for shape in shapes.values())
 
 
 def upload_mb(experiment: Experiment, parameters: int) -> float:
@@ -137,15 +144,42 @@ def review(site: SiteFile, experiment: Experiment, now: datetime) -> Iterator[Fi
             within(policy.hours, now.time()),
             ErrorCode.POLICY_HOURS,
         )
-    if policy.approval:
-        approved = Approvals(site).has(experiment.hash())
+    if policy.max_upload_mb is not None:
+        # Counted when the model is built: by `mama-site check --experiment`, and at each task before any data.
         yield Finding(
-            "approval",
-            "approved by a person",
-            "approved" if approved else f"`mama-site approve SITE.yaml {experiment.hash()}`",
-            approved,
-            ErrorCode.NOT_APPROVED,
+            "max_upload_mb",
+            f"at most {policy.max_upload_mb:g} MB",
+            "known when the model is built",
+            True,
+            ErrorCode.POLICY_UPLOAD,
         )
+    if policy.max_round_s is not None or policy.max_round_steps is not None:
+        private = experiment.privacy.mode == "patient"
+        yield Finding(
+            "max_round_s, max_round_steps",
+            "a round may end early",
+            "all steps, for their number would tell of patients" if private else "may",
+            not private,
+            ErrorCode.POLICY_STEPS,
+        )
+    if policy.approval:
+        yield _approval(site, experiment)
+
+
+def _approval(site: SiteFile, experiment: Experiment) -> Finding:
+    """Whether a person, or a rule that a person made, has approved the experiment."""
+    rule, approved = site.policy.auto_approve, Approvals(site).has(experiment.hash())
+    by_rule = rule is not None and rule.covers(experiment)
+    asked = "approved by a person" if approved else "approved by rule"
+    if not approved and not by_rule:
+        asked = f"`mama-site approve SITE.yaml {experiment.hash()}`"
+    return Finding(
+        "approval",
+        "approved by a person" + (", or by auto_approve" if rule else ""),
+        asked,
+        approved or by_rule,
+        ErrorCode.NOT_APPROVED,
+    )
 
 
 def _peers(site: SiteFile, secure: SecureConfig) -> Finding:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,8 @@ class Record:
         self.values |= values
         if news or time.monotonic() - self._written > self.pause:
             self._written = time.monotonic()
-            write_json(self.path, self.values)
+            with suppress(OSError):  # work goes on on a full disk, and says so itself
+                write_json(self.path, self.values)
 
 
 def read_record(path: Path) -> dict[str, Any]:

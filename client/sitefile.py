@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from mama.config import Section
+from mama.config import Experiment, Section
 from mama.configfile import load
 from mama.data.secret import read_secret
 from mama.exchange.protocol import Sha256, SiteName
@@ -26,6 +26,26 @@ class DataConfig(Section):
     workers: int = Field(2, ge=1, le=256)
 
 
+class AutoApproval(Section):
+    """What needs no person's approval: an experiment within all of these.
+
+    `max_steps` are local steps of the whole run; `private` asks for patient-level privacy, `secure` for secure
+    aggregation.
+    """
+
+    max_steps: int = Field(ge=1)
+    private: bool = False
+    secure: bool = False
+
+    def covers(self, experiment: Experiment) -> bool:
+        """Whether an experiment stays within the rule."""
+        return (
+            experiment.total_steps <= self.max_steps
+            and (experiment.privacy.mode == "patient" or not self.private)
+            and (experiment.privacy.secure is not None or not self.secure)
+        )
+
+
 class PolicyConfig(Section):
     """`minimum_cell`: counts of studies or breasts below it do not leave the site; the numbers of training
     studies and their patients, an update's weight, do. `max_round_s`: seconds of training a round after which the site
@@ -37,7 +57,8 @@ class PolicyConfig(Section):
     privacy, without which the budget bounds the private runs alone. `require_secure`: only experiments under secure
     aggregation. `hours`: local time in which tasks are done, such as 20:00-06:00. `max_upload_mb`: largest update, in
     megabytes. `max_gpu_gib`: the most that tensors on the GPU take, in GiB. `approval`: a person approves every
-    experiment. `metrics`: the groups of figures that leave; others are left out of the answers.
+    experiment, but for those that `auto_approve` covers. `max_round_steps`: as `max_round_s`, in steps. `metrics`: the
+    groups of figures that leave; others are left out of the answers.
     """
 
     minimum_cell: int = Field(5, ge=1, le=1000)
@@ -53,11 +74,18 @@ class PolicyConfig(Section):
     max_upload_mb: float | None = Field(None, gt=0)
     max_gpu_gib: float | None = Field(None, gt=0)
     approval: bool = False
+    auto_approve: AutoApproval | None = None
     metrics: list[Literal["loss", "zero_shot", "linear_probe"]] = [
         "loss",
         "zero_shot",
         "linear_probe",
     ]
+
+    @model_validator(mode="after")
+    def _rule_of_approvals(self) -> "PolicyConfig":
+        if self.auto_approve and not self.approval:
+            raise ValueError("auto_approve makes exceptions from approval; set approval: true")
+        return self
 
 
 class BudgetConfig(Section):

@@ -6,22 +6,18 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives import serialization
 
+from client.enrolment import pinned_certificate
 from client.sitefile import CoordinatorConfig
 from mama.errors import ConfigError
 
 
 def context_for(coordinator: CoordinatorConfig) -> ssl.SSLContext:
-    """A TLS context that trusts the federation's authority alone, with this site's certificate if it has one.
+    """A TLS context that trusts the pinned authority alone, with this site's certificate if it has one.
 
     Raises:
-        ConfigError: a certificate or key cannot be read, or they do not belong together.
+        ConfigError: a certificate or key cannot be read, is not the pinned one, or they do not belong together.
     """
-    try:
-        context = ssl.create_default_context(cafile=str(coordinator.certificate))
-    except (OSError, ssl.SSLError):
-        raise ConfigError(
-            "holds no certificate", where=str(coordinator.certificate), fix="Ask the coordinator"
-        ) from None
+    context = ssl.create_default_context(cadata=pinned_certificate(coordinator))
     if coordinator.client_certificate is not None:
         _load(context, coordinator.client_certificate, coordinator.key)
     return context

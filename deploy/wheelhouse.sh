@@ -22,6 +22,13 @@ make)
 install)
     target=${3:?where to install}
     (cd "$folder" && sha256sum --quiet -c SHA256SUMS)
+    # Of two versions the newer is installed: a wheel that somebody added must not be there.
+    for wheel in "$folder"/*.whl; do
+        grep -qF "./$(basename "$wheel")" "$folder/SHA256SUMS" || {
+            echo "$wheel is not in the list; remove it or make the folder anew" >&2
+            exit 1
+        }
+    done
     "$python" -m venv "$target"
     "$target/bin/pip" install --no-index --find-links "$folder" -c "$folder/constraints.txt" fedmama
     "$target/bin/mama-site" --help >/dev/null

@@ -135,9 +135,9 @@ class Supervisor:
         self.log.warning("%s | %s; starts again in %.0f s", kept.program.name, how, pause)
 
     def _pause(self, kept: _Kept) -> None:
-        kept.due = time.monotonic() + min(
-            LONGEST_PAUSE_S, 2.0**kept.failures if kept.failures >= 0 else 0.0
-        )
+        # Bounded, for a program may fail for weeks.
+        pause = 2.0 ** min(kept.failures, 10) if kept.failures >= 0 else 0.0
+        kept.due = time.monotonic() + min(LONGEST_PAUSE_S, pause)
         kept.failures += 1
 
     def _stop(self, kept: _Kept) -> None:

@@ -94,6 +94,14 @@ def roster(federation: FederationOption = HERE) -> None:
 
 
 @app.command()
+def bundle() -> None:
+    """Print the hash of the bundle that comes with a run of this version, for a site's policy.bundles."""
+    from server.control import bundle
+
+    typer.echo(bundle().hash_str)
+
+
+@app.command()
 def start(federation: FederationOption = HERE) -> None:
     """Run the federation's service until it is told to stop."""
     from server.daemon import serve
@@ -115,8 +123,9 @@ def run(
     from server.follow import follow, line_of, prepare, submit
 
     home = Home(federation)
-    prepare(home, experiment, out)
+    folder = prepare(home, experiment, out)
     asked = submit(home, out)
+    typer.echo(f"fingerprint of the base models: {folder.latest().base.fingerprint}")
     typer.echo("asked for; runs are done one after the other")
     try:
         job = follow(home, asked, lambda event: _say(line_of(event)))

@@ -58,6 +58,7 @@ def serve(home: Home) -> None:
         try:
             supervisor.run()
         finally:
+            supervisor.stopping.set()
             keeper.join()
 
 
@@ -107,8 +108,8 @@ class _Keeper:
         with Control(self.home) as control:
             jobs = JobRunner(self.home, control, self._serverapp_runs)
             while not self.supervisor.stopping.wait(STEP_S):
-                self._write_status()
                 try:
+                    self._write_status()
                     self._look_at_certificate()
                     self._admit(control)
                     jobs.step()
@@ -125,8 +126,8 @@ class _Keeper:
     def _write_status(self) -> None:
         now = {name: self.supervisor.process_id(name) for name in (LINK, EXECUTOR)}
         if now != self._processes:
-            self._processes = now
             write_json(self.home.status, {"process": os.getpid(), **now})
+            self._processes = now
 
     def _serverapp_runs(self) -> bool:
         """Whether the executor has a process at work."""
@@ -175,6 +176,7 @@ def require_running(home: Home) -> None:
 
 def is_running(home: Home) -> bool:
     """Whether the service is at work."""
+    read_roster(home)  # before provisioning there is nothing to be locked
     with locked_if_free(home.state / LOCK) as free:
         return not free
 
@@ -188,4 +190,4 @@ def _alone(home: Home) -> Iterator[None]:
                 yield
                 return
         time.sleep(0.2)
-    raise ServiceError("runs already", where=home.file.name)
+    raise ServiceError("runs already", where=home.file.name, fix="End that one first, or let it be")

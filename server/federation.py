@@ -1,5 +1,6 @@
 """The federation file, and the folder of keys and state that provisioning makes beside it."""
 
+import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
@@ -20,11 +21,23 @@ def split_address(value: str) -> tuple[str, int]:
 
 
 def _address(value: str) -> str:
-    split_address(value)
+    _host(split_address(value)[0])
     return value
 
 
+def _host(value: str) -> str:
+    try:
+        ip_address(value)
+    except ValueError:
+        if not HOST.fullmatch(value):
+            raise ValueError("must be a host name or an IP address, without https://") from None
+    return value
+
+
+# A name in letters, digits, hyphens and dots, as certificates hold it; others go in their xn-- form.
+HOST = re.compile(r"(?=.{1,253}$)(?!-)[A-Za-z0-9-]{1,63}(?:\.[A-Za-z0-9-]{1,63})*\.?")
 Address = Annotated[str, AfterValidator(_address)]
+Host = Annotated[str, AfterValidator(_host)]
 
 
 class FederationFile(Section):
@@ -38,7 +51,7 @@ class FederationFile(Section):
     name: SiteName
     address: Address
     listen: Address = "127.0.0.1:8100"
-    names: list[Annotated[str, Field(min_length=1, max_length=253)]] = []
+    names: list[Host] = []
     valid_days: int = Field(365, ge=1, le=825)
     state: Path = Path("state")
     models: dict[str, Path] = {}

@@ -12,7 +12,7 @@ from typing import Literal
 from pydantic import Field
 
 from mama.config import Section
-from mama.errors import ConfigError, MamaError
+from mama.errors import ConfigError, MamaError, ModelError
 from mama.files import write_json
 from server.control import Control
 from server.federation import Home
@@ -100,7 +100,9 @@ class JobFile:
         """
         job = self.read()
         if job is None or job.state not in ("queued", "running"):
-            raise ConfigError("is no run at work", where=str(self.out))
+            raise ConfigError(
+                "is no run at work", where=str(self.out), fix="`mama-server status` tells how it is"
+            )
         self.stop.touch()
 
 
@@ -124,16 +126,25 @@ class JobRunner:
             ServiceError: the service does not answer; the next step tries again.
         """
         jobs = [Job.model_validate_json(p.read_text()) for p in self.home.jobs.glob("*.json")]
+        for job in jobs:
+            if job.state == "queued" and JobFile(self.home, job.out).stop.exists():
+                self._look_after(JobFile(self.home, job.out), job)
+                return
         at_work = [job for job in jobs if job.state == "running"]
         queued = sorted((j for j in jobs if j.state == "queued"), key=lambda job: job.asked)
         for job in [*at_work, *queued][:1]:
-            self._look_after(JobFile(self.home, job.out), job)
+            file = JobFile(self.home, job.out)
+            try:
+                self._look_after(file, job)
+            except (ConfigError, ModelError, FileNotFoundError) as error:
+                # Its folder is gone or damaged; the runs after it must not wait for it.
+                file.write(job.model_copy(update={"state": "failed", "reason": str(error)}))
 
     def _look_after(self, file: JobFile, job: Job) -> None:
         if file.stop.exists():
             if job.flower_run is not None and not self.control.run_ended(job.flower_run):
                 self.control.stop_run(job.flower_run)
-            if job.kind == "run":
+            if job.kind == "run" and job.out.is_dir():
                 RunFolder(job.out).log({"event": "stopped", "reason": "stopped on request"})
             file.write(job.model_copy(update={"state": "stopped", "reason": "stopped on request"}))
         elif job.flower_run is None:

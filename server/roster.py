@@ -39,6 +39,7 @@ def enrol(home: Home, site: SiteName, key_file: Path, share: float = 1.0) -> Ros
     Raises:
         ConfigError: no such key, a key of another site or a revoked one, or the site has another key.
     """
+    read_roster(home)  # before provisioning there is nothing to be locked
     try:
         line = public_line(read_public_line(key_file.read_text()))
     except ValueError as error:
@@ -70,6 +71,7 @@ def revoke(home: Home, site: SiteName) -> Roster:
     Raises:
         ConfigError: no such site takes part.
     """
+    read_roster(home)  # before provisioning there is nothing to be locked
     with locked(home.state / "roster.lock"):  # two administrators at once take turns
         roster = read_roster(home)
         if site not in {member.site for member in roster.active}:

@@ -10,7 +10,7 @@ from ssl import SSLCertVerificationError
 import httpx
 
 from client.enrolment import own_key, pinned_key
-from client.flower import may_come_in
+from client.flower import NOT_ADMITTED, may_come_in
 from client.preflight.check import Check, fail, ok, warn
 from client.roster import read_roster
 from client.service import ServiceFolder, read_status
@@ -18,8 +18,8 @@ from client.sitefile import CoordinatorConfig, SiteFile
 from client.tls import context_for
 from mama.signing import public_line, read_public_line
 
-# Flower refuses a node whose signed time is more than this off, in seconds.
-MOST_SKEW_S, SOME_SKEW_S = 60.0, 5.0
+# Flower refuses a node whose signed time is so far ahead of or behind its own, in seconds.
+MOST_AHEAD_S, MOST_BEHIND_S, SOME_SKEW_S = 5.0, 300.0, 2.0
 EXPIRY_DAYS = 30
 
 # What an error's text says, and what to do then.
@@ -86,7 +86,7 @@ def _clock(date: str | None, asked: float) -> Check:
         return warn("clock", "the coordinator does not tell its time", "Check this clock by NTP")
     skew = asked - parsedate_to_datetime(date).timestamp()
     found = f"{abs(skew):.0f} s {'ahead of' if skew > 0 else 'behind'} the coordinator's"
-    if abs(skew) > MOST_SKEW_S:
+    if not -MOST_BEHIND_S < skew < MOST_AHEAD_S:
         return fail("clock", found, "Set the clock by NTP; the coordinator refuses this site")
     if abs(skew) > SOME_SKEW_S:
         return warn("clock", found, "Set the clock by NTP")
@@ -103,14 +103,18 @@ def _enrolled(folder: ServiceFolder) -> Check:
     status = read_status(folder)
     if status.registered and status.seconds_since_contact is not None:
         return ok("enrolment", "the service is running and admitted")
-    if may_come_in(coordinator):
-        return ok("enrolment", "the coordinator knows this site's key")
-    return fail(
-        "enrolment",
-        "the coordinator does not admit this key",
-        "Send it node.pub; it enrols it by `mama-server enrol`. A revoked key is refused for good: "
-        "make another by `mama-site new-key`",
-    )
+    match may_come_in(coordinator):
+        case None:
+            return ok("enrolment", "the coordinator knows this site's key")
+        case reason if reason == NOT_ADMITTED:
+            return fail(
+                "enrolment",
+                reason,
+                "Send it node.pub; it enrols it by `mama-server enrol`. A revoked key is refused for good: "
+                "make another by `mama-site new-key`",
+            )
+        case reason:
+            return fail("enrolment", reason, "Try again later; the key may be good")
 
 
 def _name_on_roster(site: SiteFile, coordinator: CoordinatorConfig) -> str | None:

@@ -8,7 +8,7 @@ import torch
 from client import work
 from client.consent import dataset_of
 from client.gpu_memory import limit_gpu_memory
-from client.policy import review, upload_mb
+from client.policy import review, upload_mb, values_of
 from client.preflight.check import Check, fail, ok
 from client.private_terms import review_private
 from client.sitefile import SiteFile
@@ -16,12 +16,18 @@ from mama.config import Experiment
 from mama.data.manifest import Dataset
 from mama.data.pairs import StudyPairs
 from mama.errors import MamaError
+from mama.exchange.codes import ErrorCode
 from mama.model import build_model
 from mama.trainer import Trainer
 
 
-def check_experiment(site: SiteFile, experiment: Experiment) -> Iterator[Check]:
+def check_experiment(
+    site: SiteFile, experiment: Experiment, fingerprint: str = ""
+) -> Iterator[Check]:
     """What the experiment would meet here.
+
+    Args:
+        fingerprint: of the coordinator's base models, or its beginning; empty where it is not known.
 
     Raises:
         MamaError: a base model is missing, the dataset is too small, or a step fails.
@@ -34,12 +40,28 @@ def check_experiment(site: SiteFile, experiment: Experiment) -> Iterator[Check]:
             yield fail(f"policy {finding.rule}", said, f"Refused with code {finding.code}")
     Dataset(site.data.dataset).require(experiment.image.size)
     described = work.describe(site, experiment)
-    yield ok(
-        "base models", f"fingerprint {described.fingerprint[:16]}, as the coordinator's must be"
-    )
-    size = upload_mb(experiment, described.trained_parameters)
-    yield ok("update", f"about {size:.1f} MB a round")
+    yield _base(described.fingerprint, fingerprint)
+    size = upload_mb(experiment, values_of(work.shapes(site, experiment)))
+    limit = site.policy.max_upload_mb
+    if limit is not None and size > limit:
+        remedy = f"Refused with code {ErrorCode.POLICY_UPLOAD}; policy.max_upload_mb is {limit:g}"
+        yield fail("update", f"about {size:.1f} MB a round", remedy)
+    else:
+        yield ok("update", f"about {size:.1f} MB a round")
     yield _one_step(site, experiment)
+
+
+def _base(found: str, wanted: str) -> Check:
+    if not wanted:
+        told = f"fingerprint {found}; `mama-server run` prints the coordinator's"
+        return ok("base models", told)
+    if not found.startswith(wanted.lower()):
+        return fail(
+            "base models",
+            f"fingerprint {found}, the coordinator's is {wanted}",
+            "Install the same weights; `mama-site base add` enters them",
+        )
+    return ok("base models", f"fingerprint {found}, the coordinator's")
 
 
 def _one_step(site: SiteFile, experiment: Experiment) -> Check:

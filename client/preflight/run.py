@@ -11,10 +11,12 @@ from client.sitefile import SiteFile
 from mama.config import Experiment
 
 
-def preflight(site: SiteFile, experiment: Experiment | None) -> Iterator[Check]:
+def preflight(
+    site: SiteFile, experiment: Experiment | None, fingerprint: str = ""
+) -> Iterator[Check]:
     """Machine, data, coordinator and, if one is given, an experiment."""
     yield from guarded("machine", check_machine(site))
     yield from guarded("dataset", check_data(site))
     yield from guarded("coordinator", check_coordinator(site))
     if experiment is not None:
-        yield from guarded("experiment", check_experiment(site, experiment))
+        yield from guarded("experiment", check_experiment(site, experiment, fingerprint))

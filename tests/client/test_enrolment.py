@@ -71,7 +71,9 @@ def test_mistakes_leave_nothing_behind(
 
 def test_a_file_that_is_no_certificate(tmp_path: Path) -> None:
     (tmp_path / "ca.crt").write_text("hello")
-    with pytest.raises(ConfigError, match=r"ca.crt: holds no certificate of a federation"):
+    with pytest.raises(
+        ConfigError, match=r"ca.crt: does not hold the one certificate of a federation"
+    ):
         init_site(tmp_path / "site", "alder", tmp_path, "a:1", tmp_path / "ca.crt")
 
 

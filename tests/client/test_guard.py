@@ -176,3 +176,28 @@ def test_a_missing_dataset_is_said_in_its_record(
     record = read_record(ServiceFolder(load_site(tmp_path / "site.yaml")).guard)
     assert record["dataset"] is False
     assert "no such folder" in record["reason"]
+
+
+def test_data_that_comes_or_goes_is_noticed_and_the_list_of_bundles_is_read_anew(
+    make_guard: Callable[..., Guard], site_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = ServiceFolder(load_site(site_file))
+    folder.make()
+    watching = Guard(site_file, folder)
+    assert read_record(folder.guard)["dataset"] is True
+    dataset = folder.site.data.dataset
+    dataset.rename(dataset.with_name("away"))
+    watching._look_at_data()
+    assert read_record(folder.guard)["dataset"] is False
+    dataset.with_name("away").rename(dataset)
+    watching._look_at_data()
+    assert read_record(folder.guard) | {"dataset": True, "reason": None} == read_record(
+        folder.guard
+    )
+
+    monkeypatch.setattr(guard, "app", lambda *_: "reply")
+    kept = make_guard()
+    kept.site_file.write_text(FILE + "policy: {bundles: []}\n")
+    told = Told()
+    kept._do(told)  # type: ignore[arg-type]
+    assert told.replies == []

@@ -69,7 +69,7 @@ def test_a_round_asked_for_again_starts_from_the_residual_it_started_from(
     assert link(up="int8").send(MODELS[1], 2) == second
     link(up="int8").send(MODELS[2], 5)
     names = sorted(path.name for path in (site.state / "run-1" / "residual").iterdir())
-    assert names == ["round-000002.safetensors", "round-000005.safetensors"]
+    assert names == [f"round-{number:06d}.safetensors" for number in (1, 2, 5)]
 
 
 def test_a_damaged_residual_costs_the_residual_not_the_round(

@@ -160,13 +160,15 @@ def test_time_limits() -> None:
         (RoundLimits(budget_s=21), True),
         (RoundLimits(budget_s=23), False),
         (RoundLimits(end=now + 1000, budget_s=21), True),
+        (RoundLimits(steps=10), True),
+        (RoundLimits(steps=11), False),
         (RoundLimits(end=now + 1, budget_s=1000), True),
     ]:
         assert limits.reached(ten) == reached, limits
     assert not RoundLimits(end=now - 1, budget_s=1e-9).reached(TrainingRecord())
 
 
-@pytest.mark.parametrize("limit", ["deadline", "experiment", "policy"])
+@pytest.mark.parametrize("limit", ["deadline", "experiment", "policy", "steps"])
 def test_a_round_out_of_time_sends_what_it_has_and_the_next_starts_where_it_was_planned(
     limit: str,
     edit: Callable[..., Path],
@@ -175,7 +177,7 @@ def test_a_round_out_of_time_sends_what_it_has_and_the_next_starts_where_it_was_
     payload: bytes,
 ) -> None:
     overrides = ["federation.local_steps=3"]
-    policy = {"max_round_s": 1e-9} if limit == "policy" else {}
+    policy = {"policy": {"max_round_s": 1e-9}, "steps": {"max_round_steps": 1}}.get(limit, {})
     if limit == "experiment":
         overrides.append("federation.budget_s=1e-9")
     experiment = small_config(*overrides).experiment()

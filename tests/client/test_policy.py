@@ -164,6 +164,54 @@ def test_a_coordinator_cannot_fill_the_disk_with_experiments(
     for seed in range(MOST_WAITING + 5):
         approvals.note(experiment(f"seed={seed}"))
     assert len(approvals.listed()) == MOST_WAITING
+    # The newest are there, so that a person can find the one that was changed last.
+    assert experiment(f"seed={MOST_WAITING + 4}").hash() in [p.stem for p in approvals.listed()]
+
+
+@pytest.mark.parametrize("digest", ["../../victim", "abc", "0" * 64])
+def test_what_was_never_approved_cannot_be_taken_back(
+    site: Callable[..., SiteFile], digest: str, tmp_path: Path
+) -> None:
+    (tmp_path / "victim").write_text("")
+    with pytest.raises(ConfigError, match=r"hash|does not wait"):
+        Approvals(site()).withdraw(digest)
+    assert (tmp_path / "victim").exists()
+
+
+def test_an_experiment_that_waits_can_be_struck(
+    site: Callable[..., SiteFile], experiment: Callable[..., Experiment]
+) -> None:
+    approvals = Approvals(site(approval=True))
+    approvals.note(experiment())
+    assert "waits no more" in approvals.withdraw(experiment().hash())
+    assert approvals.listed() == []
+
+
+def test_a_rule_may_approve(
+    site: Callable[..., SiteFile], experiment: Callable[..., Experiment]
+) -> None:
+    steps = experiment().total_steps
+    check(site(approval=True, auto_approve={"max_steps": steps}), experiment(), NOON)
+    for rule in (
+        {"max_steps": steps - 1},
+        {"max_steps": steps, "private": True},
+        {"max_steps": steps, "secure": True},
+    ):
+        with pytest.raises(RefusedError) as refused:
+            check(site(approval=True, auto_approve=rule), experiment(), NOON)
+        assert refused.value.code == ErrorCode.NOT_APPROVED
+    with pytest.raises(ConfigError, match="set approval: true"):
+        site(auto_approve={"max_steps": 1})
+
+
+@pytest.mark.parametrize("rule", [{"max_round_s": 60}, {"max_round_steps": 1}])
+def test_a_private_experiment_does_not_get_round_a_limit_on_rounds(
+    site: Callable[..., SiteFile], experiment: Callable[..., Experiment], rule: dict[str, Any]
+) -> None:
+    check(site(**rule), experiment(), NOON)
+    with pytest.raises(RefusedError) as refused:
+        check(site(**rule), experiment("privacy.mode=patient"), NOON)
+    assert refused.value.code == ErrorCode.POLICY_STEPS
 
 
 def test_the_explanation_names_each_rule(

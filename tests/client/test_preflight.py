@@ -164,7 +164,7 @@ def test_a_source_that_changed(site_file: Path, tmp_path: Path) -> None:
 class FakeCoordinator:
     """A TLS server that answers as a coordinator's door would; `seconds` is how far its clock is ahead."""
 
-    def __init__(self, folder: Path, *, days: float = 100, seconds: float = 0):
+    def __init__(self, folder: Path, *, days: float = 100, seconds: float = 0, code: int = 412):
         make_authority("demo", folder / "ca.crt", folder / "ca.key")
         certificate = folder / "server.crt", folder / "server.key"
         make_server_certificate(
@@ -180,7 +180,7 @@ class FakeCoordinator:
                 self.end_headers()
 
             def do_POST(self) -> None:
-                self.send_response(412)
+                self.send_response(code)
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
@@ -247,6 +247,20 @@ def test_a_coordinator_that_answers_but_does_not_know_the_key(
     assert "mama-site new-key" in found["enrolment"].remedy
 
 
+@pytest.mark.parametrize(("code", "told"), [(401, "clock by NTP"), (502, "HTTP 502")])
+def test_a_good_key_is_not_blamed_for_a_clock_or_a_coordinator_that_is_down(
+    coordinator: Callable[..., FakeCoordinator],
+    look: Callable[..., dict[str, Check]],
+    code: int,
+    told: str,
+) -> None:
+    there = coordinator(code=code)
+    found = look(there.address, there.certificate)["enrolment"]
+    assert found.verdict == "FAIL"
+    assert told in found.found
+    assert "new-key" not in found.remedy
+
+
 def test_a_key_that_the_roster_knows_by_another_name(tmp_path: Path, federation: Authority) -> None:
     site = federation.site(tmp_path / "site")
     assert site.coordinator is not None
@@ -258,7 +272,16 @@ def test_a_key_that_the_roster_knows_by_another_name(tmp_path: Path, federation:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "verdict"), [(86400, "FAIL"), (-86400, "FAIL"), (20, "WARN"), (0, "PASS")]
+    ("seconds", "verdict"),
+    [
+        (86400, "FAIL"),
+        (-86400, "FAIL"),
+        (20, "WARN"),
+        (250, "WARN"),
+        (320, "FAIL"),
+        (-20, "FAIL"),
+        (0, "PASS"),
+    ],
 )
 def test_clocks(
     coordinator: Callable[..., FakeCoordinator],

@@ -2,18 +2,23 @@
 
 import json
 import os
+import socket
 import time
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
+import yaml
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from client import daemon
+from client.enrolment import init_site
 from client.health import serve_health
 from client.service import FRESH_S, Record, ServiceFolder, read_status, tell_status
 from client.sitefile import load_site
-from mama.errors import ConfigError
+from mama.errors import ConfigError, ServiceError
+from server.certificates import make_authority
 from sim.deployment import free_port
 
 FILE = "site: north\ndata: {source: archive, dataset: dataset}\nstate: state\nsecret: secret.key\n"
@@ -122,3 +127,20 @@ def test_a_site_file_without_a_coordinator(tmp_path: Path) -> None:
     path.write_text(FILE)
     with pytest.raises(ConfigError, match="site north: key 'coordinator' is missing"):
         _ = ServiceFolder(load_site(path)).coordinator
+
+
+def test_a_health_port_that_is_taken_ends_the_start_with_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority = tmp_path / "ca.crt", tmp_path / "ca.key"
+    make_authority("demo", *authority)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        (tmp_path / "archive").mkdir()
+        init_site(tmp_path / "site", "alder", tmp_path / "archive", "127.0.0.1:1", authority[0])
+        path = tmp_path / "site" / "site.yaml"
+        settings = yaml.safe_load(path.read_text())
+        settings["coordinator"]["health"] = f"127.0.0.1:{taken.getsockname()[1]}"
+        path.write_text(yaml.safe_dump(settings))
+        monkeypatch.setattr(daemon, "stop_on_signals", lambda stopping: None)
+        with pytest.raises(ServiceError, match=r"cannot listen.*free port"):
+            daemon.serve(path)

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from client.enrolment import authority_key
 from client.sitefile import CoordinatorConfig
 from client.tls import context_for
 from mama.errors import ConfigError
-from mama.signing import read_public_line, write_key_pair
+from mama.signing import fingerprint, read_public_line, write_key_pair
 from server.certificates import make_authority, make_site_certificate
 
 
@@ -21,7 +22,7 @@ def coordinator(tmp_path: Path) -> CoordinatorConfig:
     make_site_certificate("alder", public, *authority, tmp_path / "alder.crt")
     return CoordinatorConfig(
         address="a:1",
-        pin="0" * 64,
+        pin=fingerprint(authority_key(authority[0])),
         certificate=authority[0],
         key=tmp_path / "node.key",
         client_certificate=tmp_path / "alder.crt",
@@ -46,8 +47,28 @@ def test_files_that_are_not_there(coordinator: CoordinatorConfig, tmp_path: Path
     for name, message in [
         ("client_certificate", "is no certificate of this site's key"),
         ("key", "is no certificate of this site's key"),
-        ("certificate", "holds no certificate"),
+        ("certificate", "does not hold the one certificate"),
     ]:
         missing = coordinator.model_copy(update={name: tmp_path / "nothing"})
         with pytest.raises(ConfigError, match=message):
             context_for(missing)
+
+
+def test_a_second_authority_in_the_file_is_not_trusted_but_refused(
+    coordinator: CoordinatorConfig, tmp_path: Path
+) -> None:
+    make_authority("impostor", tmp_path / "impostor.crt", tmp_path / "impostor.key")
+    other = (tmp_path / "impostor.crt").read_text()
+    # The second is a form that OpenSSL alone would read.
+    for second in (other, other.replace(" CERTIFICATE", " TRUSTED CERTIFICATE")):
+        (tmp_path / "both.crt").write_text(coordinator.certificate.read_text() + second)
+        two = coordinator.model_copy(update={"certificate": tmp_path / "both.crt"})
+        with pytest.raises(ConfigError, match="does not hold the one certificate"):
+            context_for(two)
+
+
+def test_an_authority_that_is_not_the_pinned_one_is_not_trusted(
+    coordinator: CoordinatorConfig,
+) -> None:
+    with pytest.raises(ConfigError, match="is not the pinned authority"):
+        context_for(coordinator.model_copy(update={"pin": "0" * 64}))

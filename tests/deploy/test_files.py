@@ -87,6 +87,13 @@ def test_a_wheelhouse_that_was_changed_is_not_installed(tmp_path: Path) -> None:
     assert ended.returncode != 0
     assert "constraints.txt: FAILED" in ended.stdout + ended.stderr
     assert not target.exists()
+    # Nor one to which a newer version was added.
+    (house / "constraints.txt").write_text("numpy==2.0\n")
+    (house / "fedmama-9.9-py3-none-any.whl").write_bytes(b"")
+    ended = subprocess.run(["sh", script, "install", house, target], capture_output=True, text=True)
+    assert ended.returncode == 1
+    assert "fedmama-9.9-py3-none-any.whl is not in the list" in ended.stderr
+    assert not target.exists()
 
 
 def test_the_wheelhouse_says_what_it_wants() -> None:

@@ -182,3 +182,19 @@ def test_the_log_is_kept_small(tmp_path: Path) -> None:
     sizes = [path.stat().st_size for path in tmp_path.iterdir()]
     assert len(sizes) == 6
     assert max(sizes) <= 1000
+
+
+def test_a_program_that_has_failed_for_weeks_is_started_again(
+    program: Callable[..., Program], tmp_path: Path
+) -> None:
+    supervisor = Supervisor([program("raise SystemExit(3)")], log_to(tmp_path / "it.log", "weeks"))
+    supervisor._kept[0].failures = 10_000
+    thread = threading.Thread(target=supervisor.run)
+    thread.start()
+    try:
+        wait_for(lambda: supervisor._kept[0].failures == 10_001)
+        assert thread.is_alive()
+    finally:
+        supervisor.stopping.set()
+        thread.join()
+    assert "starts again in 15 s" in (tmp_path / "it.log").read_text()

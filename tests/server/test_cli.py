@@ -1,5 +1,6 @@
 """`mama-server`: writes a run's report again, or says in one line why not."""
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -61,10 +62,24 @@ def test_mistakes_of_a_coordinator(command: Callable[..., Any], tmp_path: Path) 
     assert "no such file" in command(main, "start", *here).err
     file.write_text("name: demo\nadress: fl.example.org:8443\n")
     assert "Did you mean 'address'?" in command(main, "provision", file).err
+    for wrong in ("address: https://fl.example.org:8443", "address: a:1\nnames: [münchen.example]"):
+        file.write_text(f"name: demo\n{wrong}\n")
+        ended = command(main, "provision", file)
+        assert (ended.code, ended.err.count("\n")) == (2, 1)
+        assert "must be a host name or an IP address" in ended.err
+    assert not (tmp_path / "state").exists()
     file.write_text("name: demo\naddress: fl.example.org:8443\n")
+    for early in (("enrol", "alder", tmp_path / "x.pub"), ("revoke", "alder"), ("roster",)):
+        ended = command(main, *early, *here)
+        assert (ended.code, ended.err.count("\n")) == (2, 1)
+        assert "Run `mama-server provision` first" in ended.err
+    assert re.fullmatch("[0-9a-f]{64}\n", command(main, "bundle").out)
     ended = command(main, "start", *here)
     assert ended.code == 2
     assert "is not provisioned. Run `mama-server provision` first" in ended.err
     command(main, "provision", file)
     ended = command(main, "stop", tmp_path / "run", *here)
-    assert (ended.code, ended.err) == (2, f"error: {tmp_path / 'run'}: is no run at work\n")
+    assert (ended.code, ended.err) == (
+        2,
+        f"error: {tmp_path / 'run'}: is no run at work. `mama-server status` tells how it is\n",
+    )

@@ -1,5 +1,6 @@
 """Jobs: one after the other, again after a death, until the run's folder says that it is over."""
 
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -311,3 +312,28 @@ def test_a_folder_with_another_experiment_is_left_alone(
     config.write_text(small_config("seed=5").experiment().canonical_json())
     with pytest.raises(ConfigError, match="holds another experiment: seed is 0 there and 5 here"):
         prepare(bench.home, config, run.path)
+
+
+def test_a_run_whose_folder_is_gone_fails_and_the_next_one_begins(
+    bench: Bench, folder: Callable[[str], RunFolder]
+) -> None:
+    gone, next_one = folder("gone"), folder("next")
+    first, second = JobFile(bench.home, gone.path), JobFile(bench.home, next_one.path)
+    first.ask()
+    second.ask()
+    bench.steps()
+    shutil.rmtree(gone.path)
+    bench.control.ended.add(1)
+    bench.steps(3)
+    assert (state(first), state(second)) == ("failed", "running")
+    assert "holds no run" in first.read().reason  # type: ignore[union-attr]
+
+
+def test_a_queued_run_is_stopped_at_once(bench: Bench, folder: Callable[[str], RunFolder]) -> None:
+    first, second = (JobFile(bench.home, folder(name).path) for name in ("one", "two"))
+    first.ask()
+    second.ask()
+    bench.steps(2)
+    second.ask_to_stop()
+    bench.steps()
+    assert (state(first), state(second)) == ("running", "stopped")
