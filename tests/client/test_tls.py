@@ -59,12 +59,15 @@ def test_a_second_authority_in_the_file_is_not_trusted_but_refused(
 ) -> None:
     make_authority("impostor", tmp_path / "impostor.crt", tmp_path / "impostor.key")
     other = (tmp_path / "impostor.crt").read_text()
-    # The second is a form that OpenSSL alone would read.
-    for second in (other, other.replace(" CERTIFICATE", " TRUSTED CERTIFICATE")):
-        (tmp_path / "both.crt").write_text(coordinator.certificate.read_text() + second)
-        two = coordinator.model_copy(update={"certificate": tmp_path / "both.crt"})
-        with pytest.raises(ConfigError, match="does not hold the one certificate"):
-            context_for(two)
+    both = tmp_path / "both.crt"
+    two = coordinator.model_copy(update={"certificate": both})
+    both.write_text(coordinator.certificate.read_text() + other)
+    with pytest.raises(ConfigError, match="does not hold the one certificate"):
+        context_for(two)
+    # A form that OpenSSL alone would read.
+    trusted = other.replace(" CERTIFICATE", " TRUSTED CERTIFICATE")
+    both.write_text(coordinator.certificate.read_text() + trusted)
+    assert len(context_for(two).get_ca_certs()) == 1
 
 
 def test_an_authority_that_is_not_the_pinned_one_is_not_trusted(
