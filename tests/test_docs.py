@@ -43,9 +43,15 @@ def test_the_methods_commands_run_as_written(
 
 def test_the_privacy_pages_experiments_are_read(small_config: Callable[..., Any]) -> None:
     blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs" / "privacy.md").read_text(), re.S)
-    found = [yaml.safe_load(block)["privacy"] for block in blocks]
-    uniform = "federation.weights=uniform", "federation.quorum=3", "simulation.sites=5"
-    read = [small_config(f"privacy={json.dumps(privacy)}", *uniform).privacy for privacy in found]
+    read = []
+    for block in blocks:
+        sections = yaml.safe_load(block)
+        overrides = [
+            f"{section}.{key}={json.dumps(value)}"
+            for section, values in sections.items()
+            for key, value in values.items()
+        ]
+        read.append(small_config(*overrides, "simulation.sites=5").privacy)
     assert [(one.mode, one.secure is not None) for one in read] == [
         ("patient", False), ("patient", True), ("site", False),
     ]  # fmt: skip

@@ -286,3 +286,30 @@ def test_spent_takes_no_impossible_figures() -> None:
     for bad in ({"epsilon": -1}, {"head": "x"}, {"delta": 0}, {"note": "Mary"}):
         with pytest.raises(ValidationError):
             PrivacySpent.model_validate(good | bad)
+
+
+def test_a_ledger_put_back_while_steps_of_its_round_are_on_the_disk_is_noticed(
+    edit: Callable[..., Path],
+    make_task: MakeTask,
+    payload: bytes,
+    small_config: Callable[..., Any],
+) -> None:
+    """The steps would go on after those on the disk, whose charges the ledger has lost."""
+    site_file = edit(checkpoint_s=0)
+    task = make_task(of=small_config(*PRIVACY, "federation.local_steps=4").experiment())
+
+    def die(site: str, step: int) -> None:
+        if step == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        answer(load_site(site_file), task.encode(), payload, die)
+    path = ledger(site_file).path
+    whole = path.read_bytes()
+    assert charged(site_file) == 3
+    path.write_bytes(whole.split(b"\n")[0] + b"\n")
+    assert ask(site_file, task, payload)[0].status == ErrorCode.LEDGER
+    path.write_bytes(whole)
+    assert ask(site_file, task, payload)[0].status == "ok"
+    # The third step was charged when it was interrupted, and again when it was taken.
+    assert charged(site_file) == 5

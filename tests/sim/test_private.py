@@ -11,8 +11,10 @@ from client.ledger import SiteLedger
 from client.private import site_ledger
 from client.sitefile import load_site
 from mama.errors import BudgetError
+from sim.cli import main
 from sim.run import federate
 
+PRIVATE = Path(__file__).parents[2] / "configs" / "private.yaml"
 PRIVACY = (
     "privacy={mode: patient, epsilon: 6, delta: 1.0e-5, group_size: 2, sample_rate: 0.5, "
     "max_grad_norm: 0.5, slots: 8}"
@@ -131,3 +133,22 @@ def test_site_level_privacy(
     # The sites spend nothing: it is the coordinator's noise.
     assert metrics["privacy"]["sites"] == {}
     assert "site-level" in (tmp_path / "run" / "report.html").read_text()
+
+
+@pytest.mark.slow
+def test_the_shipped_configuration_runs_and_prints_its_statement(
+    command: Callable[..., Any], tmp_path: Path
+) -> None:
+    """One round of it: the steps cost what its ten rounds would let them."""
+    out = tmp_path / "run"
+    short = "--set", "federation.rounds=1", "--set", "federation.local_steps=3"
+    ended = command(main, "run", PRIVATE, "--out", out, *short)
+    assert ended.code == 0
+    assert (
+        "privacy: patient-level, epsilon at most 8 planned at delta 1e-05 (zero-out, RDP)"
+        in ended.out
+    )
+    found = json.loads((out / "metrics.json").read_text())["privacy"]
+    assert 7.9 < found["maximum"] <= 8
+    assert f"largest of all runs: {found['maximum']:.2f}" in ended.out
+    assert all(site["steps"] == 3 for site in found["sites"].values())
