@@ -1,4 +1,4 @@
-"""The coordinator's wall clock jumps by four minutes, forth and back, in mid-run: libfaketime in real processes."""
+"""The coordinator's wall clock jumps, forth and back: libfaketime in real processes."""
 
 import os
 from collections.abc import Callable
@@ -11,7 +11,7 @@ import pytest
 
 from mama.supervise import Program
 from sim import deployment
-from tests.deployment.conftest import Federation
+from tests.deployment.conftest import Federation, wait_for
 
 FAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 # Python sleeps until an hour of the monotonic clock, which libfaketime takes for one of its own.
@@ -72,3 +72,19 @@ def test_a_run_survives_jumps_of_the_coordinators_clock(
     assert len(times) == 4
     assert min(later - earlier for earlier, later in pairwise(times)) < 0  # the jumps were real
     assert all(event["seconds"] < 250 for event in rounds.values())  # and no round counted them
+
+
+def test_a_site_a_day_apart_is_refused_and_told_why_until_the_clocks_agree(
+    jump: Callable[[str], None], another_federation: Federation
+) -> None:
+    another_federation.wait_until_serving()
+    jump("+1d")
+    wait_for(
+        lambda: (
+            "signed time: set this machine's clock" in another_federation.status("birch").reason
+        ),
+        "the refusal",
+    )
+    assert not another_federation.status("birch").serving
+    jump("+0s")
+    another_federation.wait_until_serving()

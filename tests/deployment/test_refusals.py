@@ -91,6 +91,29 @@ def test_only_an_enrolled_key_comes_in_and_a_revoked_one_goes(
     assert "the node ended (the coordinator does not admit" in command(main, "status", path).out
 
 
+def test_a_site_whose_disk_is_full_says_so_and_comes_back(federation: Any, tmp_path: Path) -> None:
+    federation.wait_until_serving()
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(small)]
+    try:
+        subprocess.run(mount, check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs the right to mount")
+    path = federation.box.sites["cedar"]
+    before = path.read_text()
+    path.write_text(yaml.safe_dump(yaml.safe_load(before) | {"state": str(small)}))
+    try:
+        metrics = federation.start("federation={rounds: 1, local_steps: 2, quorum: 2}").finish()
+        assert ("cedar", "disk_full") in {(p["site"], p["code"]) for p in metrics["problems"]}
+        subprocess.run(["mount", "-o", "remount,size=64m", str(small)], check=True)
+        metrics = federation.start("federation={rounds: 1, local_steps: 2, quorum: 3}").finish()
+        assert metrics["problems"] == []
+    finally:
+        path.write_text(before)
+        subprocess.run(["umount", str(small)], check=True)
+
+
 @contextmanager
 def impostor(certificate: Path, key: Path) -> Iterator[str]:
     """A TLS server with a certificate of its own; yields its address."""
