@@ -169,12 +169,10 @@ def _run_is_over(error: Exception) -> bool:
 
 def say_goodbye(coordinator: CoordinatorConfig, node: int) -> bool:
     """Tell the coordinator that this site's node is gone, which one that was killed could not; False if it knew."""
-    with _fleet(coordinator) as (client, _):
-        try:
-            client.DeactivateNode(DeactivateNodeRequest(node_id=node))
-        except httpx.HTTPError:
-            return False
-    return True
+    with _fleet(coordinator) as (client, _), suppress(httpx.HTTPError):
+        client.DeactivateNode(DeactivateNodeRequest(node_id=node))
+        return True
+    return False
 
 
 def may_come_in(coordinator: CoordinatorConfig) -> str | None:
@@ -352,9 +350,8 @@ class Runtime:
 
     def _remember(self, claim: _Claim) -> None:
         kind = b"client" if claim.for_client_app else b"other"
-        data = b"\n".join((claim.token.encode(), kind, claim.begun))
-        # On a full disk the task is done all the same, and answers with its own error.
-        with suppress(OSError):
+        with suppress(OSError):  # on a full disk the task answers with its own error
+            data = b"\n".join((claim.token.encode(), kind, claim.begun))
             write_bytes(self._unfinished, data, private=True)
 
     def _give_up(self, client: RuntimeHttpClient, begun: bytes) -> None:
