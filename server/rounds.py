@@ -17,7 +17,7 @@ from server.aggregation.optimiser import ServerOptimiser
 from server.asking import Arrival
 from server.audit import Audit, Entry, content_of
 from server.checkpoint import MODEL
-from server.choosing import choose
+from server.choosing import choose, enrolled
 from server.folder import Event, RunFolder
 from server.folding import Folding
 from server.masked_folding import MaskedFolding
@@ -221,7 +221,7 @@ class Federation:
         every = self.config.pause_after
         self.quorum = Quorum(self.config, self.members.shares())
         self.sites.begin(number, forgive=bool(every) and number % every == 0)
-        return choose(
+        asked, meant = choose(
             self.config,
             self.experiment.seed,
             number,
@@ -229,6 +229,9 @@ class Federation:
             self.memory.resting(number, every),
             self.sites.here,
         )
+        # A member that never came is missed, and not asked.
+        met = enrolled(self.config).union(self.memory.failures)
+        return [site for site in asked if site in met], meant
 
     def _known(self) -> set[str]:
         """All sites of the run."""
