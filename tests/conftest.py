@@ -1,9 +1,10 @@
 """Three small synthetic hospitals, made once, that tests copy before they change them."""
 
+import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,6 +25,15 @@ SMALL = [
     "federation={rounds: 2, local_steps: 2, quorum: 2, deadline_s: 300}",
     "loss.local.start=0.25",
 ]
+
+
+@pytest.fixture(autouse=True)
+def _logger_as_before() -> Iterator[None]:
+    """A command with --quiet silences its process; the next test hears again."""
+    logger = logging.getLogger("fedmama")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")
