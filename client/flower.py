@@ -7,28 +7,22 @@ node hands out tasks, from which the site's guard takes them instead of Flower's
 import hashlib
 import logging
 import sys
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from ssl import SSLContext
 from typing import Any, Self
 
 import httpx
-from flwr.app import Context, Error, Message, RecordDict
-from flwr.app.message import remove_content_from_message
-from flwr.app.user_config import UserConfig
-from flwr.common.constant import ErrorCode, SubStatus
-from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.app import Error, Message
+from flwr.common.constant import ErrorCode, Status, SubStatus
 from flwr.proto.fleet_pb2 import (
     ActivateNodeRequest,
     ActivateNodeResponse,
     DeactivateNodeRequest,
     PushMessagesRequest,
 )
-from flwr.proto.message_pb2 import Message as MessageProto
 from flwr.proto.message_pb2 import PushObjectRequest, PushObjectResponse
 from flwr.proto.runtime_pb2 import AcquireTaskRequest, SendTaskHeartbeatRequest
 from flwr.supercore.constant import TaskType
@@ -41,6 +35,7 @@ from flwr.supercore.interceptors import (
     RuntimeVersionHttpInterceptor,
     SuperExecAuthHttpInterceptor,
 )
+from flwr.supercore.object_store import ObjectStore
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 from flwr.supercore.runtime import RuntimeHttpClient
@@ -48,10 +43,15 @@ from flwr.supernode import fleet_http_connection, start_client_internal
 from flwr.supernode.cli.flower_supernode import flower_supernode
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+from flwr.supernode.nodestate.in_memory_nodestate import (
+    CLIENT_APP_CRASHED_ERROR,
+    InMemoryNodeState,
+)
 from flwr.supernode.runtime import run_clientapp
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
 
 from client.enrolment import own_key
+from client.pace import NodePauses
 from client.sitefile import CoordinatorConfig
 from client.tls import context_for
 from mama.files import write_bytes
@@ -66,16 +66,15 @@ NOT_ADMITTED = "the coordinator does not admit this key: not enrolled, or revoke
 # second, sees that the task it had is lost and can send it again; Flower itself would refuse the node for a minute.
 ABSENCE_S = 10.0
 HEARTBEAT_S = 30.0
-# How long the rest of an answer that was announced may fail to come.
-STALLED_S = 60.0
-# The calls by which a node sends an answer, and those by which it takes a message's content.
-OF_AN_ANSWER = ("/push-messages", "/push-object")
+UNFINISHED = (Status.PENDING, Status.STARTING, Status.RUNNING)
+# The calls by which a node takes a message's content.
 OF_A_MESSAGE = ("/pull-object", "/confirm-message-received")
 # A message is announced before its content is there; Flower looks again after 1 s, then 2, 4, 8.
 EAGER: dict[str, Any] = {"initial_backoff": 0.05, "backoff_cap": 1.0, "max_tries_per_object": None}
 run_clientapp.pull_and_inflate_object_from_tree = partial(
     run_clientapp.pull_and_inflate_object_from_tree, **EAGER
 )
+SEND = start_client_internal._push_messages
 
 
 def run_node(arguments: list[str], context: SSLContext, report: Report) -> None:
@@ -86,7 +85,7 @@ def run_node(arguments: list[str], context: SSLContext, report: Report) -> None:
         context: for the connection to the coordinator; Flower's own cannot present a certificate.
         report: told of every call to the coordinator.
     """
-    pace, repeats = _Pace(), _Repeats()
+    pauses, repeats = NodePauses(), _Repeats()
 
     class ReportingClient(FleetHttpClient):
         @classmethod
@@ -106,15 +105,67 @@ def run_node(arguments: list[str], context: SSLContext, report: Report) -> None:
                 raise
             node = response.node_id if isinstance(response, ActivateNodeResponse) else None
             report(path, node, None)
-            pace.called(path)
+            pauses.called(path)
             repeats.answered(request, response)
             return response
 
     fleet_http_connection.FleetHttpClient = ReportingClient  # type: ignore[misc]
-    start_client_internal.time = pace  # type: ignore[assignment]
+    start_client_internal.time = pauses  # type: ignore[assignment]
     start_client_internal.pull_objects = partial(pull_objects, **EAGER)
+    start_client_internal._push_messages = _send_whole
     sys.argv = ["flower-supernode", *arguments]
     flower_supernode()
+
+
+def _send_whole(state: Any, object_store: ObjectStore, *arguments: Any, **more: Any) -> None:
+    """Flower's own, which waits for an answer and sends it, with `_WholeAnswers`."""
+    whole: Any = _WholeAnswers(state, object_store)
+    SEND(whole, object_store, *arguments, **more)
+
+
+class _WholeAnswers:
+    """The node's state as the part of the node sees it that waits for an answer and sends it.
+
+    Flower announces an answer while the guard still hands it over, sends any that is there, and waits for ever for one
+    of which a part is. So when a guard dies just then the coordinator waits for the rest, or each answer is taken for
+    the one to the next task. Here an answer is taken when it is whole and its task waits, and when the task ended
+    without one, this is the answer.
+    """
+
+    def __init__(self, state: InMemoryNodeState, store: ObjectStore):
+        self._state, self._store = state, store
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._state, name)
+
+    def get_messages_legacy(self, *, is_reply: bool) -> list[Message]:
+        """The answer to the task at work, or none yet; asked for again and again."""
+        # First, because an answer is whole before its task ends.
+        at_work = {task.run_id for task in self._state.get_tasks(statuses=UNFINISHED)}
+        with self._state.lock_msg_store:
+            kept = {name: entry.message for name, entry in self._state.msg_store.items()}
+            for name, message in kept.items():
+                if question := message.metadata.reply_to_message_id:
+                    if question not in kept:
+                        self._state.delete_messages(message_ids=[name])
+                        self._store.delete(name)
+                    elif self._is_whole(name):
+                        return [message]
+            for message in kept.values():
+                metadata = message.metadata
+                if not metadata.reply_to_message_id and metadata.run_id not in at_work:
+                    return [self._without_answer(message)]
+        return []
+
+    def _is_whole(self, name: str) -> bool:
+        tree = self._store.get_object_tree(name)
+        return all(self._store.get(part.object_id) for part in iterate_object_tree(tree))
+
+    def _without_answer(self, task: Message) -> Message:
+        answer = Message(CLIENT_APP_CRASHED_ERROR, reply_to=task)
+        answer.metadata.__dict__["_message_id"] = answer.object_id
+        self._state._store_generated_message(answer)
+        return answer
 
 
 class _Repeats:
@@ -199,43 +250,6 @@ def _fleet(coordinator: CoordinatorConfig) -> Iterator[tuple[FleetHttpClient, by
         yield client, public_key_to_bytes(private.public_key())
 
 
-class StalledError(Exception):
-    """An answer was announced and its content does not come, because the guard was killed just then."""
-
-
-class _Pace:
-    """Stands for the module `time` in the node's loop: Flower pauses 3 s when there is no message and 0.5 s when its
-    executor is at work, or an answer's content is not there yet, for which it would wait for ever. Here the pause is
-    a twentieth of the time since the last message, 0.3 to 3 s, so that a round starts at once and an idle site asks
-    seldom.
-    """
-
-    def __init__(self) -> None:
-        self._last = self._moved = time.monotonic()
-        self._sending = False
-
-    def called(self, path: str) -> None:
-        """Any call but the question for messages and the heartbeat belongs to a message."""
-        if path.endswith("/send-node-heartbeat"):
-            return  # of another thread
-        self._moved = time.monotonic()
-        self._sending = path.endswith(OF_AN_ANSWER)
-        if not path.endswith("/pull-messages"):
-            self._last = self._moved
-
-    def sleep(self, seconds: float) -> None:
-        """Pause.
-
-        Raises:
-            StalledError: the rest of an answer does not come; the loop then gives it up and goes on.
-        """
-        if self._sending and time.monotonic() - self._moved > STALLED_S:
-            self._sending = False
-            raise StalledError
-        idle = min(3.0, max(0.3, (time.monotonic() - self._last) / 20))
-        time.sleep(idle if seconds >= 3 else min(seconds, 0.1))
-
-
 def _reason(error: Exception, path: str) -> str:
     if isinstance(error, httpx.HTTPStatusError):
         code, told = error.response.status_code, FlowerError.from_json(error.response.text)
@@ -272,23 +286,14 @@ class Assignment:
         push_task_output(self._client, None, SubStatus.FAILED, reason)
 
 
-@dataclass(frozen=True)
-class _Claim:
-    """A task that is this guard's. `begun` is its message without content, once that was taken."""
-
-    token: str
-    for_client_app: bool
-    begun: bytes = b""
-
-
 class Runtime:
     """The node's runtime API on this machine.
 
     Args:
         address: host:port of the node's own service.
         secret: the secret that node and guard share.
-        unfinished: a file that names the task at work, so that a guard started again after it was killed goes on with
-            it, or gives it up at once if it had begun; the node would wait a minute.
+        unfinished: a file that holds the token of the task at work, so that a guard started again after it was killed
+            gives it up at once; the node would wait a minute.
     """
 
     def __init__(self, address: str, secret: bytes, unfinished: Path):
@@ -304,65 +309,39 @@ class Runtime:
         Raises:
             httpx.HTTPError: the node does not answer.
         """
-        claim = self._left_behind() or self._claim()
-        if claim is None:
+        self._give_up_unfinished()
+        # Of every type, because the node does nothing else while one waits.
+        answer = self._asking.AcquireTask(AcquireTaskRequest(supported_task_types=list(TaskType)))
+        if not answer.HasField("task") or not answer.token:
             yield None
             return
-        client = self._client(RuntimeTokenHttpInterceptor(claim.token))
+        with suppress(OSError):  # on a full disk the task answers with its own error
+            write_bytes(self._unfinished, answer.token.encode(), private=True)
+        client = self._client(RuntimeTokenHttpInterceptor(answer.token))
         heartbeat = HeartbeatSender(_heartbeat(client))
         heartbeat.start()
         try:
-            if claim.begun:
-                self._give_up(client, claim.begun)
-                yield None
-                return
+            for_client_app = answer.task.type == TaskType.CLIENT_APP
             try:
-                assignment = Assignment(client, for_client_app=claim.for_client_app)
+                assignment = Assignment(client, for_client_app=for_client_app)
             except ObjectPullError:  # the node gave the message up
                 yield None
                 return
-            begun = message_to_proto(remove_content_from_message(assignment.message))
-            self._remember(replace(claim, begun=begun.SerializeToString()))
             yield assignment
             self._unfinished.unlink(missing_ok=True)
         finally:
             heartbeat.stop()
             client.close()
 
-    def _claim(self) -> _Claim | None:
-        # Of every type, because the node does nothing else while one waits.
-        answer = self._asking.AcquireTask(AcquireTaskRequest(supported_task_types=list(TaskType)))
-        if not answer.HasField("task") or not answer.token:
-            return None
-        claim = _Claim(answer.token, answer.task.type == TaskType.CLIENT_APP)
-        self._remember(claim)
-        return claim
-
-    def _left_behind(self) -> _Claim | None:
-        """The task at which an earlier guard was killed; asked for once."""
-        try:
-            token, kind, begun = self._unfinished.read_bytes().split(b"\n", 2)
-        except (FileNotFoundError, ValueError):
-            return None
-        finally:
-            self._unfinished.unlink(missing_ok=True)
-        return _Claim(token.decode(), kind == b"client", begun)
-
-    def _remember(self, claim: _Claim) -> None:
-        kind = b"client" if claim.for_client_app else b"other"
-        with suppress(OSError):  # on a full disk the task answers with its own error
-            data = b"\n".join((claim.token.encode(), kind, claim.begun))
-            write_bytes(self._unfinished, data, private=True)
-
-    def _give_up(self, client: RuntimeHttpClient, begun: bytes) -> None:
-        proto = MessageProto.FromString(begun)
-        message = message_from_proto(proto)
-        message.metadata.__dict__["_message_id"] = proto.metadata.message_id
-        error = Error(ErrorCode.CLIENT_APP_CRASHED, "the site's guard was killed")
-        with suppress(httpx.HTTPError):
-            push_message(client, Message(error, reply_to=message), _context(message))
-            push_task_output(client, None, SubStatus.FAILED, "")
-            logger.warning("gave up the task at which an earlier guard was killed")
+    def _give_up_unfinished(self) -> None:
+        """End the task at which an earlier guard was killed."""
+        if not self._unfinished.exists():
+            return
+        token = self._unfinished.read_text()
+        with closing(self._client(RuntimeTokenHttpInterceptor(token))) as client:
+            push_task_output(client, None, SubStatus.FAILED, "the site's guard was killed")
+        self._unfinished.unlink()
+        logger.warning("gave up the task at which an earlier guard was killed")
 
     def _client(self, authentication: Any) -> RuntimeHttpClient:
         version = RuntimeVersionHttpInterceptor(component_name="flwr-clientapp")
@@ -381,12 +360,6 @@ class _OneCallAConnection:
         """Flower's interface."""
         context.request.headers["connection"] = "close"
         return call_next(context)
-
-
-def _context(message: Message) -> Context:
-    """What `push_message` wants to know of where a message belongs."""
-    metadata, nothing = message.metadata, UserConfig()
-    return Context(metadata.run_id, metadata.dst_node_id, nothing, RecordDict(), nothing)
 
 
 def _heartbeat(client: RuntimeHttpClient) -> Callable[[], bool]:

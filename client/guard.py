@@ -21,14 +21,12 @@ from client.app import app
 from client.consent import dataset_of
 from client.flower import Assignment, Runtime
 from client.installed import require_installed_code
+from client.pace import Pace
 from client.service import Record, ServiceFolder
 from client.sitefile import load_site
 from mama.errors import MamaError
 
 logger = logging.getLogger("fedmama.guard")
-# Seconds between questions for a task: a twentieth of the time since the last one, so that rounds start at once and an
-# idle site rests.
-SHORTEST_PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
 # How long to wait for a node that does not answer, which is being started again.
 AWAY_S = 1.0
 # Between looks at the data of a site that waits for tasks.
@@ -42,7 +40,7 @@ class Guard:
         self.site_file = site_file
         self.record = Record(folder.guard)
         self.record.put(news=True, process=os.getpid(), dataset=False, working_on=None)
-        self._last = time.monotonic()
+        self._pace = Pace(0.1, 1.0)
         self._look_at_data()
 
     def work(self, runtime: Runtime) -> None:
@@ -55,8 +53,7 @@ class Guard:
             if assignment is None:
                 if time.monotonic() > self._looked + LOOK_S:
                     self._look_at_data()
-                idle = (time.monotonic() - self._last) / 20
-                time.sleep(min(LONGEST_PAUSE_S, max(SHORTEST_PAUSE_S, idle)))
+                self._pace.rest()
                 return
             metadata = assignment.message.metadata
             doing = f"{metadata.message_type} of round {metadata.group_id[:16]}"
@@ -64,7 +61,7 @@ class Guard:
             try:
                 self._do(assignment)
             finally:
-                self._last = time.monotonic()
+                self._pace.worked()
                 self.record.put(news=True, working_on=None)
                 self._look_at_data()
 
