@@ -77,8 +77,7 @@ class Supervisor:
                     elif check and kept.program.hangs(kept.process.pid):
                         self._ended(kept, "hangs and is killed")
         finally:
-            for kept in reversed(self._kept):
-                self._stop(kept)
+            self._stop(*self._kept)
 
     def restart(self, name: str) -> None:
         """Ask a program to end; it is started again at once. To be called from any thread."""
@@ -140,22 +139,24 @@ class Supervisor:
         kept.due = time.monotonic() + min(LONGEST_PAUSE_S, pause)
         kept.failures += 1
 
-    def _stop(self, kept: _Kept) -> None:
-        """Ask a program to stop, then kill what is left of its group."""
-        if kept.process is None:
-            return
-        if kept.process.poll() is None:
-            kept.process.terminate()
+    def _stop(self, *kept: _Kept) -> None:
+        """Ask programs to stop, all at once, then kill what is left of their groups."""
+        running = [(one, one.process) for one in kept if one.process is not None]
+        for _, process in running:
+            if process.poll() is None:
+                process.terminate()
+        end = time.monotonic() + PATIENCE_S
+        for one, process in running:
             with suppress(subprocess.TimeoutExpired):
-                kept.process.wait(PATIENCE_S)
-        with suppress(ProcessLookupError):
-            os.killpg(kept.process.pid, signal.SIGKILL)
-        kept.process.wait()
-        for thread in kept.threads:
-            thread.join(timeout=2)
-        if kept.process.stdout:
-            kept.process.stdout.close()
-        kept.process = None
+                process.wait(max(0.0, end - time.monotonic()))
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            for thread in one.threads:
+                thread.join(timeout=2)
+            if process.stdout:
+                process.stdout.close()
+            one.process = None
 
 
 def children(process: int) -> list[int]:

@@ -130,7 +130,7 @@ def another_federation(
         yield Federation(box, small_config, tmp_path)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def federation(
     small_config: Callable[..., Any], made_sites: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Federation]:

@@ -1,10 +1,11 @@
-"""A federation in a box is the same federation as the one in a single process, and leaves nothing running."""
+"""A federation in a box is the one in a single process; it connects to itself only and leaves nothing running."""
 
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,9 +15,9 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from mama.errors import QuorumError
-from sim.run import Listeners, federate
+from sim.run import federate
 
+ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
@@ -30,17 +31,6 @@ def processes(mark: str) -> set[str]:
         except OSError:
             continue
     return names
-
-
-@pytest.fixture
-def one_thread_sites(site_files: Callable[..., list[Path]]) -> Callable[[str], list[Path]]:
-    def copy(name: str) -> list[Path]:
-        files = site_files(name)
-        for path in files:
-            path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"threads": 1}))
-        return files
-
-    return copy
 
 
 @pytest.fixture
@@ -58,70 +48,131 @@ def nothing_left(mark: str) -> bool:
     return left == set()
 
 
+# The federation in a box; beside it all its processes and every open connection of this network are written down, ten
+# times a second. In a network of its own the route leads everywhere and nowhere, so that an attempt to reach the
+# outside hangs and is seen: first one of ours.
+WATCHED = """
+import json, os, socket, subprocess, sys, threading
+from pathlib import Path
+from mama.config import Experiment
+from mama.configfile import load
+from sim.run import federate
+from tests.deployment.test_box import processes
+
+def watch():
+    while not done.wait(0.1):
+        names.update(processes(os.environ["FEDMAMA_MARK"]))
+        for name in ("tcp", "tcp6", "udp", "udp6"):
+            for line in Path("/proc/net", name).read_text().splitlines()[1:]:
+                seen.add(line.split()[2].rpartition(":")[0])
+
+if __name__ == "__main__":
+    own_network, (experiment, out, *files) = sys.argv[1] == "True", map(Path, sys.argv[2:])
+    if own_network:
+        for words in ("link set lo up", "route add default dev lo src 127.0.0.1"):
+            subprocess.run(["ip", *words.split()], check=True)
+    seen, names, done = set(), set(), threading.Event()
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        if own_network:
+            try:
+                socket.create_connection(("192.0.2.1", 443), timeout=1)
+            except OSError:
+                pass
+        control = sorted(seen)
+        seen.clear()
+        metrics = federate(load(Experiment, experiment), files, out, engine="deployment")
+    finally:
+        done.set()
+        watcher.join()
+    print(json.dumps({
+        "own_network": own_network, "control": control, "seen": sorted(seen),
+        "processes": sorted(names), "metrics": metrics,
+    }))
+"""
+TEST_NET = "010200C0"  # 192.0.2.1
+LOOPBACK = {"0100007F", "00000000", "0" * 32, "00000000000000000000000001000000"}
+LOOPBACK |= {"0000000000000000FFFF00000100007F"}
+
+
+def can_unshare() -> bool:
+    there = shutil.which("unshare") and shutil.which("ip")
+    return bool(there) and not subprocess.run(["unshare", "-n", "true"]).returncode
+
+
+@pytest.fixture(scope="module")
+def boxed(
+    small_config: Any, made_sites: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """What a small run in a box said and did, in a network of its own where that is allowed."""
+    folder, mark, own_network = tmp_path_factory.mktemp("boxed"), uuid4().hex, can_unshare()
+    experiment = small_config().experiment().model_dump(mode="json")
+    (folder / "experiment.yaml").write_text(yaml.safe_dump(experiment))
+    (folder / "watched.py").write_text(WATCHED)
+    files = with_one_thread(made_sites, folder / "hospitals")
+    ended = subprocess.run(
+        [
+            *(["unshare", "-n"] if own_network else []),
+            *(sys.executable, folder / "watched.py", str(own_network)),
+            *(folder / "experiment.yaml", folder / "out", *files),
+        ],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "FEDMAMA_MARK": mark},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    assert ended.returncode == 0, ended.stderr
+    return json.loads(ended.stdout.splitlines()[-1]) | {"folder": folder, "mark": mark}
+
+
+def with_one_thread(made_sites: Path, folder: Path) -> list[Path]:
+    """Copies of the hospitals, whose sums are those of a single thread; returns their site files."""
+    shutil.copytree(made_sites / "sites", folder)
+    files = sorted(folder.glob("*/site.yaml"))
+    for path in files:
+        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"threads": 1}))
+    return files
+
+
 def test_real_processes_train_the_same_model(
-    small_config: Any,
-    one_thread_sites: Callable[[str], list[Path]],
-    tmp_path: Path,
-    mark: str,
+    small_config: Any, made_sites: Path, boxed: dict[str, Any], tmp_path: Path
 ) -> None:
     torch.set_num_threads(1)
-    experiment = small_config().experiment()
-    federate(experiment, one_thread_sites("a"), tmp_path / "here")
-    seen: set[str] = set()
+    files = with_one_thread(made_sites, tmp_path / "hospitals")
+    federate(small_config().experiment(), files, tmp_path / "here")
 
-    def look(event: dict[str, Any]) -> None:
-        seen.update(processes(mark))
-
-    metrics = federate(
-        experiment,
-        one_thread_sites("b"),
-        tmp_path / "there",
-        engine="deployment",
-        listeners=Listeners(event=look),
-    )
-
-    assert nothing_left(mark)
-    assert {"flower-superlin", "flower-superexe", "flwr-serverapp"} <= seen
-    assert metrics["sites"] == ["alder", "birch", "cedar"]
-    assert metrics["problems"] == []
+    assert nothing_left(boxed["mark"])
+    assert {"flower-superlin", "flower-superexe", "flwr-serverapp"} <= set(boxed["processes"])
+    assert boxed["metrics"]["sites"] == ["alder", "birch", "cedar"]
+    assert boxed["metrics"]["problems"] == []
     here, there = (
-        load_file(tmp_path / name / "final" / "model.safetensors") for name in ("here", "there")
+        load_file(folder / "final" / "model.safetensors")
+        for folder in (tmp_path / "here", boxed["folder"] / "out")
     )
     assert here.keys() == there.keys()
     for name, tensor in here.items():
         torch.testing.assert_close(there[name], tensor, rtol=0, atol=1e-5, msg=name)
     # No private key is where another could read it.
-    for key in (tmp_path / "there").rglob("*.key"):
+    keys = list((boxed["folder"] / "out").rglob("*.key"))
+    assert keys
+    for key in keys:
         assert key.stat().st_mode & 0o077 == 0
 
 
-def test_real_processes_add_up_updates_that_the_coordinator_does_not_see(
-    small_config: Any, one_thread_sites: Callable[[str], list[Path]], tmp_path: Path, mark: str
-) -> None:
-    torch.set_num_threads(1)
-    quorum = "federation={rounds: 1, local_steps: 2, quorum: 3}"
-    secure = "privacy.secure={threshold: 2, bits: 24, limit: 0.5}"
-    federate(small_config(quorum).experiment(), one_thread_sites("d"), tmp_path / "plain")
-    metrics = federate(
-        small_config(quorum, secure).experiment(),
-        one_thread_sites("e"),
-        tmp_path / "masked",
-        engine="deployment",
-    )
-    assert nothing_left(mark)
-    assert metrics["problems"] == []
-    plain, masked = (
-        load_file(tmp_path / name / "final" / "model.safetensors") for name in ("plain", "masked")
-    )
-    for name, tensor in plain.items():
-        torch.testing.assert_close(masked[name], tensor, rtol=0, atol=1e-5, msg=name)
+def test_nothing_phones_home(boxed: dict[str, Any]) -> None:
+    if not boxed["own_network"]:
+        pytest.skip("needs the right to make a network namespace")
+    assert TEST_NET in boxed["control"]
+    assert "0100007F" in boxed["seen"]
+    assert set(boxed["seen"]) <= LOOPBACK
 
 
 def test_twelve_sites_on_one_machine(
-    small_config: Any, one_thread_sites: Callable[[str], list[Path]], tmp_path: Path, mark: str
+    small_config: Any, made_sites: Path, tmp_path: Path, mark: str
 ) -> None:
     files = []
-    for path in one_thread_sites("d"):
+    for path in with_one_thread(made_sites, tmp_path / "hospitals"):
         for number in range(1, 5):
             name = f"{path.parent.name}-{number}"
             copy = shutil.copytree(path.parent, path.parent.with_name(name))
@@ -136,17 +187,3 @@ def test_twelve_sites_on_one_machine(
     lines = (tmp_path / "out" / "rounds.jsonl").read_text().splitlines()
     rounds = [event for event in map(json.loads, lines) if event["event"] == "round"]
     assert sorted(rounds[-1]["sites"]) == metrics["sites"] == sorted(p.parent.name for p in files)
-
-
-def test_too_few_sites_end_it_the_same_way(
-    small_config: Any,
-    one_thread_sites: Callable[[str], list[Path]],
-    tmp_path: Path,
-    mark: str,
-) -> None:
-    experiment = small_config("federation.quorum=4").experiment()
-    with pytest.raises(QuorumError, match="3 of at least 4 sites answered"):
-        federate(experiment, one_thread_sites("c"), tmp_path / "out", engine="deployment")
-    assert nothing_left(mark)
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["status"] == "stopped"
-    assert (tmp_path / "out" / "report.html").is_file()

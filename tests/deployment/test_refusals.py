@@ -281,14 +281,3 @@ def test_a_rehearsal_asks_every_site_and_trains_nowhere(
         assert one["bytes_up"] > 100_000
         assert 0 < one["site_seconds"] <= one["seconds"]
     assert RunFolder(out).events() == []
-
-
-def test_after_all_that_two_federations_work_at_once_on_one_host(
-    federation: Any, another_federation: Any
-) -> None:
-    large = federation.start("federation.rounds=2")
-    small = another_federation.start("federation={rounds: 2, local_steps: 2, quorum: 1}")
-    for run, sites in ((large, ["alder", "birch", "cedar"]), (small, ["birch"])):
-        metrics = run.finish()
-        assert metrics["sites"] == sites
-        assert metrics["problems"] == []
