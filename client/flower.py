@@ -35,7 +35,7 @@ from flwr.supercore.interceptors import (
     RuntimeVersionHttpInterceptor,
     SuperExecAuthHttpInterceptor,
 )
-from flwr.supercore.object_store import ObjectStore
+from flwr.supercore.object_store import NoObjectInStoreError, ObjectStore
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supercore.protobuf.client import ProtobufCall, ProtobufRequestContext
 from flwr.supercore.runtime import RuntimeHttpClient
@@ -158,7 +158,10 @@ class _WholeAnswers:
         return []
 
     def _is_whole(self, name: str) -> bool:
-        tree = self._store.get_object_tree(name)
+        try:
+            tree = self._store.get_object_tree(name)
+        except NoObjectInStoreError:  # Flower gave it up, pieces first
+            return False
         return all(self._store.get(part.object_id) for part in iterate_object_tree(tree))
 
     def _without_answer(self, task: Message) -> Message:

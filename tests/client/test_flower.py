@@ -174,6 +174,16 @@ def test_a_guard_that_dies_as_its_answer_goes_out(node: Node, handed_over: int) 
     next_task_is_answered(node)
 
 
+def test_an_answer_whose_pieces_flower_has_given_up_is_none(node: Node) -> None:
+    task = node.take()
+    answer = answer_to(task)
+    node.announce(answer)
+    node.store.delete(answer.object_id)  # its message follows
+    node.send(nothing_was_sent(node), node.give_up)
+    assert [(sent.task, sent.error) for sent in node.sent] == [(task.object_id, True)]
+    next_task_is_answered(node)
+
+
 def test_a_guard_that_dies_before_it_has_the_message(node: Node) -> None:
     task = node.receive()
     node.send(nothing_was_sent(node), node.give_up)
