@@ -7,7 +7,7 @@ node hands out tasks, from which the site's guard takes them instead of Flower's
 import hashlib
 import logging
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -24,7 +24,11 @@ from flwr.proto.fleet_pb2 import (
     PushMessagesRequest,
 )
 from flwr.proto.message_pb2 import PushObjectRequest, PushObjectResponse
-from flwr.proto.runtime_pb2 import AcquireTaskRequest, SendTaskHeartbeatRequest
+from flwr.proto.runtime_pb2 import (
+    AcquireTaskRequest,
+    PushTaskOutputRequest,
+    SendTaskHeartbeatRequest,
+)
 from flwr.supercore.constant import TaskType
 from flwr.supercore.error import FlowerError
 from flwr.supercore.heartbeat import HeartbeatSender
@@ -48,7 +52,7 @@ from flwr.supernode.nodestate.in_memory_nodestate import (
     InMemoryNodeState,
 )
 from flwr.supernode.runtime import run_clientapp
-from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message, push_task_output
+from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message
 
 from client.enrolment import own_key
 from client.pace import NodePauses
@@ -124,7 +128,7 @@ def _send_whole(state: Any, object_store: ObjectStore, *arguments: Any, **more: 
 
 
 class _WholeAnswers:
-    """The node's state as the part of the node sees it that waits for an answer and sends it.
+    """The node's state as the part of it sees it that waits for an answer and sends it.
 
     Flower announces an answer while the guard still hands it over, sends any that is there, and waits for ever for one
     of which a part is. So when a guard dies just then the coordinator waits for the rest, or each answer is taken for
@@ -134,6 +138,8 @@ class _WholeAnswers:
 
     def __init__(self, state: InMemoryNodeState, store: ObjectStore):
         self._state, self._store = state, store
+        # Flower's own answer for a guard that shows no life goes to all tasks of the run, also to one that is at work.
+        state._on_task_tokens_expired = lambda tasks: None  # type: ignore[method-assign]
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._state, name)
@@ -147,8 +153,7 @@ class _WholeAnswers:
             for name, message in kept.items():
                 if question := message.metadata.reply_to_message_id:
                     if question not in kept:
-                        self._state.delete_messages(message_ids=[name])
-                        self._store.delete(name)
+                        self.delete_messages(message_ids=[name])
                     elif self._is_whole(name):
                         return [message]
             for message in kept.values():
@@ -156,6 +161,16 @@ class _WholeAnswers:
                 if not metadata.reply_to_message_id and metadata.run_id not in at_work:
                     return [self._without_answer(message)]
         return []
+
+    def delete_messages(self, *, message_ids: Sequence[str]) -> None:
+        """An answer that went out and its task; also other answers to it, and all their pieces."""
+        with self._state.lock_msg_store:
+            kept = self._state.msg_store.items()
+            others = {n for n, e in kept if e.message.metadata.reply_to_message_id in message_ids}
+            gone = others.union(message_ids)
+            self._state.delete_messages(message_ids=list(gone))
+            for name in gone:
+                self._store.delete(name)
 
     def _is_whole(self, name: str) -> bool:
         try:
@@ -278,7 +293,7 @@ class Assignment:
     def reply(self, message: Message) -> None:
         """Hand the answer to the node."""
         push_message(self._client, message, self.context)
-        push_task_output(self._client, None, SubStatus.COMPLETED, "")
+        _end_task(self._client, SubStatus.COMPLETED)
 
     def refuse(self, reason: str, *, bundle: bool = False) -> None:
         """Answer with one of Flower's error codes and a fixed sentence; `bundle`: because of the bundle."""
@@ -286,7 +301,7 @@ class Assignment:
         push_message(
             self._client, Message(Error(code, reason), reply_to=self.message), self.context
         )
-        push_task_output(self._client, None, SubStatus.FAILED, reason)
+        _end_task(self._client, SubStatus.FAILED, reason)
 
 
 class Runtime:
@@ -327,7 +342,7 @@ class Runtime:
             for_client_app = answer.task.type == TaskType.CLIENT_APP
             try:
                 assignment = Assignment(client, for_client_app=for_client_app)
-            except ObjectPullError:  # the node gave the message up
+            except (ObjectPullError, RuntimeError):  # the node gave the message up
                 yield None
                 return
             yield assignment
@@ -337,19 +352,27 @@ class Runtime:
             client.close()
 
     def _give_up_unfinished(self) -> None:
-        """End the task at which an earlier guard was killed."""
+        """End the task at which an earlier guard was killed, or this one did not reach the node."""
         if not self._unfinished.exists():
             return
-        token = self._unfinished.read_text()
-        with closing(self._client(RuntimeTokenHttpInterceptor(token))) as client:
-            push_task_output(client, None, SubStatus.FAILED, "the site's guard was killed")
+        token = self._unfinished.read_bytes()
+        if token.isalnum():  # else it is damaged
+            interceptor = RuntimeTokenHttpInterceptor(token.decode())
+            with closing(self._client(interceptor)) as client:
+                _end_task(client, SubStatus.FAILED, "the site's guard was killed")
+            logger.warning("gave up the task at which an earlier guard was killed")
         self._unfinished.unlink()
-        logger.warning("gave up the task at which an earlier guard was killed")
 
     def _client(self, authentication: Any) -> RuntimeHttpClient:
         version = RuntimeVersionHttpInterceptor(component_name="flwr-clientapp")
         interceptors = [_OneCallAConnection(), version, authentication]
         return RuntimeHttpClient.from_server_address(self._address, True, None, interceptors)
+
+
+def _end_task(client: RuntimeHttpClient, status: str, details: str = "") -> None:
+    """Tell the node that a task is over; an httpx.TransportError if it does not answer."""
+    with suppress(httpx.HTTPStatusError):  # it is over already, or was a node's before this one
+        client.PushTaskOutput(PushTaskOutputRequest(sub_status=status, details=details))
 
 
 class _OneCallAConnection:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from unittest.mock import Mock
 
 import httpx
@@ -26,7 +27,7 @@ from flwr.supercore.task_identity import TaskIdentity
 from flwr.supernode.nodestate.in_memory_nodestate import InMemoryNodeState
 
 from client import flower
-from client.flower import _OneCallAConnection, _Repeats
+from client.flower import Runtime, _OneCallAConnection, _Repeats
 
 RUN, NODE = 7, 5
 
@@ -132,9 +133,9 @@ def node(monkeypatch: pytest.MonkeyPatch) -> Node:
     return Node(monkeypatch)
 
 
-def nothing_was_sent(node: Node) -> Callable[[], None]:
+def nothing_was_sent(node: Node, before: int = 0) -> Callable[[], None]:
     def check() -> None:
-        assert node.sent == []
+        assert len(node.sent) == before
 
     return check
 
@@ -188,6 +189,26 @@ def test_a_guard_that_dies_before_it_has_the_message(node: Node) -> None:
     task = node.receive()
     node.send(nothing_was_sent(node), node.give_up)
     assert [(sent.task, sent.error) for sent in node.sent] == [(task.object_id, True)]
+    assert (node.state.msg_store, len(node.store)) == ({}, 0)  # nor its content
+    next_task_is_answered(node)
+
+
+def test_a_task_whose_end_the_node_was_not_told_costs_the_next_nothing(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = answer_to(node.take())
+    node.hand_over(answer, node.announce(answer))
+    node.send()
+    task = node.take()
+    second = answer_to(task)
+
+    def the_first_expires() -> None:
+        later = now() + timedelta(minutes=5)
+        node.state.task_token_store[node.task].active_until = later + timedelta(minutes=1)
+        monkeypatch.setattr(in_memory_corestate, "now", lambda: later)
+
+    node.send(the_first_expires, nothing_was_sent(node, 1), lambda: node.reply(second))
+    assert [(sent.task, sent.error) for sent in node.sent[1:]] == [(task.object_id, False)]
 
 
 def test_a_task_given_up_after_its_answer_was_sent_is_not_answered_twice(node: Node) -> None:
@@ -214,6 +235,22 @@ def test_a_guard_that_dies_and_has_no_successor(
     assert [sent.error for sent in node.sent] == [True]
     monkeypatch.setattr(in_memory_corestate, "now", now)
     next_task_is_answered(node)
+
+
+@pytest.mark.parametrize("left", [b"", b"token\nclient\n\x0a\xff", b"\x00", "é".encode()])
+def test_a_damaged_note_of_the_task_at_work_is_forgotten(tmp_path: Path, left: bytes) -> None:
+    note = tmp_path / "unfinished"
+    note.write_bytes(left)
+    Runtime("127.0.0.1:9", b"x" * 32, note)._give_up_unfinished()
+    assert not note.exists()
+
+
+def test_a_task_is_not_forgotten_while_the_node_does_not_answer(tmp_path: Path) -> None:
+    note = tmp_path / "unfinished"
+    note.write_text("0123abcd")
+    with pytest.raises(httpx.TransportError):
+        Runtime("127.0.0.1:9", b"x" * 32, note)._give_up_unfinished()
+    assert note.exists()
 
 
 def test_a_connection_is_for_one_call() -> None:
