@@ -87,6 +87,20 @@ def bring_base_model(folder: Path) -> None:
     (folder / "LICENSE").write_text("Apache License\nVersion 2.0\n")
 
 
+def printed_by_openssl(folder: Path) -> str:
+    """What the page's other way to a fingerprint says of ca.crt."""
+    text = (ROOT / "docs" / "site.md").read_text()
+    (command,) = re.findall(r"`(openssl [^`]*)`", text)
+    done = subprocess.run(
+        ["bash", "-c", command.replace("\n", " ")],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.split()[0]
+
+
 def without_policy(site_file: Path) -> dict[str, Any]:
     return {k: v for k, v in yaml.safe_load(site_file.read_text()).items() if k != "policy"}
 
@@ -108,6 +122,7 @@ def test_the_pages_lead_from_nothing_to_training(
     experiment = small_config(
         "federation={rounds: 200, local_steps: 2, quorum: 1, deadline_s: 300}"
     ).experiment()
+    there["HASH"] = experiment.hash()
     for person in (coordinator, hospital):
         (person.folder / "experiment.yaml").write_text(experiment.canonical_json())
 
@@ -117,6 +132,7 @@ def test_the_pages_lead_from_nothing_to_training(
     shutil.copy(coordinator.folder / "state" / "ca.crt", hospital.folder)
     pin = said.strip().rpartition(" ")[2]
     assert pin in hospital.type("init")
+    assert printed_by_openssl(hospital.folder) == pin
     # The policy of the page, put into the site file, is one that loads; its hours would decide by the clock.
     policy = yaml.safe_load(blocks("site.md", "yaml")[0])["policy"]
     assert policy.pop("hours") == "20:00-06:00"
@@ -125,18 +141,21 @@ def test_the_pages_lead_from_nothing_to_training(
     path.write_text(yaml.safe_dump(site | {"policy": policy}))
     shutil.copy(hospital.folder / "site" / "node.pub", coordinator.folder / "alder.pub")
     assert "roster version 1: alder (share" in coordinator.type("enrol")
+    assert "alder" in coordinator.type("roster")
 
     with coordinator.leave_running("start"):
         hospital.type("ingest")
         assert "licence: Apache License" in hospital.type("base")
         said = wait_for(lambda: (coordinator.folder / "state" / "status.json").exists(), "service")
-        check = hospital.left[0]
         wait_for(
             lambda: "admitted alder" in (coordinator.folder / "state/federation.log").read_text(),
             "enrolment",
         )
-        assert "FAIL" not in hospital.type("check"), check
+        assert "FAIL" not in hospital.type("check")
         path.write_text(yaml.safe_dump(without_policy(path)))
+        said = hospital.type("check")
+        assert "FAIL" not in said
+        assert "PASS  one step: trained" in said
         with hospital.leave_running("start"):
             run = coordinator.folder / "runs" / "first"
             assert "alder: " in coordinator.type("rehearse")
@@ -147,13 +166,17 @@ def test_the_pages_lead_from_nothing_to_training(
             said = hospital.type("status")
             assert "waiting" in said or "round" in said
             assert "roster version 1: alder (share 1)" in said
+            assert re.search(r"\b[0-9a-f]{64}\b", hospital.type("bundle"))
             assert "allows" in hospital.type("policy")
+            assert hospital.type("approve") == "no experiment waits\n"
+            assert hospital.type("approve") == "approved\n"
+            assert "taken back" in hospital.type("approve")
             before = rounds(run)
             wait_for(lambda: rounds(run) > before, "a round that nobody watches")
 
             coordinator.left = again
             with coordinator.leave_running("run") as watching:
-                stop, status, renew = coordinator.left
+                stop, status, renew, revoke = coordinator.left
                 coordinator.left = [renew]
                 coordinator.type("renew")
                 log = coordinator.folder / "state" / "federation.log"
@@ -167,4 +190,9 @@ def test_the_pages_lead_from_nothing_to_training(
     said = coordinator.type("status")
     assert "alder" in said
     assert "WARN" not in said
+    coordinator.left = [revoke]
+    coordinator.type("revoke")
+    old = (hospital.folder / "site" / "node.pub").read_bytes()
+    hospital.type("new-key")
+    assert (hospital.folder / "site" / "node.pub").read_bytes() != old
     assert (coordinator.left, hospital.left) == ([], [])
