@@ -38,15 +38,18 @@ class Approvals:
         """The experiments that wait."""
         return sorted(self.waiting.glob("*.json"))
 
-    def approve(self, digest: str) -> None:
-        """Approve an experiment.
+    def approve(self, digest: str) -> bool:
+        """Approve an experiment; returns whether it was waiting.
 
         Raises:
             ConfigError: that is no hash of an experiment.
         """
         _require_hash(digest)
         write_text(self.approved / digest, "")
-        (self.waiting / f"{digest}.json").unlink(missing_ok=True)
+        waiting = self.waiting / f"{digest}.json"
+        known = waiting.exists()
+        waiting.unlink(missing_ok=True)
+        return known
 
     def withdraw(self, digest: str) -> str:
         """Take an approval back, or strike an experiment from those that wait; returns what was done.

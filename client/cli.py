@@ -97,6 +97,7 @@ def status(
     json: Annotated[bool, typer.Option("--json", help="As JSON")] = False,
 ) -> None:
     """Say whether the service can work, and if not why (exit code 12 then), and who else takes part."""
+    from client.approval import Approvals
     from client.roster import read_roster
     from client.service import ServiceFolder, read_status, tell_status
     from client.sitefile import load_site
@@ -104,7 +105,8 @@ def status(
 
     settings = load_site(site)
     found = read_status(ServiceFolder(settings))
-    typer.echo(tell_status(found, read_roster(settings), as_json=json))
+    waiting = len(Approvals(settings).listed())
+    typer.echo(tell_status(found, read_roster(settings), waiting, as_json=json))
     if not found.serving:
         raise typer.Exit(ServiceError.exit_code)
 
@@ -153,8 +155,8 @@ def approve(
     elif withdraw:
         typer.echo(approvals.withdraw(experiment))
     else:
-        approvals.approve(experiment)
-        typer.echo("approved")
+        known = approvals.approve(experiment)
+        typer.echo("approved" if known else "approved beforehand: no such experiment waits now")
 
 
 @base.command()

@@ -3,13 +3,14 @@
 import logging
 from pathlib import Path
 
-from client.enrolment import pinned_key
+from client.enrolment import own_key, pinned_key
 from client.refused import RefusedError
 from client.sitefile import CoordinatorConfig, SiteFile
 from mama.errors import IntegrityError, ProtocolError
 from mama.exchange.codes import ErrorCode
 from mama.exchange.roster import Roster
 from mama.files import write_text
+from mama.signing import public_line
 
 logger = logging.getLogger("fedmama.client")
 
@@ -40,8 +41,8 @@ def take_roster(site: SiteFile, signed: str | None) -> None:
     """Keep the roster that came with a task. In a simulation there is neither a roster nor an authority.
 
     Raises:
-        RefusedError: the pinned authority did not sign it, it is older than one seen before, or there are two of its
-            version.
+        RefusedError: the pinned authority did not sign it, it is older than one seen before, there are two of its
+            version, or it has this site's key under another name.
         ConfigError, IntegrityError: as `read_roster`.
     """
     if signed is None or site.coordinator is None:
@@ -58,6 +59,16 @@ def take_roster(site: SiteFile, signed: str | None) -> None:
         raise RefusedError(ErrorCode.ROSTER) from None
     if roster != known:
         write_text(_place(site, site.coordinator), signed)
+    _require_own_name(site, site.coordinator, roster)
+
+
+def _require_own_name(site: SiteFile, coordinator: CoordinatorConfig, roster: Roster) -> None:
+    """Under another name its answers would count for nobody."""
+    key = public_line(own_key(coordinator.key).public_key())
+    name = next((m.site for m in roster.active if m.public_key == key), site.site)
+    if name != site.site:
+        logger.error("site %s: the coordinator enrolled this key as '%s'", site.site, name)
+        raise RefusedError(ErrorCode.ROSTER)
 
 
 def _place(site: SiteFile, coordinator: CoordinatorConfig) -> Path:

@@ -69,8 +69,8 @@ def read_status(folder: ServiceFolder) -> Status:
     since = None if success is None else max(0.0, time.time() - success)
     registered = bool(node.get("registered"))
     reasons = [
-        "" if _alive(node) else _ended(node),
-        "" if registered else f"not admitted: {node.get('reason') or 'no contact yet'}",
+        "" if _alive(node) else _ended(folder, node),
+        "" if registered else _not_connected(node),
         "" if _in_contact(node, since) else f"no contact: {node.get('reason') or 'it is silent'}",
         "" if _alive(guard) else _no_guard(folder),
         "" if guard.get("dataset") else f"dataset: {guard.get('reason') or 'not loaded yet'}",
@@ -87,17 +87,20 @@ def read_status(folder: ServiceFolder) -> Status:
     )
 
 
-def tell_status(status: Status, roster: Roster | None, *, as_json: bool) -> str:
-    """A status, and who takes part as far as the site knows, as JSON or as a line each."""
+def tell_status(status: Status, roster: Roster | None, waiting: int, *, as_json: bool) -> str:
+    """A status, who takes part as far as the site knows, and how many experiments are `waiting` for a person, as JSON
+    or as a line each."""
     if as_json:
         shares = {member.site: member.share for member in roster.active} if roster else {}
         known = roster and {"version": roster.version, "shares": shares}
-        return json.dumps(asdict(status) | {"roster": known})
+        return json.dumps(asdict(status) | {"roster": known, "waiting_for_approval": waiting})
     what = status.working_on or "waiting for tasks"
-    line = f"{status.site}: {what if status.serving else status.reason}"
-    if roster is None:
-        return line
-    return f"{line}\n{roster}"
+    lines = [f"{status.site}: {what if status.serving else status.reason}"]
+    if waiting:
+        lines.append(f"experiments that wait for approval: {waiting} (`mama-site approve`)")
+    if roster is not None:
+        lines.append(str(roster))
+    return "\n".join(lines)
 
 
 class Record:
@@ -125,12 +128,18 @@ def read_record(path: Path) -> dict[str, Any]:
         return {}
 
 
-def _ended(node: dict[str, Any]) -> str:
+def _ended(folder: ServiceFolder, node: dict[str, Any]) -> str:
     """Why there is no node: nobody started it, or it ends whenever it is started."""
-    if time.time() - node.get("attempt", 0) > FRESH_S:
-        return "the node does not run; start it with `mama-site start`"
     told = f" ({node['reason']})" if node.get("reason") else ""
+    if not _alive(read_record(folder.processes)):
+        return f"the service does not run{told}; start it with `mama-site start`"
     return f"the node ended{told}; `mama-site check` and the service's log say why"
+
+
+def _not_connected(node: dict[str, Any]) -> str:
+    if node.get("reason"):
+        return f"not connected: {node['reason']}; `mama-site check` says what to do"
+    return "it connects"
 
 
 def _in_contact(node: dict[str, Any], since: float | None) -> bool:

@@ -46,7 +46,7 @@ SENTENCES = {
     ErrorCode.EMPTY_REPORTS: "All reports of the site are empty.",
     ErrorCode.BASE_MODEL: "A base model is missing at the site or cannot be built.",
     ErrorCode.NO_MODEL: "The site does not hold the model that the change it was sent is to.",
-    ErrorCode.ROSTER: "The roster is not signed by the federation's authority, or is older than one the site has seen.",
+    ErrorCode.ROSTER: "The roster is not the federation's, is older than one seen, or has the site by another name.",
     ErrorCode.BUDGET: "The privacy budget of the site's patients does not allow the round.",
     ErrorCode.LEDGER: "The site's privacy ledger or roster is damaged, or older than it was.",
     ErrorCode.POLICY_STEPS: "The experiment asks for more local steps than the site's policy allows.",

@@ -24,6 +24,7 @@ from client.preflight.coordinator import _enrolled, check_coordinator
 from client.preflight.data import check_data
 from client.preflight.experiment import check_experiment
 from client.preflight.machine import check_machine
+from client.refused import RefusedError
 from client.roster import take_roster
 from client.service import ServiceFolder
 from client.sitefile import load_site
@@ -266,7 +267,8 @@ def test_a_key_that_the_roster_knows_by_another_name(tmp_path: Path, federation:
     assert site.coordinator is not None
     line = public_line(own_key(site.coordinator.key).public_key())
     members = (Member(site="birch", public_key=line),)
-    take_roster(site, federation.seal(Roster(federation="demo", version=1, members=members)))
+    with pytest.raises(RefusedError):
+        take_roster(site, federation.seal(Roster(federation="demo", version=1, members=members)))
     found = _enrolled(ServiceFolder(site))
     assert (found.verdict, found.found) == ("FAIL", "the roster knows this key as birch")
 

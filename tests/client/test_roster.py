@@ -11,12 +11,15 @@ from hypothesis import strategies as st
 
 from client.answers import answer
 from client.cli import main
+from client.enrolment import own_key
 from client.refused import RefusedError
 from client.roster import read_roster, take_roster
 from client.sitefile import SiteFile, load_site
 from mama.errors import ConfigError, IntegrityError
 from mama.exchange.codes import ErrorCode
 from mama.exchange.protocol import Task
+from mama.exchange.roster import Member, Roster
+from mama.signing import public_line
 from tests.client.authority import Authority
 
 
@@ -170,3 +173,23 @@ def test_status_says_who_takes_part(
     assert told[1] == "demo, roster version 4: alder (share 1), birch (share 1)"
     (line,) = command(main, "status", path, "--json").out.splitlines()
     assert json.loads(line)["roster"] == {"version": 4, "shares": {"alder": 1.0, "birch": 1.0}}
+
+
+def test_a_site_whose_key_is_enrolled_under_another_name_does_nothing(
+    federation: Authority, site: SiteFile, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert site.coordinator is not None
+    key = public_line(own_key(site.coordinator.key).public_key())
+    for version, name in ((1, "oak"), (2, "alder")):
+        roster = Roster(
+            federation="demo", version=version, members=(Member(site=name, public_key=key),)
+        )
+        signed = federation.seal(roster)
+        if name == "alder":
+            take_roster(site, signed)
+        else:
+            with pytest.raises(RefusedError) as refused:
+                take_roster(site, signed)
+            assert refused.value.code == ErrorCode.ROSTER
+            assert "site alder: the coordinator enrolled this key as 'oak'" in caplog.text
+        assert read_roster(site) == roster

@@ -50,15 +50,29 @@ def test_at_work(folder: ServiceFolder) -> None:
     record(folder, guard_working_on="train of round 3")
     status = read_status(folder)
     assert (status.serving, status.reason) == (True, "")
-    assert tell_status(status, None, as_json=False) == "north: train of round 3"
-    assert json.loads(tell_status(status, None, as_json=True))["working_on"] == "train of round 3"
+    assert tell_status(status, None, 0, as_json=False) == "north: train of round 3"
+    assert (
+        json.loads(tell_status(status, None, 0, as_json=True))["working_on"] == "train of round 3"
+    )
+
+
+def test_what_waits_for_a_person_is_told(folder: ServiceFolder) -> None:
+    record(folder)
+    status = read_status(folder)
+    assert tell_status(status, None, 2, as_json=False).splitlines()[1] == (
+        "experiments that wait for approval: 2 (`mama-site approve`)"
+    )
+    assert json.loads(tell_status(status, None, 2, as_json=True))["waiting_for_approval"] == 2
 
 
 @pytest.mark.parametrize(
     ("changed", "reason"),
     [
-        ({"node_process": 2**22 + 1}, "the node does not run"),
-        ({"node_registered": False, "node_reason": "HTTP 401"}, "not admitted: HTTP 401"),
+        ({"node_process": 2**22 + 1}, "the service does not run; start it"),
+        (
+            {"node_registered": False, "node_reason": "HTTP 401"},
+            "not connected: HTTP 401; `mama-site check`",
+        ),
         ({"node_success": time.time() - 3 * 86400, "node_reason": "ssl"}, "no contact: ssl"),
         ({"node_success": time.time() - FRESH_S - 5}, "no contact: it is silent"),
         ({"node_reason": "ConnectError"}, "no contact: ConnectError"),
@@ -75,6 +89,8 @@ def test_not_serving_and_why(folder: ServiceFolder, changed: dict, reason: str) 
 
 def test_a_node_that_ended_just_now_tells_why(folder: ServiceFolder) -> None:
     record(folder, node_process=2**22 + 1, node_attempt=time.time(), node_reason="HTTP 401")
+    assert "the service does not run (HTTP 401)" in read_status(folder).reason
+    folder.processes.write_text(json.dumps({"process": os.getpid()}))
     assert "the node ended (HTTP 401); `mama-site check`" in read_status(folder).reason
 
 
@@ -85,7 +101,7 @@ def test_a_guard_that_has_not_loaded_its_code_is_starting(folder: ServiceFolder)
 
 
 def test_before_the_first_start(folder: ServiceFolder) -> None:
-    assert "the node does not run" in read_status(folder).reason
+    assert "the service does not run; start it" in read_status(folder).reason
 
 
 def test_the_health_service_says_the_same(folder: ServiceFolder) -> None:

@@ -88,7 +88,10 @@ def test_only_an_enrolled_key_comes_in_and_a_revoked_one_goes(
 
         revoke(home, "dogwood")
         wait(lambda status: "not enrolled, or revoked" in status.reason)
-    assert "the node ended (the coordinator does not admit" in command(main, "status", path).out
+    assert (
+        "the service does not run (the coordinator does not admit"
+        in command(main, "status", path).out
+    )
 
 
 def test_a_site_whose_disk_is_full_says_so_and_comes_back(federation: Any, tmp_path: Path) -> None:
