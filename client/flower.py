@@ -379,7 +379,7 @@ class _OneCallAConnection:
     """Has connections to the node closed after each call.
 
     Node and guard would both drop one that idles after 5 s, and a call that comes just then, after a step of training
-    that took so long, is lost; with it the answer, of which the node then waits for the rest.
+    that took so long, is lost, and with it the answer.
     """
 
     def intercept(self, context: ProtobufRequestContext, call_next: ProtobufCall) -> httpx.Response:

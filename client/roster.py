@@ -43,7 +43,8 @@ def take_roster(site: SiteFile, signed: str | None) -> None:
     Raises:
         RefusedError: the pinned authority did not sign it, it is older than one seen before, there are two of its
             version, or it has this site's key under another name.
-        ConfigError, IntegrityError: as `read_roster`.
+        ConfigError: as `read_roster`, or the site has no key.
+        IntegrityError: as `read_roster`.
     """
     if signed is None or site.coordinator is None:
         return

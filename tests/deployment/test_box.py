@@ -15,6 +15,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from mama.errors import QuorumError
+from sim.deployment import Box
 from sim.run import federate
 
 ROOT = Path(__file__).parents[2]
@@ -56,6 +58,8 @@ import json, os, socket, subprocess, sys, threading
 from pathlib import Path
 from mama.config import Experiment
 from mama.configfile import load
+from mama.errors import QuorumError
+from sim.deployment import Box
 from sim.run import federate
 from tests.deployment.test_box import processes
 
@@ -166,6 +170,17 @@ def test_nothing_phones_home(boxed: dict[str, Any]) -> None:
     assert TEST_NET in boxed["control"]
     assert "0100007F" in boxed["seen"]
     assert set(boxed["seen"]) <= LOOPBACK
+
+
+def test_a_box_whose_run_fails_leaves_nothing_either(tmp_path: Path, mark: str) -> None:
+    def run() -> None:
+        with Box(tmp_path).running():
+            assert processes(mark)
+            raise QuorumError("too few sites")
+
+    with pytest.raises(QuorumError):
+        run()
+    assert nothing_left(mark)
 
 
 def test_twelve_sites_on_one_machine(
