@@ -114,7 +114,7 @@ def _done(
     if task.kind == "rehearse":
         block = rehearse(payload, work.shapes(site, experiment), experiment.federation.exchange)
         return _answer(site, task, rehearsal=cost_since(arrived)), block
-    with alone(site.state / task.run):
+    with alone(site.run_folder(task.run)):
         if task.kind in WAVES:
             said = answer_wave(site, experiment, task, payload)
             return _answer(site, task, holds=link.holds()), said
@@ -146,7 +146,7 @@ def _trained(
     arrived: float,
 ) -> tuple[Answer, bytes]:
     """Train, or repeat the answer of before where the same was asked of the same model."""
-    known = LastAnswer(site.state / task.run / "last_answer.safetensors")
+    known = LastAnswer(site.run_folder(task.run) / "last_answer.safetensors")
     before = known.read(task.task, link.received)
     if before is None:
         open_round = OpenRound(site, task, link.received, arrived)

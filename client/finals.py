@@ -37,7 +37,7 @@ def keep(folder: Path, model: MaMA, experiment: Experiment, record: FinalModel) 
 def finals(state: Path) -> list[tuple[Path, FinalModel, int]]:
     """The whole models below a site's state folder, oldest first: folder, record, and size in bytes."""
     found = []
-    for path in state.glob(f"*/final/{RECORD}"):
+    for path in state.glob(f"runs/*/final/{RECORD}"):
         record = _read(path)
         if record is None:
             continue

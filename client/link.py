@@ -29,8 +29,8 @@ class Link:
 
     def __init__(self, site: SiteFile, run: str, config: ExchangeConfig):
         self.site, self.config = site, config
-        self.model = site.state / run / "model.safetensors"
-        self.residuals = RoundStates(site.state / run / "residual")
+        self.model = site.run_folder(run) / "model.safetensors"
+        self.residuals = RoundStates(site.run_folder(run) / "residual")
         # The checksum of the global model that was received.
         self.received = ""
 

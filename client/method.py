@@ -36,8 +36,8 @@ class LocalMethod:
 
     def __init__(self, site: SiteFile, config: FederationConfig, run: str, number: int):
         self.site, self.config, self.number = site, config, number
-        self.local = RoundStates(site.state / run / "local")
-        self.variates = RoundStates(site.state / run / "variate")
+        self.local = RoundStates(site.run_folder(run) / "local")
+        self.variates = RoundStates(site.run_folder(run) / "variate")
         self._own: Tensors = {}
         self._variate = ControlVariate({})
         self._arrays: Arrays = {}

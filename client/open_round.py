@@ -49,7 +49,7 @@ class OpenRound:
     def __init__(self, site: SiteFile, task: Task, model: str, arrived: float):
         self.site = site
         self.claim = {"round": task.round, "task": task.task, "model": model}
-        self.stops = Stops(site.state / task.run / "open_round", kept=1)
+        self.stops = Stops(site.run_folder(task.run) / "open_round", kept=1)
         experiment = task.read_experiment()
         if experiment.privacy.mode == "patient":
             # The number of steps done in time would tell of the groups that were drawn.

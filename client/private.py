@@ -36,7 +36,7 @@ class PrivateRound:
 
     def __init__(self, site: SiteFile, experiment: Experiment, task: Task):
         self.site, self.experiment = site, experiment
-        self.head = site.state / task.run / HEAD
+        self.head = site.run_folder(task.run) / HEAD
         self.dataset = dataset_of(site)
         self.ledger = site_ledger(site, task.run, task.round, _fingerprint(self.dataset))
         self.ledger.require([*known_heads(site), *([task.ledger] if task.ledger else [])])
@@ -79,7 +79,7 @@ def site_ledger(site: SiteFile, run: str = "", number: int = 0, dataset: str = "
 
 def known_heads(site: SiteFile) -> list[str]:
     """The seals that the ledger had when steps or rounds were last put on the disk, as the runs' folders keep them."""
-    return [path.read_text() for path in site.state.glob(f"*/{HEAD}")]
+    return [path.read_text() for path in site.state.glob(f"runs/*/{HEAD}")]
 
 
 def roster_file(site: SiteFile) -> Path:
@@ -105,7 +105,7 @@ def spent(ledger: SiteLedger, run_delta: float) -> PrivacySpent:
 
 def _roster(site: SiteFile, run: str, dataset: Dataset, slots: int) -> PatientSlotRoster:
     """The roster of a run, refilled from the site's at the run's first round and never within it."""
-    own = site.state / run / "roster.json"
+    own = site.run_folder(run) / "roster.json"
     if own.exists():
         return PatientSlotRoster.load(own)
     roster = roster_to_be(site, dataset, slots)

@@ -52,7 +52,7 @@ def keep_update(
     weight = metrics.weight(experiment.federation.weights)
     tensors = {name: torch.from_numpy(array) for name, array in scaled.items()}
     state = {"round": task.round, "weight": weight}
-    save_tensors(site.state / task.run / _FOLDER / "update.safetensors", tensors, state)
+    save_tensors(site.run_folder(task.run) / _FOLDER / "update.safetensors", tensors, state)
 
 
 def answer_wave(site: SiteFile, experiment: Experiment, task: Task, payload: bytes) -> bytes:
@@ -62,7 +62,7 @@ def answer_wave(site: SiteFile, experiment: Experiment, task: Task, payload: byt
         ConfigError: the site has no key, or no roster of peers.
         ProtocolError: the wave is not what it should be; the site takes no further part in the round.
     """
-    folder = site.state / task.run / _FOLDER
+    folder = site.run_folder(task.run) / _FOLDER
     party = Participant(folder / "waves", site.site, read_peers(site))
     spent = folder / "unmasked_round"
     if task.round <= (int(spent.read_text()) if spent.exists() else 0):

@@ -154,6 +154,10 @@ class SiteFile(Section):
     peers: PeersConfig | None = None
     coordinator: CoordinatorConfig | None = None
 
+    def run_folder(self, run: str) -> Path:
+        """The folder of one run's state. The coordinator names runs, so they lie apart from the service's own files."""
+        return self.state / "runs" / run
+
     def read_secret(self) -> bytes:
         """The site's key (32 bytes), made with mode 0600 when there is none yet."""
         return read_secret(self.secret)

@@ -75,7 +75,7 @@ def train(
     else:
         pairs = _pairs(site, experiment)
         trainer = Trainer(model, pairs, experiment, device, corrections, method.guide(model))
-    states = RoundStates(site.state / task.run / "optimiser")
+    states = RoundStates(site.run_folder(task.run) / "optimiser")
     earlier = states.before(number)
     if experiment.optimiser.keep_state and earlier:
         try:
@@ -159,7 +159,7 @@ def keep_final(
         sha256=checksum,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    keep(site.state / task.run / "final", model, experiment, kept)
+    keep(site.run_folder(task.run) / "final", model, experiment, kept)
 
 
 def device_of(site: SiteFile) -> torch.device:

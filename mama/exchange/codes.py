@@ -27,6 +27,14 @@ class ErrorCode(StrEnum):
     POLICY_UPLOAD = "policy_upload"
     POLICY_MEMORY = "policy_memory"
     NOT_APPROVED = "not_approved"
+    POLICY_PATIENTS = "policy_patients"
+    POLICY_BOUNDS = "policy_bounds"
+    POLICY_SIZE = "policy_size"
+    POLICY_PLAN = "policy_plan"
+    POLICY_EVALUATIONS = "policy_evaluations"
+    MODEL_STEP = "model_step"
+    SECURE_PEERS = "secure_peers"
+    SECURE_REPEATED = "secure_repeated"
     TRAINING = "training"
     DISK_FULL = "disk_full"
     INTERNAL = "internal"
@@ -59,6 +67,14 @@ SENTENCES = {
     ErrorCode.POLICY_UPLOAD: "The update would be larger than the site's policy allows.",
     ErrorCode.POLICY_MEMORY: "The model alone takes more GPU memory than the site's policy allows.",
     ErrorCode.NOT_APPROVED: "The experiment waits for the approval of a person at the site.",
+    ErrorCode.POLICY_PATIENTS: "The update would rest on fewer patients than the site's policy demands.",
+    ErrorCode.POLICY_BOUNDS: "The experiment asks for a method or a value outside the bounds of the site's policy.",
+    ErrorCode.POLICY_SIZE: "The model has more parameters than the site's policy allows.",
+    ErrorCode.POLICY_PLAN: "The task is beyond the planned rounds, or beyond the runs and steps that the site approved.",
+    ErrorCode.POLICY_EVALUATIONS: "The site's quota of evaluations is used up, or this round was evaluated with another model.",
+    ErrorCode.MODEL_STEP: "The model is not the one that the experiment starts from, or does not follow from the last one.",
+    ErrorCode.SECURE_PEERS: "The sites of the round do not all train the same experiment from the same model.",
+    ErrorCode.SECURE_REPEATED: "A sum with this update was unmasked before; a second one needs a person's approval.",
     ErrorCode.TRAINING: "Training failed: the loss was not finite, or a step did not fit the device's memory.",
     ErrorCode.DISK_FULL: "The site's disk is full.",
     ErrorCode.INTERNAL: "An unexpected error happened at the site; its own log has the details.",

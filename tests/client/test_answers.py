@@ -215,7 +215,7 @@ def test_a_task_asked_twice_is_done_once(
 
     first, update = ask()
     optimiser = load_file(
-        site_file.parent / "state" / "run-1" / "optimiser" / "round-000001.safetensors"
+        site_file.parent / "state" / "runs" / "run-1" / "optimiser" / "round-000001.safetensors"
     )
     assert steps == [("alder", 0), ("alder", 1)]
     assert first.status == "ok"
@@ -227,7 +227,7 @@ def test_a_task_asked_twice_is_done_once(
     assert again == first
     assert same == update
     after = load_file(
-        site_file.parent / "state" / "run-1" / "optimiser" / "round-000001.safetensors"
+        site_file.parent / "state" / "runs" / "run-1" / "optimiser" / "round-000001.safetensors"
     )
     assert {name for name in after if name.endswith(".step")} != set()
     assert all((optimiser[name] == after[name]).all() for name in after)
@@ -255,7 +255,7 @@ def test_a_damaged_memory_of_the_last_answer_is_replaced(
 ) -> None:
     site, header = load_site(site_file), make_task().encode()
     answer(site, header, payload)
-    kept = site.state / "run-1" / "last_answer.safetensors"
+    kept = site.state / "runs" / "run-1" / "last_answer.safetensors"
     kept.write_bytes(kept.read_bytes()[:100])
     reply, update = answer(site, header, payload)
     assert reply.status == "ok"

@@ -36,7 +36,7 @@ def test_the_last_model_is_kept_whole(
         reply, block = answer(site, finish("run-1"), payload)
         assert (reply.status, reply.final, block) == ("ok", digest_of(payload), b"")
         ((folder, record, size),) = finals(site.state)
-        assert folder == site.state / "run-1" / "final"
+        assert folder == site.state / "runs" / "run-1" / "final"
         assert (record.run, record.rounds, record.experiment) == ("run-1", 2, experiment.name)
         assert record.sha256 == digest_of(payload)
         weights = (folder / "model.safetensors").stat()
@@ -84,5 +84,5 @@ def test_the_command_lists_them(
     rows = json.loads(command(main, "models", site_file, "--json").out)
     assert [row["run"] for row in rows] == ["run-1", "run-2"]
     assert all(row["bytes"] > 1000 and row["finished"].endswith("+00:00") for row in rows)
-    (site.state / "run-1" / "final" / RECORD).write_text("{}")
+    (site.state / "runs" / "run-1" / "final" / RECORD).write_text("{}")
     assert len(json.loads(command(main, "models", site_file, "--json").out)) == 1

@@ -70,8 +70,8 @@ def test_a_ledger_that_was_cut_is_told(site_file: Path, command: Callable) -> No
     site = load_site(site_file)
     book = site_ledger(site, "run")
     book.reserve(0, 2.0, 0.1)
-    (site.state / "run").mkdir(parents=True)
-    (site.state / "run" / "ledger_head").write_text(book.head)
+    (site.state / "runs" / "run").mkdir(parents=True)
+    (site.state / "runs" / "run" / "ledger_head").write_text(book.head)
     assert command(cli.main, "ledger", site_file).code == 0
     book.path.unlink()
     ended = command(cli.main, "ledger", site_file)

@@ -48,7 +48,7 @@ def test_fp32_is_exact_and_keeps_nothing(link: Callable[..., Link], site: SiteFi
     assert same(decode(link().send(MODELS[0], 1)), MODELS[0])
     assert same(link().receive(BLOCKS[0], SHAPES), MODELS[0])
     assert link().holds() is None
-    assert not (site.state / "run-1").exists()
+    assert not (site.state / "runs" / "run-1").exists()
 
 
 @pytest.mark.parametrize("up", ["bf16", "int8", "topk"])
@@ -68,7 +68,7 @@ def test_a_round_asked_for_again_starts_from_the_residual_it_started_from(
     second = link(up="int8").send(MODELS[1], 2)
     assert link(up="int8").send(MODELS[1], 2) == second
     link(up="int8").send(MODELS[2], 5)
-    names = sorted(path.name for path in (site.state / "run-1" / "residual").iterdir())
+    names = sorted(path.name for path in (site.state / "runs" / "run-1" / "residual").iterdir())
     assert names == [f"round-{number:06d}.safetensors" for number in (1, 2, 5)]
 
 

@@ -89,7 +89,7 @@ def test_a_damaged_variate_costs_the_variate_not_the_round(
 ) -> None:
     sent = arrays(w=0, norm_b=0, variate__w=0, variate__norm_b=0)
     go({"rounds": 3, "scaffold": True}, 1, sent, 8)
-    (path,) = (site.state / "run-1" / "variate").iterdir()
+    (path,) = (site.state / "runs" / "run-1" / "variate").iterdir()
     path.write_bytes(path.read_bytes()[:20])
     _, update = go({"rounds": 3, "scaffold": True}, 2, sent, 8)
     assert update["variate/w"].item() == -6
@@ -123,7 +123,7 @@ def test_damaged_local_tensors_are_an_error(
 ) -> None:
     config = {"rounds": 3, "local": ["*norm*"]}
     go(config, 1, arrays(w=0), 8)
-    (path,) = (site.state / "run-1" / "local").iterdir()
+    (path,) = (site.state / "runs" / "run-1" / "local").iterdir()
     if damage == "cut":
         path.write_bytes(path.read_bytes()[:20])
     else:

@@ -71,7 +71,7 @@ def test_killed_at_any_file_it_writes_a_round_ends_as_if_nothing_had_happened(
     straight, update = answer(site, header, payload)
     assert straight.training is not None
     assert straight.training.steps == STEPS
-    assert not (site.state / "run-1" / "open_round").exists()
+    assert not (site.state / "runs" / "run-1" / "open_round").exists()
     files = STOP_FILES * (STEPS - 1) + LAST_FILES
     for number in range(files + 1):
         shutil.rmtree(site.state)
@@ -89,7 +89,7 @@ def test_killed_at_any_file_it_writes_a_round_ends_as_if_nothing_had_happened(
         assert figures(again) == figures(straight), number
         done = min(number // STOP_FILES, STEPS - 1) if number < files else STEPS
         assert steps == list(range(STEPS + done, 2 * STEPS)), number
-        left = {path.name for path in (site.state / "run-1").iterdir()}
+        left = {path.name for path in (site.state / "runs" / "run-1").iterdir()}
         assert left == {"last_answer.safetensors", "lock", "optimiser", "residual"}
         assert not list(site.state.rglob(".*"))  # torn files are swept away
 
@@ -106,7 +106,7 @@ def test_another_task_or_model_does_not_take_up_the_steps(
         return answer(site, header, payload)[0].encode().encode()
 
     assert in_child(die) == signal.SIGKILL
-    assert list((site.state / "run-1" / "open_round").glob("*/model.safetensors"))
+    assert list((site.state / "runs" / "run-1" / "open_round").glob("*/model.safetensors"))
     steps: list[int] = []
     other = json.dumps(json.loads(header) | {"task": "train-2b-alder"})
     reply, _ = answer(site, other, payload, lambda _, step: steps.append(step))
@@ -127,7 +127,7 @@ def test_damaged_steps_are_taken_again(
         return b""
 
     in_child(lambda: (die(), answer(site, header, payload))[0])
-    for path in (site.state / "run-1" / "open_round").rglob("optimiser.safetensors"):
+    for path in (site.state / "runs" / "run-1" / "open_round").rglob("optimiser.safetensors"):
         path.write_bytes(path.read_bytes()[:-8])
     steps: list[int] = []
     reply, _ = answer(site, header, payload, lambda _, step: steps.append(step))
@@ -140,7 +140,7 @@ def test_damaged_optimiser_state_costs_momentum_not_the_round(
     second_round: tuple[SiteFile, str], payload: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     site, header = second_round
-    (kept,) = (site.state / "run-1" / "optimiser").iterdir()
+    (kept,) = (site.state / "runs" / "run-1" / "optimiser").iterdir()
     kept.write_bytes(b"")
     assert answer(site, header, payload)[0].status == "ok"
     assert "weights cannot be read" in caplog.text

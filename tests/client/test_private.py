@@ -169,7 +169,7 @@ def test_slots_stay_within_a_run_and_are_refilled_between_runs(
 ) -> None:
     ask(site_file, make_task(), payload)
     site = load_site(site_file)
-    first = PatientSlotRoster.load(site.state / "run-1" / "roster.json")
+    first = PatientSlotRoster.load(site.state / "runs" / "run-1" / "roster.json")
     assert len(first.slots) == 8
     assert all(first.slots)
     folder = site.data.dataset
@@ -181,9 +181,9 @@ def test_slots_stay_within_a_run_and_are_refilled_between_runs(
     ]
     write_manifest(folder, manifest.model_copy(update={"studies": tuple(moved)}))
     ask(site_file, make_task(round=2, task="train-2"), payload)
-    assert PatientSlotRoster.load(site.state / "run-1" / "roster.json") == first
+    assert PatientSlotRoster.load(site.state / "runs" / "run-1" / "roster.json") == first
     ask(site_file, make_task(run="run-2"), payload)
-    second = PatientSlotRoster.load(site.state / "run-2" / "roster.json")
+    second = PatientSlotRoster.load(site.state / "runs" / "run-2" / "roster.json")
     assert second.slots == ("newcomer", *first.slots[1:])
 
 

@@ -106,7 +106,7 @@ def test_a_round_that_was_unmasked_is_over(
 ) -> None:
     task, one = make_task(of=masked), sites[0]
     keep_update(one, masked, task, UPDATE, METRICS)
-    (one.state / task.run / "secure" / "unmasked_round").write_text("1")
+    (one.run_folder(task.run) / "secure" / "unmasked_round").write_text("1")
     with pytest.raises(ProtocolError, match="unmasked already"):
         ask(one, "advertise", terms(task))
 

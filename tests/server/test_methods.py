@@ -35,7 +35,7 @@ def model_after(folder: RunFolder, number: int) -> Arrays:
 
 
 def kept(site_file: Path, kind: str, number: int) -> Arrays:
-    (path,) = site_file.parent.glob(f"state/*/{kind}/round-{number:06d}.safetensors")
+    (path,) = site_file.parent.glob(f"state/runs/*/{kind}/round-{number:06d}.safetensors")
     return {name: tensor.numpy() for name, tensor in load_tensors(path)[0].items()}
 
 

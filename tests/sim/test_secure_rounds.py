@@ -96,7 +96,7 @@ def test_rounds_follow_each_other(
     for name in plain:
         # A step of quantisation in the first round, which AdamW may carry on, and one in the second.
         assert np.abs(plain[name] - secure[name]).max() < 2e-3, name
-    for path in (tmp_path / "secure-sites").glob("*/state/*/secure"):
+    for path in (tmp_path / "secure-sites").glob("*/state/runs/*/secure"):
         assert not (path / "waves").exists()
         assert (path / "unmasked_round").read_text() == "2"
     values = sum(array.size for array in secure.values())
@@ -114,7 +114,7 @@ def test_a_site_that_is_lost_after_its_shares_is_left_out_of_the_mean(
     experiment = small_config(ONE_ROUND, "federation.quorum=3", secure).experiment()
 
     def lose() -> None:
-        (waves,) = files[0].parent.glob("state/*/secure/waves")
+        (waves,) = files[0].parent.glob("state/runs/*/secure/waves")
         shutil.rmtree(waves)
 
     metrics = federate(experiment, files, tmp_path / "run", listeners=on("mask", lose))
@@ -122,7 +122,7 @@ def test_a_site_that_is_lost_after_its_shares_is_left_out_of_the_mean(
     updates = [
         load_file(path)
         for file in files[1:]
-        for path in file.parent.glob("state/*/secure/update.safetensors")
+        for path in file.parent.glob("state/runs/*/secure/update.safetensors")
     ]
     assert len(updates) == 3
     start = decode(
@@ -170,7 +170,7 @@ def test_a_lost_round_does_not_end_the_run(
 
     def lose() -> None:
         for file in files[:2]:
-            (waves,) = file.parent.glob("state/*/secure/waves")
+            (waves,) = file.parent.glob("state/runs/*/secure/waves")
             shutil.rmtree(waves)
 
     experiment = small_config(SECURE).experiment()
