@@ -12,9 +12,11 @@ from torch import OutOfMemoryError
 from client import policy, work
 from client.approval import Approvals
 from client.last_answer import LastAnswer
+from client.lineage import Lineage
 from client.link import Link
 from client.open_round import OpenRound
 from client.peers import read_peers
+from client.plan import Plan, require_planned
 from client.refused import RefusedError
 from client.rehearsal import cost_since, rehearse
 from client.roster import take_roster
@@ -104,6 +106,7 @@ def _done(
     take_roster(site, task.roster)
     experiment = task.read_experiment()
     _ask_policy(site, experiment)
+    require_planned(task, experiment)
     link = Link(site, task.run, experiment.federation.exchange)
     if task.kind == "describe":
         if experiment.privacy.secure:
@@ -119,6 +122,8 @@ def _done(
             said = answer_wave(site, experiment, task, payload)
             return _answer(site, task, holds=link.holds()), said
         arrays = link.receive(payload, work.shapes(site, experiment))
+        lineage = work.lineage(site, experiment, task.run)
+        lineage.accept(task, arrays, link.received)
         if task.kind == "evaluate":
             counts = work.evaluate(
                 site, experiment, task.run, task.round, arrays, probes=task.probes
@@ -129,7 +134,7 @@ def _done(
             work.keep_final(site, experiment, task, arrays, link.received)
             return _answer(site, task, final=link.received, holds=link.holds()), b""
         _check_upload(site, experiment)
-        return _trained(site, task, experiment, link, arrays, on_step, arrived)
+        return _trained(site, task, experiment, link, lineage, arrays, on_step, arrived)
 
 
 def _check_upload(site: SiteFile, experiment: Experiment) -> None:
@@ -141,17 +146,26 @@ def _trained(
     task: Task,
     experiment: Experiment,
     link: Link,
+    lineage: Lineage,
     arrays: Arrays,
     on_step: Callable[[str, int], None] | None,
     arrived: float,
 ) -> tuple[Answer, bytes]:
     """Train, or repeat the answer of before where the same was asked of the same model."""
     known = LastAnswer(site.run_folder(task.run) / "last_answer.safetensors")
-    before = known.read(task.task, link.received)
+    before = known.read(task, link.received)
     if before is None:
+        plan = Plan(site, experiment)
+        repeated = lineage.is_repeated(task, link.received)
+        if not repeated:
+            plan.require(task.run)
         open_round = OpenRound(site, task, link.received, arrived)
         metrics, update = work.train(site, experiment, task, arrays, open_round, on_step)
+        share = metrics.steps / experiment.federation.local_steps
         metrics = policy.allowed_training(site, metrics)
+        if not repeated:
+            plan.count(task.run)
+        lineage.trained(task, arrays, link.received, update, share)
         reply = _answer(site, task, training=metrics, holds=link.holds())
         if experiment.privacy.secure:
             keep_update(site, experiment, task, update, metrics)

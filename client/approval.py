@@ -1,12 +1,17 @@
-"""A person's approval of an experiment, by its hash: a changed experiment has another hash and needs another one."""
+"""A person's approval of an experiment, by its hash: a changed experiment has another hash and needs another one.
+
+It is for a number of runs, one unless more are said, and may name a model that a run starts from and runs that are
+joined at the model they have reached.
+"""
 
 import re
 from pathlib import Path
 
 from client.sitefile import SiteFile
 from mama.config import Experiment
-from mama.errors import ConfigError
+from mama.errors import ConfigError, IntegrityError
 from mama.files import write_text
+from mama.sealed import read_sealed, write_sealed
 
 # A coordinator that sends many fills no disk.
 MOST_WAITING = 20
@@ -21,8 +26,26 @@ class Approvals:
         self.waiting = site.state / "service" / "waiting"
 
     def has(self, digest: str) -> bool:
-        """Whether an experiment is approved."""
-        return (self.approved / digest).exists()
+        """Whether an experiment is approved; a damaged approval is none."""
+        return bool(self._of(digest))
+
+    def runs(self, digest: str) -> int:
+        """How many runs of an experiment are approved, at least the one that needs no number."""
+        return max(1, int(self._of(digest).get("runs", 1)))
+
+    def models(self, digest: str) -> list[str]:
+        """Checksums of models that the approval names."""
+        return list(self._of(digest).get("models", []))
+
+    def joined(self, digest: str) -> list[str]:
+        """Runs whose model is taken as it is when this site comes to it."""
+        return list(self._of(digest).get("joined", []))
+
+    def _of(self, digest: str) -> dict:
+        try:
+            return read_sealed(self.approved / digest) or {}
+        except IntegrityError:
+            return {}
 
     def note(self, experiment: Experiment) -> None:
         """Keep an experiment that waits for approval, so that a person can read it; of many the newest."""
@@ -38,14 +61,27 @@ class Approvals:
         """The experiments that wait."""
         return sorted(self.waiting.glob("*.json"))
 
-    def approve(self, digest: str) -> bool:
-        """Approve an experiment; returns whether it was waiting.
+    def approve(self, digest: str, runs: int = 1, model: str = "", join: str = "") -> bool:
+        """Approve an experiment, or add to its approval; returns whether it was waiting.
+
+        Args:
+            runs: how many runs in all.
+            model: checksum of a first model other than the one that the site builds.
+            join: a run whose model is taken as it is when this site comes to it.
 
         Raises:
-            ConfigError: that is no hash of an experiment.
+            ConfigError: that is no hash of an experiment, or no checksum of a model.
         """
         _require_hash(digest)
-        write_text(self.approved / digest, "")
+        if model and not re.fullmatch(r"[0-9a-f]{64}", model):
+            raise ConfigError("is no model's checksum (64 digits)", where=model)
+        before = self._of(digest)
+        values = {
+            "runs": max(runs, int(before.get("runs", 1))),
+            "models": sorted({*before.get("models", []), *([model] if model else [])}),
+            "joined": sorted({*before.get("joined", []), *([join] if join else [])}),
+        }
+        write_sealed(self.approved / digest, values, private=True)
         waiting = self.waiting / f"{digest}.json"
         known = waiting.exists()
         waiting.unlink(missing_ok=True)

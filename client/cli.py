@@ -119,6 +119,7 @@ def policy(
     """Say what the site would answer to an experiment, rule by rule: its policy, budget and patients."""
     from datetime import datetime
 
+    from client.patients import sentences
     from client.policy import explain, review
     from client.sitefile import load_site
     from mama.config import Experiment
@@ -132,6 +133,8 @@ def policy(
 
         found += review_private(settings, asked)
     typer.echo(explain(found))
+    for line in sentences(settings, asked):
+        typer.echo(f"what leaves: {line}")
     if not all(finding.passes for finding in found):
         raise typer.Exit(1)
 
@@ -141,21 +144,35 @@ def approve(
     site: SiteArgument,
     experiment: Annotated[str | None, typer.Argument(help="Its hash; none lists those")] = None,
     withdraw: Annotated[bool, typer.Option(help="Take the approval back")] = False,
+    runs: Annotated[int, typer.Option(min=1, help="For so many runs in all")] = 1,
+    model: Annotated[
+        str, typer.Option(help="Checksum of a first model other than the one built here")
+    ] = "",
+    join: Annotated[
+        str, typer.Option(help="A run whose model is taken as it is when this site comes to it")
+    ] = "",
 ) -> None:
-    """Approve an experiment, or list those that wait for it."""
+    """Approve an experiment, or list those that wait for it and what each would let out."""
     from client.approval import Approvals
+    from client.patients import sentences
     from client.sitefile import load_site
+    from mama.config import Experiment
+    from mama.configfile import load
 
-    approvals = Approvals(load_site(site))
+    settings = load_site(site)
+    approvals = Approvals(settings)
     if experiment is None:
         for path in approvals.listed():
-            typer.echo(f"{path.stem}\n  {json.loads(path.read_text())['name']}, {path}")
+            waiting = load(Experiment, path)
+            typer.echo(f"{path.stem}\n  {waiting.name}, {path}")
+            for line in sentences(settings, waiting):
+                typer.echo(f"  {line}")
         if not approvals.listed():
             typer.echo("no experiment waits")
     elif withdraw:
         typer.echo(approvals.withdraw(experiment))
     else:
-        known = approvals.approve(experiment)
+        known = approvals.approve(experiment, runs, model, join)
         typer.echo("approved" if known else "approved beforehand: no such experiment waits now")
 
 

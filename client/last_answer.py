@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from mama.checkpoint import load_tensors, save_tensors
 from mama.errors import ModelError
-from mama.exchange.protocol import Answer
+from mama.exchange.protocol import Answer, Task
 
 
 class LastAnswer:
@@ -17,16 +17,21 @@ class LastAnswer:
     def __init__(self, path: Path):
         self.path = path
 
-    def read(self, task: str, model: str) -> tuple[Answer, bytes] | None:
-        """The answer to this task on this model, and its update; None where it is another's or damaged."""
+    def read(self, task: Task, model: str) -> tuple[Answer, bytes] | None:
+        """The answer to this round on this model, and its update; None where it is another's or damaged.
+
+        A round trained from one model has one update, under whatever task's name it is asked for.
+        """
         try:
             tensors, kept = load_tensors(self.path)
             state = kept if isinstance(kept, dict) else {}
             answer = Answer.model_validate_json(json.dumps(state["answer"]))
-            known = (answer.task, state["model"])
+            known = (answer.run, answer.round, state["model"])
         except (ModelError, ValidationError, KeyError):
             return None  # none yet, damaged, or an older version's: it is done again
-        return (answer, tensors["update"].numpy().tobytes()) if known == (task, model) else None
+        if known != (task.run, task.round, model):
+            return None
+        return answer.model_copy(update={"task": task.task}), tensors["update"].numpy().tobytes()
 
     def write(self, answer: Answer, update: bytes, model: str) -> None:
         """Keep an answer in the place of the one before."""

@@ -4,11 +4,12 @@ Every rule is a line of the site file's `policy`; what goes beyond it is refused
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime, time
 from math import prod
 
 from client.approval import Approvals
+from client.bounds import review_bounds
+from client.finding import Finding
 from client.refused import RefusedError
 from client.roster import read_roster
 from client.sitefile import PeersConfig, SiteFile
@@ -21,17 +22,6 @@ from mama.exchange.metrics import EvaluationCounts, TrainingMetrics
 # Bytes of a trained parameter in an update, by coding; top-k sends an index with each value.
 BYTES = {"fp32": 4.0, "bf16": 2.0, "int8": 1.1}
 TOPK_BYTES = 8.0
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One rule, what the experiment asks, and whether the site allows it."""
-
-    rule: str
-    allowed: str
-    asked: str
-    passes: bool
-    code: ErrorCode
 
 
 def check(site: SiteFile, experiment: Experiment, now: datetime) -> None:
@@ -95,6 +85,15 @@ def review(site: SiteFile, experiment: Experiment, now: datetime) -> Iterator[Fi
         federation.local_steps <= policy.max_local_steps,
         ErrorCode.POLICY_STEPS,
     )
+    yield from review_bounds(experiment, policy.allow)
+    if experiment.federation.fairness and "loss" not in policy.metrics:
+        yield Finding(
+            "metrics",
+            ", ".join(policy.metrics) or "none",
+            "loss, by which federation.fairness weighs",
+            False,
+            ErrorCode.POLICY_BOUNDS,
+        )
     if policy.base_models is not None:
         towers = (experiment.image.tower, experiment.text.tower)
         yield Finding(

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from client.consent import dataset_of
-from client.policy import Finding
+from client.finding import Finding
 from client.private import roster_to_be, site_ledger
 from client.sitefile import SiteFile
 from mama.config import Experiment

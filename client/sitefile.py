@@ -59,6 +59,12 @@ class PolicyConfig(Section):
     megabytes. `max_gpu_gib`: the most that tensors on the GPU take, in GiB. `approval`: a person approves every
     experiment, but for those that `auto_approve` covers. `max_round_steps`: as `max_round_s`, in steps. `metrics`: the
     groups of figures that leave; others are left out of the answers.
+
+    `min_patients_step` and `min_patients_update`: distinct patients that a step and an update rest on at least, except
+    under patient-level differential privacy. `allow`: what an experiment may do beyond `client/bounds.py`:
+    `scaffold`, `guidance`, `augment`, or the key of a bounded value. `max_parameters`: of the whole model.
+    `max_model_step`: how many times as long as this site's last update a round may change the global model; the first
+    model must be the one that the site builds itself. null takes any model.
     """
 
     minimum_cell: int = Field(5, ge=1, le=1000)
@@ -75,11 +81,12 @@ class PolicyConfig(Section):
     max_gpu_gib: float | None = Field(None, gt=0)
     approval: bool = False
     auto_approve: AutoApproval | None = None
-    metrics: list[Literal["loss", "zero_shot", "linear_probe"]] = [
-        "loss",
-        "zero_shot",
-        "linear_probe",
-    ]
+    metrics: list[Literal["loss", "zero_shot", "linear_probe"]] = ["zero_shot", "linear_probe"]
+    min_patients_step: int = Field(8, ge=1, le=100_000)
+    min_patients_update: int = Field(32, ge=1, le=1_000_000)
+    allow: list[Annotated[str, Field(max_length=64)]] = []
+    max_parameters: int = Field(1_000_000_000, ge=1)
+    max_model_step: float | None = Field(10.0, gt=0, le=1e6)
 
     @model_validator(mode="after")
     def _rule_of_approvals(self) -> "PolicyConfig":

@@ -12,10 +12,13 @@ from torch import Tensor
 from client.consent import dataset_of
 from client.finals import FinalModel, keep
 from client.gpu_memory import limit_gpu_memory
+from client.lineage import Lineage
 from client.method import LocalMethod
 from client.open_round import OpenRound
+from client.patients import require_patients_in, require_patients_of
 from client.private import PrivateRound
 from client.private_terms import require_patients
+from client.refused import RefusedError
 from client.sitefile import SiteFile
 from client.states import RoundStates
 from mama.config import Experiment
@@ -26,12 +29,15 @@ from mama.evaluation.features import image_features
 from mama.evaluation.predictions import Predictions
 from mama.evaluation.probe import linear_probe
 from mama.evaluation.zero_shot import zero_shot
+from mama.exchange.block import digest_of
+from mama.exchange.codes import ErrorCode
+from mama.exchange.coding import encode
 from mama.exchange.fingerprint import describe as describe_model
-from mama.exchange.method import travelling_shapes
+from mama.exchange.method import initial_arrays, travelling_shapes
 from mama.exchange.metrics import EvaluationCounts, Label, LabelCounts, Method, TrainingMetrics
 from mama.exchange.protocol import Description, Task
 from mama.exchange.tensors import Arrays, local_tensors
-from mama.model import MaMA, build_model
+from mama.model import MaMA, build_model, count_parameters
 from mama.trainer import Trainer
 
 logger = logging.getLogger("fedmama.client")
@@ -39,7 +45,7 @@ logger = logging.getLogger("fedmama.client")
 
 def describe(site: SiteFile, experiment: Experiment) -> Description:
     """The base model's fingerprint and the parameter counts, after checking that there are studies enough."""
-    _pairs(site, experiment)
+    require_patients_of(site, _pairs(site, experiment))
     if experiment.privacy.mode == "patient":
         require_patients(site, experiment)
     return describe_model(_model(site, experiment).model)
@@ -48,6 +54,15 @@ def describe(site: SiteFile, experiment: Experiment) -> Description:
 def shapes(site: SiteFile, experiment: Experiment) -> dict[str, tuple[int, ...]]:
     """The shapes of what the server sends to this site."""
     return travelling_shapes(_model(site, experiment).model, experiment.federation)
+
+
+def lineage(site: SiteFile, experiment: Experiment, run: str) -> Lineage:
+    """The models of a run, beginning with the one that this site builds itself."""
+
+    def first() -> Arrays:
+        return initial_arrays(build_model(experiment, site.models), experiment.federation)
+
+    return Lineage(site, experiment, run, _model(site, experiment).first, first)
 
 
 def train(
@@ -64,7 +79,7 @@ def train(
     schedules and late starts are the same at all sites.
     """
     number, steps = task.round, experiment.federation.local_steps
-    model, initial = _model(site, experiment)
+    model, initial, _ = _model(site, experiment)
     method = LocalMethod(site, experiment.federation, task.run, number)
     method.put(model, arrays, initial, after=False)
     corrections, device = method.begin(model, arrays), device_of(site)
@@ -74,6 +89,7 @@ def train(
         trainer = private.trainer(model, device, corrections)
     else:
         pairs = _pairs(site, experiment)
+        require_patients_of(site, pairs)
         trainer = Trainer(model, pairs, experiment, device, corrections, method.guide(model))
     states = RoundStates(site.run_folder(task.run) / "optimiser")
     earlier = states.before(number)
@@ -101,6 +117,8 @@ def train(
         raise TrainingError(
             "no step had a finite loss", where=f"round {number}", fix="Lower optimiser.lr"
         )
+    if not private:
+        require_patients_in(site, trainer.pairs, planned[: record.steps])
     if experiment.optimiser.keep_state:
         trainer.save(states.of(number))
         states.prune(number)
@@ -126,7 +144,7 @@ def evaluate(
     """Counts of a round's model's answers on this site's test studies; with `probes` also of linear probes."""
     if experiment.privacy.mode == "patient":
         return EvaluationCounts(counts={})  # not noised, so it stays here
-    (model, initial), dataset = _model(site, experiment), dataset_of(site)
+    (model, initial, _), dataset = _model(site, experiment), dataset_of(site)
     device = device_of(site)
     LocalMethod(site, experiment.federation, run, number).put(model, arrays, initial, after=True)
     test = dataset.studies("test")
@@ -149,7 +167,7 @@ def keep_final(
     site: SiteFile, experiment: Experiment, task: Task, arrays: Arrays, checksum: str
 ) -> None:
     """Put the run's last model away as one that needs nothing else; `checksum` is that of its trained tensors."""
-    model, initial = _model(site, experiment)
+    model, initial, _ = _model(site, experiment)
     method = LocalMethod(site, experiment.federation, task.run, task.round)
     method.put(model, arrays, initial, after=True)
     kept = FinalModel(
@@ -184,6 +202,7 @@ def _pairs(site: SiteFile, experiment: Experiment) -> StudyPairs:
 class _Built(NamedTuple):
     model: MaMA
     initial: dict[str, Tensor]  # of what stays at the site
+    first: str  # checksum of the first global model
 
 
 def _model(site: SiteFile, experiment: Experiment) -> _Built:
@@ -191,7 +210,7 @@ def _model(site: SiteFile, experiment: Experiment) -> _Built:
     if site.threads is not None:
         torch.set_num_threads(site.threads)
     models = tuple(sorted(site.models.items()))
-    built = _built(experiment.canonical_json(), models)
+    built = _built(experiment.canonical_json(), models, site.policy.max_parameters)
     device = device_of(site)
     limit_gpu_memory(site, built.model, device)
     built.model.to(device)
@@ -199,7 +218,10 @@ def _model(site: SiteFile, experiment: Experiment) -> _Built:
 
 
 @lru_cache(maxsize=1)
-def _built(experiment: str, models: tuple) -> _Built:
+def _built(experiment: str, models: tuple, most: int) -> _Built:
     read = Experiment.model_validate_json(experiment)
+    if count_parameters(read, dict(models)) > most:
+        raise RefusedError(ErrorCode.POLICY_SIZE)
     model = build_model(read, dict(models))
-    return _Built(model, local_tensors(model, read.federation.local))
+    first = digest_of(encode(initial_arrays(model, read.federation)))
+    return _Built(model, local_tensors(model, read.federation.local), first)

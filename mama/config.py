@@ -14,11 +14,23 @@ from mama.config_federation import FederationConfig
 from mama.config_privacy import PrivacyConfig, not_hidden, not_private_by_site
 from mama.section import Fraction, Section, Weight
 
-# Options that change a tower's shape. Others of timm's (checkpoint_path, pretrained_cfg) could read files.
-TOWER_OPTIONS = (
-    "patch_size", "embed_dim", "depth", "num_heads", "mlp_ratio", "init_values", "class_token",
-    "reg_tokens", "no_embed_class", "drop_path_rate", "depths", "dims",
-)  # fmt: skip
+# Options that change a tower's shape, with their least and largest values. Others of timm's
+# (checkpoint_path, pretrained_cfg) could read files.
+TOWER_OPTIONS: dict[str, tuple[float, float]] = {
+    "patch_size": (1, 64),
+    "embed_dim": (1, 4096),
+    "depth": (1, 100),
+    "num_heads": (1, 64),
+    "mlp_ratio": (0.1, 16),
+    "init_values": (0, 10),
+    "class_token": (0, 1),
+    "reg_tokens": (0, 64),
+    "no_embed_class": (0, 1),
+    "drop_path_rate": (0, 0.99),
+    "depths": (1, 100),
+    "dims": (1, 4096),
+}
+MOST_STAGES = 8  # entries of `depths` and `dims`
 
 
 def _model_name(value: str) -> str:
@@ -30,11 +42,17 @@ def _model_name(value: str) -> str:
 
 
 def _known_options(options: dict[str, float | int | bool | list[int]]) -> dict:
+    """Refuse options that could read files, or whose size alone would take a machine's memory and time."""
     unknown = sorted(set(options) - set(TOWER_OPTIONS))
     if unknown:
         raise ValueError(
             f"unknown option {unknown[0]!r}; allowed: {', '.join(sorted(TOWER_OPTIONS))}"
         )
+    for name, value in options.items():
+        entries = value if isinstance(value, list) else [value]
+        least, most = TOWER_OPTIONS[name]
+        if len(entries) > MOST_STAGES or not all(least <= entry <= most for entry in entries):
+            raise ValueError(f"option {name} must lie between {least} and {most}")
     return options
 
 

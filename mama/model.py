@@ -121,6 +121,17 @@ def build_model(
         return MaMA(image, text, experiment)
 
 
+def count_parameters(experiment: Experiment, models: Mapping[str, Path] | None = None) -> int:
+    """Number of parameters of the experiment's model, counted without taking memory for any of them.
+
+    Raises:
+        ModelError: as `build_model`.
+    """
+    with torch.device("meta"):
+        model = build_model(experiment, models, from_weights=False)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
 def _local_head(heads: HeadsConfig, width: int) -> nn.Sequential:
     return nn.Sequential(
         nn.Linear(width, heads.local_hidden),

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import yaml
 
+from client.bounds import broken
 from client.prepare import prepare
 from client.sitefile import PolicyConfig, load_site
+from mama.config import Experiment
 from mama.data.ingest import IngestReport
 from mama.errors import ConfigError, DataError
 from mama.files import write_bytes, write_text
@@ -54,7 +56,7 @@ def make_sites(
             progress=partial(progress, "making hospitals"),
         )
         names, adapter, fraction = [site.name for site in specs], "dicom_folder", 0.2
-        policy = PolicyConfig()
+        policy = policy_for(config, simulation.train_studies)
     else:
         if data is None:
             raise ConfigError(
@@ -64,7 +66,8 @@ def make_sites(
             )
         names = deal_mias(data, raw, simulation.sites, config.seed)
         adapter, fraction = simulation.source, simulation.test_fraction
-        policy = PolicyConfig(minimum_cell=1)  # public films, too few for larger cells
+        # Public films, too few for larger cells.
+        policy = policy_for(config, 1).model_copy(update={"minimum_cell": 1})
     sites = {}
     for name in sorted(names):
         path = out / "sites" / name / "site.yaml"
@@ -83,6 +86,22 @@ def make_sites(
     if config.privacy.secure:
         introduce({name: path for name, (path, _) in sites.items()})
     return sites
+
+
+def policy_for(experiment: Experiment, patients: int) -> PolicyConfig:
+    """The policy of hospitals that have read the experiment and agree to it: their patients are synthetic or public.
+
+    It is the default one but for what the experiment needs beyond it, and for the losses, which the report draws.
+    """
+    defaults = PolicyConfig()
+    batch = min(patients, experiment.optimiser.batch_size)
+    drawn = min(patients // batch, experiment.federation.local_steps) * batch
+    return PolicyConfig(
+        metrics=["loss", *defaults.metrics],
+        allow=broken(experiment),
+        min_patients_step=min(defaults.min_patients_step, batch),
+        min_patients_update=min(defaults.min_patients_update, drawn),
+    )
 
 
 def _write_site(

@@ -10,7 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
+
+from client.bounds import BOUNDS
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -54,7 +57,21 @@ def made_sites(small_config, tmp_path_factory) -> Path:
 
     out = tmp_path_factory.mktemp("hospitals")
     make_sites(small_config(), out, None, lambda *_: None)
+    for path in (out / "sites").glob("*/site.yaml"):
+        open_policy(path)
     return out
+
+
+def open_policy(path: Path) -> None:
+    """Let a site do whatever it is asked: most tests are of something else. Attacks are tested at the defaults."""
+    settings = yaml.safe_load(path.read_text())
+    settings["policy"] |= {
+        "min_patients_step": 1,
+        "min_patients_update": 1,
+        "max_model_step": None,
+        "allow": ["scaffold", "guidance", "augment", *(bound.key for bound in BOUNDS)],
+    }
+    path.write_text(yaml.safe_dump(settings, sort_keys=False))
 
 
 @pytest.fixture

@@ -8,12 +8,12 @@ import torch
 from client import work
 from client.consent import dataset_of
 from client.gpu_memory import limit_gpu_memory
+from client.patients import review_patients, sentences
 from client.policy import review, upload_mb, values_of
 from client.preflight.check import Check, fail, ok
 from client.private_terms import review_private
 from client.sitefile import SiteFile
 from mama.config import Experiment
-from mama.data.manifest import Dataset
 from mama.data.pairs import StudyPairs
 from mama.errors import MamaError
 from mama.exchange.codes import ErrorCode
@@ -32,13 +32,19 @@ def check_experiment(
     Raises:
         MamaError: a base model is missing, the dataset is too small, or a step fails.
     """
-    for finding in (*review(site, experiment, datetime.now()), *review_private(site, experiment)):
+    pairs = StudyPairs(dataset_of(site), experiment, stream=site.site)
+    for finding in (
+        *review(site, experiment, datetime.now()),
+        *review_patients(site, pairs),
+        *review_private(site, experiment),
+    ):
         said = f"{finding.allowed}; asked: {finding.asked}"
         if finding.passes:
             yield ok(f"policy {finding.rule}", said)
         else:
             yield fail(f"policy {finding.rule}", said, f"Refused with code {finding.code}")
-    Dataset(site.data.dataset).require(experiment.image.size)
+    for line in sentences(site, experiment):
+        yield ok("what leaves", line)
     described = work.describe(site, experiment)
     yield _base(described.fingerprint, fingerprint)
     size = upload_mb(experiment, values_of(work.shapes(site, experiment)))
@@ -48,7 +54,7 @@ def check_experiment(
         yield fail("update", f"about {size:.1f} MB a round", remedy)
     else:
         yield ok("update", f"about {size:.1f} MB a round")
-    yield _one_step(site, experiment)
+    yield _one_step(site, experiment, pairs)
 
 
 def _base(found: str, wanted: str) -> Check:
@@ -64,12 +70,11 @@ def _base(found: str, wanted: str) -> Check:
     return ok("base models", f"fingerprint {found}, the coordinator's")
 
 
-def _one_step(site: SiteFile, experiment: Experiment) -> Check:
+def _one_step(site: SiteFile, experiment: Experiment, pairs: StudyPairs) -> Check:
     device = work.device_of(site)
     model = build_model(experiment, site.models)
     limit_gpu_memory(site, model, device)
     model.to(device)
-    pairs = StudyPairs(dataset_of(site), experiment, stream=site.site)
     record = Trainer(model, pairs, experiment, device, []).train(0, 1)
     if record.steps == 0:
         raise MamaError("one step of training gave no finite loss", fix="Look at the images")

@@ -95,6 +95,15 @@ class StudyPairs:
         """Number of training studies; the weight of this site's updates."""
         return sum(map(len, self.patients))
 
+    def patients_in(self, steps: range) -> int:
+        """Number of distinct patients in the batches of these optimiser steps."""
+        each = self.experiment.optimiser.accumulate
+        batches = range(steps.start * each, steps.stop * each)
+        if len(batches) * self.batch_size >= 2 * len(self.patients):
+            return len(self.patients) // self.batch_size * self.batch_size  # a whole pass at least
+        seen = {id(patient) for step in batches for patient in self._patients_of(step)}
+        return len(seen)
+
     def batch(self, step: int, share: Share = whole) -> Batch:
         """The batch of a global step, or this process's share of it."""
         patients = self._patients_of(step)

@@ -41,10 +41,12 @@ def federation(tmp_path: Path) -> Authority:
 
 @pytest.fixture
 def edit(site_file: Path) -> Callable[..., Path]:
-    """Change keys of the site file."""
+    """Change keys of the site file; rules of its policy are added to those that are there."""
 
     def change(**values: Any) -> Path:
         settings = yaml.safe_load(site_file.read_text())
+        if "policy" in values:
+            values["policy"] = settings["policy"] | values["policy"]
         site_file.write_text(yaml.safe_dump(settings | values))
         return site_file
 

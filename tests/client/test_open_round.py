@@ -22,7 +22,7 @@ from mama.trainer import TrainingRecord
 
 STEPS = 4
 STOP_FILES = 3  # optimiser, corrections, model
-LAST_FILES = 3  # optimiser, residual, answer
+LAST_FILES = 5  # optimiser, plan, lineage, residual, answer
 
 
 @pytest.fixture
@@ -90,8 +90,14 @@ def test_killed_at_any_file_it_writes_a_round_ends_as_if_nothing_had_happened(
         done = min(number // STOP_FILES, STEPS - 1) if number < files else STEPS
         assert steps == list(range(STEPS + done, 2 * STEPS)), number
         left = {path.name for path in (site.state / "runs" / "run-1").iterdir()}
-        assert left == {"last_answer.safetensors", "lock", "optimiser", "residual"}
-        assert not list(site.state.rglob(".*"))  # torn files are swept away
+        assert left == {
+            "last_answer.safetensors",
+            "lineage.json",
+            "lock",
+            "optimiser",
+            "residual",
+        }
+        assert not list(site.run_folder("run-1").rglob(".*"))  # torn files are swept away
 
 
 def test_another_task_or_model_does_not_take_up_the_steps(

@@ -220,6 +220,7 @@ def test_the_explanation_names_each_rule(
     findings = list(review(site(max_local_steps=1, min_cohort=2), experiment(), NOON))
     assert explain(findings) == (
         "REFUSES  max_local_steps: at most 1; asked: 2  [policy_steps]\n"
+        "allows   bounds: ordinary training; asked: all kept\n"
         "allows   min_cohort: at least 2; asked: quorum 2"
     )
 
@@ -231,7 +232,7 @@ def test_a_cohort_is_also_of_those_on_the_roster(
     check(careful, experiment(), NOON)  # before the first roster the quorum counts alone
     for version, names in ((1, ["alder"]), (2, ["alder", "birch"]), (3, [])):
         take_roster(careful, federation.signed(version, *names))
-        (_, found) = review(careful, experiment(), NOON)
+        *_, found = review(careful, experiment(), NOON)
         assert found.asked == f"quorum 2, {len(names)} on the roster"
         assert found.passes == (len(names) == 2)
         assert found.code == ErrorCode.POLICY_COHORT
@@ -288,7 +289,9 @@ def test_figures_that_may_not_leave_are_left_out(site: Callable[..., SiteFile]) 
     counts = EvaluationCounts(
         counts={"zero_shot": {"density": cells}, "linear_probe": {"density": cells}}
     )
-    free, careful = site(), site(metrics=["zero_shot"])
+    free = site(metrics=["loss", "zero_shot", "linear_probe"])
+    careful = site(metrics=["zero_shot"])
+    assert allowed_training(site(), training).terms == {}
     assert allowed_training(free, training) == training
     assert allowed_counts(free, counts) == counts
     assert allowed_training(careful, training).terms == {}

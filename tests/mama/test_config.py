@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from mama.config import TOWER_OPTIONS, Experiment, ImageTowerConfig, TextTowerConfig
+from mama.config import Experiment, ImageTowerConfig, TextTowerConfig
 from mama.config_aggregation import SgdConfig
 from mama.configfile import build
 from mama.errors import ConfigError
@@ -47,7 +47,7 @@ def test_options_that_could_read_files_are_unknown(option: str) -> None:
 @pytest.mark.parametrize("value", ["/etc/passwd", {"file": 1}, ["a"], None, float("nan")])
 def test_options_are_numbers_and_switches(value: object) -> None:
     with pytest.raises(ValidationError):
-        ImageTowerConfig(tower="x", size=(32, 32), options={TOWER_OPTIONS[0]: value})
+        ImageTowerConfig(tower="x", size=(32, 32), options={"patch_size": value})
 
 
 @pytest.mark.parametrize(

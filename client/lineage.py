@@ -1,0 +1,227 @@
+"""The descent of a run's models: each must follow from the one before, and the first from the experiment alone.
+
+A coordinator that may send any weights can choose ones that single out a patient (Fowl et al., "Robbing the Fed",
+ICLR 2022). So the first model must be the one that this site builds from the experiment and its own base models, a
+later one must lie within a bounded step of the last, and a round has one model. This bounds the
+speed of a drift: a patient coordinator can still steer the model over many rounds, each resting on many patients.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from client.approval import Approvals
+from client.plan import round_of_model
+from client.refused import RefusedError
+from client.sitefile import SiteFile
+from mama.config import Experiment
+from mama.errors import IntegrityError, ProtocolError
+from mama.exchange.codes import ErrorCode
+from mama.exchange.coding import decode, encode
+from mama.exchange.method import split
+from mama.exchange.protocol import Task
+from mama.exchange.tensors import Arrays
+from mama.files import write_bytes
+from mama.sealed import read_sealed, write_sealed
+
+# Models of so many rounds are remembered by checksum.
+REMEMBERED = 20
+# A site may miss so many of its turns before a person has to say that the run's model is to be trusted.
+MISSED_TURNS = 10
+# Equal seeds give equal weights up to the last bits of another processor's arithmetic.
+ROUNDING = 1e-5
+# Adam-like steps may exceed the learning rate in a few values; a mean over all of them does not by this factor.
+SLACK = 2.0
+DAMAGED = (
+    "Restore the site's state folder, or approve with --join the run that is to be trusted as it is"
+)
+
+
+class Lineage:
+    """The models that one site has seen of one run.
+
+    Args:
+        first: builds the experiment's first model anew (its trained tensors).
+        first_checksum: of that model as a block.
+
+    Raises:
+        IntegrityError: the record of the models is damaged.
+    """
+
+    def __init__(
+        self,
+        site: SiteFile,
+        experiment: Experiment,
+        run: str,
+        first_checksum: str,
+        first: Callable[[], Arrays],
+    ):
+        self.site, self.experiment, self.run = site, experiment, run
+        self._first, self._first_checksum = first, first_checksum
+        folder: Path = site.run_folder(run)
+        self.record, self.kept = folder / "lineage.json", folder / "trained_from.safetensors"
+        found = read_sealed(self.record, DAMAGED) or {}
+        self._experiment: str = found.get("experiment", experiment.hash())
+        # Checksums by the number of rounds that made the model, and those that rounds were trained from.
+        self._models: dict[str, str] = found.get("models", {})
+        self._trained: dict[str, str] = found.get("trained", {})
+        # The model of `trained_from.safetensors`, and the length of the whole round's update that was sent for it.
+        self._base: int | None = found.get("base")
+        self._norm: float = found.get("norm", 0.0)
+
+    def accept(self, task: Task, arrays: Arrays, checksum: str) -> None:
+        """Take the model that came with a task, or refuse it.
+
+        Raises:
+            RefusedError: the run has another experiment, the round another model, or the model does not follow.
+        """
+        if self._experiment != self.experiment.hash():
+            raise RefusedError(ErrorCode.POLICY_PLAN, "the run is of another experiment")
+        if self.site.policy.max_model_step is None:
+            return
+        index, before = round_of_model(task), dict(self._models)
+        known = self._models.get(str(index))
+        if known is not None and known != checksum:
+            raise self._refused(task, checksum, "another model of this round is known")
+        if known is None:
+            reason = self._strange(index, arrays, checksum)
+            if reason:
+                raise self._refused(task, checksum, reason)
+        if task.kind == "train":
+            # The coordinator went back to an older checkpoint: what followed from it is done anew.
+            self._models = {n: c for n, c in self._models.items() if int(n) <= index}
+        self._models[str(index)] = checksum
+        if self._models != before:
+            self._write()
+
+    def is_repeated(self, task: Task, checksum: str) -> bool:
+        """Whether this round was trained from this model before; the same update then comes out."""
+        return self._trained.get(str(task.round)) == checksum
+
+    def trained(
+        self, task: Task, arrays: Arrays, checksum: str, update: Arrays, share: float
+    ) -> None:
+        """Remember what a round was trained from and how long its update is.
+
+        Args:
+            share: the part of the round's planned steps that was taken.
+        """
+        model, _ = split(arrays)
+        if self.site.policy.max_model_step is not None:
+            write_bytes(self.kept, encode(model), private=True)
+            self._base = round_of_model(task)
+        self._norm = _length(split(update)[0]) / share
+        self._trained[str(task.round)] = checksum
+        self._write()
+
+    def _strange(self, index: int, arrays: Arrays, checksum: str) -> str:
+        """Why a model does not follow from what is known; empty if it does."""
+        approvals, digest = Approvals(self.site), self.experiment.hash()
+        if checksum in approvals.models(digest) or self.run in approvals.joined(digest):
+            return ""
+        model, _ = split(arrays)
+        if index == 0:
+            if checksum == self._first_checksum:
+                return ""
+            return (
+                "" if _equal(model, split(self._first())[0]) else "it is not the experiment's first"
+            )
+        values = sum(array.size for array in model.values())
+        if self._base is None:
+            before, base = split(self._first())[0], 0
+            step = SLACK * self._planned(values)
+        else:
+            before, base = self._before(), self._base
+            step = (self.site.policy.max_model_step or 0) * self._norm
+        rounds = max(1, abs(index - base))
+        if rounds > MISSED_TURNS * self._rounds_a_turn():
+            return f"{rounds} rounds were missed"
+        moved = _distance(model, before)
+        bound = rounds * self._server_step(step, values) + ROUNDING * _length(before)
+        return "" if moved <= bound else f"it moved by {moved:.3g}, above {bound:.3g}"
+
+    def _before(self) -> Arrays:
+        try:
+            return decode(self.kept.read_bytes())
+        except (OSError, ProtocolError):
+            raise IntegrityError(
+                "the last model is missing or damaged", where=str(self.kept), fix=DAMAGED
+            ) from None
+
+    def _planned(self, values: int) -> float:
+        """The length of a round's update in which every value moves by the learning rate at each step."""
+        optimiser = self.experiment.optimiser
+        return optimiser.lr * self.experiment.federation.local_steps * math.sqrt(values)
+
+    def _server_step(self, update: float, values: int) -> float:
+        """The longest step that the server's optimiser makes of updates of this length."""
+        server = self.experiment.federation.server_optimiser
+        if server.kind == "sgd":
+            step = update * server.lr / (1 - server.momentum)
+        else:
+            step = 2 * SLACK * server.lr * math.sqrt(values)
+        return step + self._server_noise(values)
+
+    def _server_noise(self, values: int) -> float:
+        """The length of the noise that site-level privacy adds to a mean of as few sites as there may be."""
+        privacy, federation = self.experiment.privacy, self.experiment.federation
+        if privacy.mode != "site":
+            return 0.0
+        # Imported late: Opacus takes seconds to load.
+        from mama.privacy.accounting import noise_multiplier
+
+        sigma = noise_multiplier(privacy.epsilon, privacy.delta, 1.0, federation.rounds)
+        return SLACK * sigma * privacy.max_grad_norm * math.sqrt(values) / federation.quorum
+
+    def _rounds_a_turn(self) -> float:
+        """How many rounds pass until a site's turn, on average."""
+        asked = self.experiment.federation.sites_per_round
+        if isinstance(asked, list):
+            return len(asked)
+        return 1.0 if asked == "all" else 1.0 / float(asked)
+
+    def _refused(self, task: Task, checksum: str, reason: str) -> RefusedError:
+        remedy = f"to take it all the same: `mama-site approve SITE {self.experiment.hash()} --join {self.run}`"
+        return RefusedError(
+            ErrorCode.MODEL_STEP,
+            f"the model {checksum[:16]} of {task.kind} {task.round} is refused: {reason}; {remedy}",
+        )
+
+    def _write(self) -> None:
+        values: dict[str, Any] = {
+            "experiment": self._experiment,
+            "models": _newest(self._models),
+            "trained": _newest(self._trained),
+            "base": self._base,
+            "norm": self._norm,
+        }
+        write_sealed(self.record, values, private=True)
+
+
+def _newest(by_round: Mapping[str, str]) -> dict[str, str]:
+    return {number: by_round[number] for number in sorted(by_round, key=int)[-REMEMBERED:]}
+
+
+def _length(arrays: Arrays) -> float:
+    """The Euclidean norm of all tensors together."""
+    squares = (float(np.vdot(flat, flat)) for flat in (a.reshape(-1) for a in arrays.values()))
+    return math.sqrt(sum(squares))
+
+
+def _distance(one: Arrays, other: Arrays) -> float:
+    """The Euclidean norm of the difference, infinite between different tensors."""
+    if {name: a.shape for name, a in one.items()} != {name: a.shape for name, a in other.items()}:
+        return math.inf
+    return math.sqrt(sum(_length({name: one[name] - other[name]}) ** 2 for name in one))
+
+
+def _equal(one: Arrays, other: Arrays) -> bool:
+    """Whether all tensors are the same up to rounding."""
+    return one.keys() == other.keys() and all(
+        one[name].shape == other[name].shape
+        and np.allclose(one[name], other[name], rtol=ROUNDING, atol=1e-7)
+        for name in one
+    )
