@@ -31,7 +31,7 @@ class NoiseByThree(GroupwiseDPOptimizer):
     """A mutant: a third of the noise."""
 
     def add_noise(self) -> None:
-        """Opacus' noise, too small."""
+        """Noise that is too small."""
         claimed, self.noise_multiplier = self.noise_multiplier, self.noise_multiplier / 3
         super().add_noise()
         self.noise_multiplier = claimed

@@ -215,13 +215,16 @@ def ingest(
 def report(
     site: SiteArgument,
     model: Annotated[Path, typer.Argument(help="A run's final/ folder")],
-    out: Annotated[Path, typer.Option(help="Where the page goes")] = Path("site_report.html"),
+    out: Annotated[
+        Path | None, typer.Option(help="Where the page goes; not given: beside the site file")
+    ] = None,
 ) -> None:
     """Write the hospital's own report: its images, the model's answers. It stays at the site."""
     from client.report import write_site_report
     from client.sitefile import load_site
 
-    typer.echo(write_site_report(load_site(site), model, out))
+    page = out or site.parent / "site_report.html"
+    typer.echo(write_site_report(load_site(site), model, page))
 
 
 @app.command()

@@ -44,9 +44,9 @@ def init_site(folder: Path, name: str, source: Path, address: str, certificate: 
     folder.mkdir(parents=True, exist_ok=True)
     os.chmod(folder, 0o700)
     write_key_pair(folder / "node.key", folder / "node.pub")
-    write_bytes(folder / "ca.crt", certificate.read_bytes(), private=True)
+    write_bytes(folder / "ca.crt", certificate.read_bytes())
     # Last: a folder with a site file is a whole one.
-    write_bytes(path, yaml.safe_dump(settings, sort_keys=False).encode(), private=True)
+    write_bytes(path, yaml.safe_dump(settings, sort_keys=False).encode())
     return folder / "node.pub"
 
 

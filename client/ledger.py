@@ -20,7 +20,7 @@ from pydantic import Field, ValidationError
 
 from client.sitefile import BudgetConfig
 from mama.errors import BudgetError, PrivacyError
-from mama.files import sync_folder
+from mama.files import private_folder, sync_folder
 from mama.privacy.accounting import Charge, rdp_epsilon
 from mama.section import Section
 
@@ -163,7 +163,7 @@ class SiteLedger:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(self.path.parent)
         self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX)

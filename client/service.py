@@ -10,7 +10,7 @@ from typing import Any
 from client.sitefile import CoordinatorConfig, SiteFile
 from mama.errors import ConfigError
 from mama.exchange.roster import Roster
-from mama.files import write_json
+from mama.files import private_folder, write_json
 
 # A heartbeat comes every half minute.
 FRESH_S = 90.0
@@ -45,7 +45,7 @@ class ServiceFolder:
 
     def make(self) -> None:
         """Make the folders."""
-        self.flower_home.mkdir(parents=True, exist_ok=True)
+        private_folder(self.flower_home)
         self.path.chmod(0o700)
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mama.files import private_folder
 from mama.locks import locked
 
 
@@ -13,7 +14,7 @@ def alone(folder: Path) -> Iterator[None]:
 
     Half-written files are removed that a process left when it died.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     with locked(folder / "lock"):
         for torn in folder.rglob(".*"):
             if torn.is_file():

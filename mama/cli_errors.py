@@ -2,6 +2,7 @@
 
 import errno
 import logging
+import os
 import sys
 
 import typer
@@ -29,6 +30,8 @@ def run_cli(app: typer.Typer) -> None:
     """Run a typer app; a MamaError is printed as one line and its exit code returned."""
     # The local variables of an unexpected error may hold a report's text.
     app.pretty_exceptions_show_locals = False
+    # Whatever writes a file here, also a library's or in a child: it is the owner's alone.
+    os.umask(0o077)
     try:
         with argument_help():
             app()

@@ -13,7 +13,7 @@ from mama.checkpoint import load_tensors, save_tensors
 from mama.config import Experiment
 from mama.configfile import build
 from mama.errors import ModelError
-from mama.files import write_text
+from mama.files import private_folder, write_text
 from mama.model import MaMA, build_model
 
 FORMAT = 1
@@ -33,7 +33,7 @@ def save_final(
     """
     if experiment.text.base_bits is not None:
         model = _with_its_own_base(model, experiment, models)
-    folder.mkdir(parents=True, exist_ok=True)
+    private_folder(folder)
     model.text.tokeniser.save_pretrained(folder / "text")
     model.text.backbone.config.save_pretrained(folder / "text")
     write_text(

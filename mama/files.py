@@ -1,4 +1,4 @@
-"""Files appear whole or not at all: write beside, fsync, rename."""
+"""Files appear whole or not at all: write beside, fsync, rename. Others may not read them, whatever the umask."""
 
 import errno
 import json
@@ -11,9 +11,13 @@ from typing import Any
 
 from mama.errors import StorageError
 
-# What the user's umask leaves of a new file's rights; it can only be read by setting it.
-_MASK = os.umask(0o022)
-os.umask(_MASK)
+
+def private_folder(path: Path) -> Path:
+    """Make a folder, and those above it that are missing, for its owner alone; what is there stays as it is."""
+    for missing in reversed([folder for folder in (path, *path.parents) if not folder.exists()]):
+        missing.mkdir(mode=0o700, exist_ok=True)
+    path.mkdir(exist_ok=True)  # raises where it is a file
+    return path
 
 
 @contextmanager
@@ -36,21 +40,21 @@ def full_disk_named(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
+def replacing(path: Path, *, private: bool = True) -> Iterator[Path]:
     """Yield a temporary path beside `path`; when the block ends without error it becomes `path`.
 
-    Only its owner can read a `private` file; others have the rights that the umask leaves.
+    Only its owner can read it, unless it is not `private`: a certificate or a public key, to be handed out.
 
     Raises:
         OSError: it cannot be written; the error names `path`, not the temporary file.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(path.parent)
     temporary: Path | None = None
     try:
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         temporary = Path(name)
         if not private:
-            os.fchmod(descriptor, 0o666 & ~_MASK)
+            os.fchmod(descriptor, 0o644)
         os.close(descriptor)
         yield temporary
         with open(temporary, "rb") as handle:
@@ -65,7 +69,7 @@ def replacing(path: Path, *, private: bool = False) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
-def write_bytes(path: Path, data: bytes, *, private: bool = False) -> None:
+def write_bytes(path: Path, data: bytes, *, private: bool = True) -> None:
     """Write `data` to `path` atomically."""
     with replacing(path, private=private) as temporary:
         temporary.write_bytes(data)

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.hashes import SHA512
 
 from mama.errors import ConfigError, SignatureError
-from mama.files import write_bytes, write_text
+from mama.files import write_bytes
 
 PrivateKey = ec.EllipticCurvePrivateKey
 PublicKey = ec.EllipticCurvePublicKey
@@ -46,7 +46,7 @@ def write_key_pair(private: Path, public: Path) -> None:
         ),
         private=True,
     )
-    write_text(public, public_line(key.public_key()) + "\n")
+    write_bytes(public, (public_line(key.public_key()) + "\n").encode(), private=False)
 
 
 def public_line(key: PublicKey) -> str:

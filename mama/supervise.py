@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+from mama.files import private_folder
+
 LONGEST_PAUSE_S = 15.0
 # A program that ran so long starts its back-off anew.
 SETTLED_S = 60.0
@@ -174,7 +176,7 @@ def children(process: int) -> list[int]:
 
 def log_to(path: Path, name: str) -> logging.Logger:
     """A logger that writes lines with their time (UTC) to one file of at most 10 MB, and keeps the last five."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    private_folder(path.parent)
     logger = logging.getLogger(name)
     logger.setLevel(logging.INFO)
     logger.propagate = False

@@ -99,7 +99,7 @@ def make_site_certificate(
         )
         .sign(signer, SHA384())
     )
-    write_bytes(certificate, made.public_bytes(serialization.Encoding.PEM))
+    write_bytes(certificate, made.public_bytes(serialization.Encoding.PEM), private=False)
 
 
 def days_left(certificate: Path) -> float:
@@ -149,7 +149,7 @@ def _write(certificate: x509.Certificate, path: Path, key: PrivateKey, key_path:
         ),
         private=True,
     )
-    write_bytes(path, certificate.public_bytes(serialization.Encoding.PEM))
+    write_bytes(path, certificate.public_bytes(serialization.Encoding.PEM), private=False)
 
 
 def _general(name: str) -> x509.GeneralName:

@@ -22,7 +22,7 @@ from mama.exchange.block import Shape, read_shapes
 from mama.exchange.coding import decode
 from mama.exchange.protocol import Description
 from mama.exchange.tensors import Arrays
-from mama.files import sync_folder, write_json
+from mama.files import private_folder, sync_folder, write_json
 from server.memory import Memory
 
 MODEL = "model.safetensors"
@@ -91,7 +91,7 @@ def write_checkpoint(folder: Path, state: State, files: Mapping[str, Writer]) ->
     """Write all files beside `folder` and make it whole by renaming; what was there before is replaced."""
     new = folder.with_name(f".{folder.name}.new")
     shutil.rmtree(new, ignore_errors=True)
-    new.mkdir(parents=True)
+    private_folder(new)
     try:
         for name, write in files.items():
             write(new / name)

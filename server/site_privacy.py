@@ -17,6 +17,7 @@ from mama.config_privacy import PrivacyConfig
 from mama.errors import PrivacyError
 from mama.exchange.tensors import Arrays
 from mama.privacy.accounting import noise_multiplier, rdp_epsilon
+from mama.privacy.noise import add_gaussian
 
 # The clipped norm stays below the bound in spite of rounding.
 _MARGIN = 1 - 1e-6
@@ -58,11 +59,9 @@ class NoisedMean:
 
     def result(self) -> dict[str, Tensor]:
         """The noised mean, float32; once a round, for every draw of noise has its price."""
-        # Seeded by the operating system; this is not Opacus' secure mode.
-        random = np.random.default_rng()
         for total in self._sums.values():
-            noise = random.normal(0.0, self.sigma, tuple(total.shape))
-            total.add_(torch.from_numpy(np.asarray(noise, dtype=np.float32))).div_(self.sites)
+            add_gaussian(total, self.sigma)
+            total.div_(self.sites)
         return self._sums
 
     def close(self) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from mama.data.adapters.mias import FILM, patient_number, read
 from mama.errors import DataError
-from mama.files import write_json, write_text
+from mama.files import private_folder, write_json, write_text
 from mama.seeds import numpy_generator
 
 
@@ -54,7 +54,7 @@ def deal_mias(data: Path, folder: Path, sites: int, seed: int) -> list[str]:
         home = folder / name / "png"
         # Links of an earlier dealing would put a patient at two sites.
         shutil.rmtree(home, ignore_errors=True)
-        home.mkdir(parents=True)
+        private_folder(home)
         mine = [film for film in films if owner[_patient(film.stem)] == number]
         stems = {film.stem for film in mine}
         for film in mine:

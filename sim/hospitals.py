@@ -24,7 +24,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from mama.files import write_json, write_text
+from mama.files import private_folder, write_json, write_text
 from sim.phantom import SIDES, Density, Phantom, Side, make_phantom
 from sim.vendors import VENDORS, Vendor, uid, write_mammogram
 from sim.wording import Style, write_report
@@ -174,7 +174,7 @@ def _make_study(folder: Path, order: Order) -> Made:
     images = {}
     for number, image in enumerate(phantom.images, start=1):
         path = folder / order.site.name / "dicom" / name / f"{number}.dcm"
-        path.parent.mkdir(parents=True, exist_ok=True)
+        private_folder(path.parent)
         instance = uid(order.seed, name, str(number))
         write_mammogram(
             path,

@@ -21,7 +21,7 @@ import numpy as np
 from mama.data.dicom import ImageError, Reason, read_pixels
 from mama.data.tissue import prepare
 from mama.errors import DataError
-from mama.files import write_text
+from mama.files import private_folder, write_text
 
 RECIPE = 1  # count up when pictures come out differently, so that old caches are made again
 CHUNK = 8  # files handed to a worker at a time
@@ -70,7 +70,7 @@ class ImageCache:
         self.folder, self.long_side = folder, long_side
         self.index = folder / "index.jsonl"
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            private_folder(folder)
             self.entries = {entry.id: entry for entry in self._read_index()}
             self._write_index()
         except OSError as error:

@@ -16,7 +16,7 @@ def read_secret(path: Path) -> bytes:
         ConfigError: the file is too short to be a key.
     """
     if not path.exists():
-        write_bytes(path, secrets.token_bytes(LENGTH), private=True)
+        write_bytes(path, secrets.token_bytes(LENGTH))
     key = path.read_bytes()
     if len(key) < LENGTH:
         raise ConfigError(

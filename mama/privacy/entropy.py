@@ -3,26 +3,23 @@
 import os
 
 import numpy as np
-import torch
-
-_WORDS = slice(24, 24 + 624 * 8)  # the Mersenne Twister's words, each in 8 bytes of torch's state
-_PROBE = 20_240_229
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
 
-def os_generator(device: torch.device | str = "cpu") -> torch.Generator:
-    """A torch generator in a state that the operating system drew.
+class Keystream:
+    """Uniform 64-bit words: AES-256 in counter mode, under a key that the operating system draws for this stream alone.
 
-    On a CPU `manual_seed` and `seed` keep 32 bits of a seed, few enough to try them all; so all 624 words of
-    the state are drawn. It is not a cryptographic generator, and not what Opacus calls its secure mode.
+    A stream is for one thread. After a fork parent and child would draw the same from it: make it where it is used.
     """
-    generator = torch.Generator(device)
-    if generator.device.type != "cpu":
-        return generator.manual_seed(int.from_bytes(os.urandom(8), "little"))
-    generator.manual_seed(_PROBE)
-    state = generator.get_state()
-    words = state.numpy()[_WORDS].view(np.uint64)
-    if words[0] != _PROBE:
-        raise RuntimeError("this version of torch keeps its generator's state in another form")
-    words[:] = np.frombuffer(os.urandom(4 * len(words)), np.uint32)
-    generator.set_state(state)
-    return generator
+
+    def __init__(self) -> None:
+        # The key is used once, so the counter may start at 0.
+        self._cipher = Cipher(algorithms.AES256(os.urandom(32)), modes.CTR(bytes(16))).encryptor()
+
+    def words(self, count: int) -> np.ndarray:
+        """The next `count` words, uint64."""
+        return np.frombuffer(self._cipher.update(bytes(8 * count)), "<u8")
+
+    def chances(self, count: int) -> np.ndarray:
+        """The next `count` float64 of [0, 1), multiples of 2^-53."""
+        return (self.words(count) >> np.uint64(11)) * 2.0**-53

@@ -11,14 +11,14 @@ import torch
 from opacus.optimizers.optimizer_fast_gradient_clipping import DPOptimizerFastGradientClipping
 from torch import Tensor
 
-from mama.privacy.entropy import os_generator
+from mama.privacy.noise import add_gaussian
 
 # The clipped norm stays below the bound in spite of rounding.
 _MARGIN = 1 - 1e-6
 
 
 class GroupwiseDPOptimizer(DPOptimizerFastGradientClipping):
-    """Opacus' noise and step on a sum of clipped group gradients.
+    """Opacus' step on a noised sum of clipped group gradients.
 
     With z = `noise_multiplier` and C = `max_grad_norm` a step adds noise of standard deviation z C to the
     sum, so that a step costs what Opacus' accountants say of (z, q) when one group at most differs: one patient
@@ -60,19 +60,21 @@ class GroupwiseDPOptimizer(DPOptimizerFastGradientClipping):
             if gradient is None:
                 continue
             if parameter.summed_grad is None:
-                parameter.summed_grad = torch.zeros_like(parameter, dtype=torch.float32)
+                parameter.summed_grad = _zeros(parameter)
             parameter.summed_grad.add_(gradient.float(), alpha=factor)
 
     def accumulate(self) -> None:
         """Called by `step` before the noise: the sum is there; what no group touched is 0 and gets noise too."""
         for parameter in self.params:
             if parameter.summed_grad is None:
-                parameter.summed_grad = torch.zeros_like(parameter, dtype=torch.float32)
+                parameter.summed_grad = _zeros(parameter)
 
     def add_noise(self) -> None:
-        """Opacus' noise, from a state that the operating system draws for this step."""
-        self.generator = os_generator(self.params[0].device)
-        super().add_noise()
+        """Noise the sums where they lie, and make them the gradients; Opacus' own noise has a support that ends."""
+        for parameter in self.params:
+            add_gaussian(parameter.summed_grad, self.noise_multiplier * self.max_grad_norm)
+            # A sum is used once: what is added later starts at 0.
+            parameter.grad, parameter.summed_grad = parameter.summed_grad.view_as(parameter), None
 
     def _factor(self, gradients: list[Tensor]) -> float:
         """What to multiply a group's gradient by; 0 where the result would not be a number."""
@@ -84,3 +86,8 @@ class GroupwiseDPOptimizer(DPOptimizerFastGradientClipping):
         factor = min(1.0, self.max_grad_norm * _MARGIN / norm)
         # Below float32's smallest normal number the factor itself would be rounded, perhaps upwards.
         return factor if factor >= torch.finfo(torch.float32).tiny else 0.0
+
+
+def _zeros(parameter: Tensor) -> Tensor:
+    """A sum to add to, in float32 and in the plain order of memory, whatever the parameter's."""
+    return torch.zeros_like(parameter, dtype=torch.float32, memory_format=torch.contiguous_format)

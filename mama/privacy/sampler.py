@@ -1,9 +1,8 @@
-"""Who takes part in a step: a fresh partition of the slots into groups, and a Poisson sample of the groups."""
+"""Draw who takes part in a step: a fresh partition of the slots into groups, and a Poisson sample of the groups."""
 
-import torch
-from opacus.utils.uniform_sampler import UniformWithReplacementSampler
+import numpy as np
 
-from mama.privacy.entropy import os_generator
+from mama.privacy.entropy import Keystream
 
 
 class PoissonGroupSampler:
@@ -24,9 +23,7 @@ class PoissonGroupSampler:
 
     def draw(self) -> list[list[int]]:
         """The slots of each drawn group; often none."""
-        generator = os_generator()
-        groups = torch.randperm(self.slots, generator=generator).view(-1, self.group_size)
-        poisson = UniformWithReplacementSampler(
-            num_samples=len(groups), sample_rate=self.sample_rate, generator=generator, steps=1
-        )
-        return groups[next(iter(poisson))].tolist()
+        stream = Keystream()
+        # The order of random words is a uniform permutation, but for ties of 64 bits.
+        groups = np.argsort(stream.words(self.slots)).reshape(-1, self.group_size)
+        return groups[stream.chances(len(groups)) < self.sample_rate].tolist()

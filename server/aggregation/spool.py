@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mama.errors import QuorumError
 from mama.exchange.tensors import Arrays
+from mama.files import private_folder
 from server.aggregation.base import Shapes, as_tensors
 
 # Values of all updates together that are in memory at a time: 16 MiB.
@@ -34,7 +35,7 @@ class Spooled(ABC):
         self._size = sum(prod(shape) for shape in shapes.values())
         self._kept: list[tuple[str, int, float]] = []
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        private_folder(folder)
 
     def fold(self, site: str, update: Arrays, weight: float) -> None:
         """Write an update to disk.

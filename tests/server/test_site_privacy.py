@@ -103,7 +103,7 @@ def test_the_noise_has_the_size_that_was_accounted_for() -> None:
     assert low <= (drawn**2).sum() / sigma**2 <= high
     assert abs(drawn.mean()) <= stats.norm.isf(1e-7) * sigma / math.sqrt(drawn.size)
     again = 4 * NoisedMean(shapes, CONFIG, 100, 4).result()["a"].numpy()
-    assert (again != drawn).all()
+    assert (again != drawn).mean() > 0.99  # of values on a grid
 
 
 def test_the_price_of_rounds() -> None:

@@ -6,7 +6,6 @@ import pytest
 import torch
 from scipy import stats
 
-from mama.privacy.entropy import os_generator
 from mama.privacy.sampler import PoissonGroupSampler
 
 
@@ -69,19 +68,3 @@ def test_a_seed_does_not_repeat_the_draws() -> None:
 def test_slots_that_make_no_whole_groups() -> None:
     with pytest.raises(ValueError, match="whole groups"):
         PoissonGroupSampler(10, 3, 0.5)
-
-
-def test_generators_are_of_the_operating_system() -> None:
-    states = [os_generator().get_state().numpy()[24 : 24 + 624 * 8] for _ in range(2)]
-    words = [state.view("uint64") for state in states]
-    assert (words[0] < 2**32).all()
-    # Independent words: of 624 pairs of 32 bits hardly one is equal.
-    assert (words[0] == words[1]).sum() <= 2
-    # Why: another generator of torch with the same 32 bits draws the same.
-    alike = [torch.Generator().manual_seed(seed) for seed in (7, 7 + 2**32)]
-    assert torch.equal(*(torch.rand(4, generator=g) for g in alike))
-
-
-def test_generators_draw_uniformly() -> None:
-    drawn = torch.rand(20_000, generator=os_generator())
-    assert stats.kstest(drawn.numpy(), "uniform").pvalue > 1e-7
