@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from client.sitefile_entry import put_entries
 from mama.config import ModelName
 from mama.errors import ConfigError, ModelError
+from mama.towers.base import refuse_code
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 # Files that run code when they are opened.
@@ -82,6 +83,7 @@ def look_at(folder: Path, licence: str | None) -> Base:
             "is no folder", where=str(folder), fix=f"Give a folder that holds {WEIGHTS}"
         )
     _refuse_pickles(folder)
+    refuse_code(folder)
     weights = _weights_of(folder)
     for file in weights:
         _check(file)
@@ -96,7 +98,7 @@ def look_at(folder: Path, licence: str | None) -> Base:
 
 
 def _refuse_pickles(folder: Path) -> None:
-    found = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICKLES)
+    found = sorted(p for p in folder.rglob("*") if p.suffix.lower() in PICKLES)
     if not found:
         return
     if (folder / WEIGHTS).exists() or (folder / INDEX).exists():

@@ -18,6 +18,9 @@ PACKAGED = {
     )
 }
 
+# Python source, compiled or packed.
+CODE = frozenset({".py", ".pyc", ".pyo", ".pyd", ".so"})
+
 # How a person names a base model's place.
 MAPPED = "with --model NAME=PATH (`mama train`), at a site under `models` in its file"
 
@@ -26,7 +29,8 @@ def locate(name: str, models: Mapping[str, Path] | None = None) -> Path | str:
     """The local folder or file of a base model: the machine's own table, then a package, else the hub's name.
 
     Raises:
-        ModelError: a packaged model is missing or not the known one, or a table entry does not exist.
+        ModelError: a packaged model is missing or not the known one, a table entry does not exist, or an unknown
+            name is a path here.
     """
     if models and name in models:
         if not models[name].exists():
@@ -52,4 +56,32 @@ def locate(name: str, models: Mapping[str, Path] | None = None) -> Path | str:
                     fix=f"Run: pip install --force-reinstall {distribution}",
                 )
         return path
+    if Path(name).exists():
+        # The libraries would open it: an experiment could then choose a folder of the machine it runs on.
+        raise ModelError(
+            "is a path of the working directory, not the name of a base model",
+            where=name,
+            fix=f"Name its folder {MAPPED}",
+        )
     return name
+
+
+def refuse_code(folder: Path | str) -> None:
+    """Refuse a base model's folder that brings Python code, which is never run.
+
+    Raises:
+        ModelError: it holds a Python file, or its configuration asks for one.
+    """
+    place = Path(folder)
+    if not place.is_dir():
+        return
+    found = next((path for path in sorted(place.rglob("*")) if path.suffix.lower() in CODE), None)
+    for path in sorted(place.rglob("*.json")) if found is None else ():
+        if b'"auto_map"' in path.read_bytes():
+            found = path
+    if found is not None:
+        raise ModelError(
+            "asks for code of its own, which is never run",
+            where=str(found),
+            fix="Take a model that transformers knows by itself, in safetensors",
+        )

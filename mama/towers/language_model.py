@@ -11,7 +11,7 @@ from transformers import logging as transformers_logging
 
 from mama.config import TextTowerConfig
 from mama.errors import ModelError
-from mama.towers.base import MAPPED
+from mama.towers.base import MAPPED, refuse_code
 
 # Its progress bar and table of unused weights say nothing to our users; failures raise.
 transformers_logging.disable_progress_bar()
@@ -34,21 +34,27 @@ def load_language_model(
         ModelError: it cannot be loaded, is an encoder-decoder, has too few positions, or bitsandbytes is missing.
     """
     where = f"text.tower {config.tower}"
+    refuse_code(folder)
     extra: dict[str, Any] = {}
     if config.base_bits is not None and from_weights:
         extra["quantization_config"] = _quantisation(config.base_bits)
     try:
-        tokeniser = AutoTokenizer.from_pretrained(folder)
+        tokeniser = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         settings = _settings(config, folder)
         # A pooler would be a frozen layer without use.
         if settings.model_type in ("bert", "roberta"):
             extra["add_pooling_layer"] = False
         if from_weights:
             backbone = AutoModel.from_pretrained(
-                folder, config=settings, use_safetensors=True, dtype=torch.float32, **extra
+                folder,
+                config=settings,
+                use_safetensors=True,
+                trust_remote_code=False,
+                dtype=torch.float32,
+                **extra,
             )
         else:
-            backbone = AutoModel.from_config(settings, **extra)
+            backbone = AutoModel.from_config(settings, trust_remote_code=False, **extra)
     except Exception as error:
         raise ModelError(
             f"cannot be loaded ({type(error).__name__})",
@@ -71,7 +77,7 @@ def load_language_model(
 
 
 def _settings(config: TextTowerConfig, folder: str | Path) -> Any:
-    settings = AutoConfig.from_pretrained(folder)
+    settings = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if config.layers is not None:
         settings.num_hidden_layers = min(config.layers, settings.num_hidden_layers)
     # Keys and values are kept for writing text only; what is frozen has no use for dropout.

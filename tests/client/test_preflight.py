@@ -47,7 +47,10 @@ def site_file(site_files: Callable[[], list[Path]]) -> Path:
 
 
 def change(path: Path, **settings: Any) -> None:
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | settings))
+    before = yaml.safe_load(path.read_text())
+    if "policy" in settings:
+        settings["policy"] = before["policy"] | settings["policy"]
+    path.write_text(yaml.safe_dump(before | settings))
 
 
 def test_a_machine_that_will_do(site_file: Path) -> None:
