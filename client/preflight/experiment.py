@@ -13,7 +13,6 @@ from client.preflight.check import Check, fail, ok
 from client.private_terms import review_private
 from client.sitefile import SiteFile
 from mama.config import Experiment
-from mama.data.manifest import Dataset
 from mama.data.pairs import StudyPairs
 from mama.errors import MamaError
 from mama.exchange.codes import ErrorCode
@@ -38,7 +37,7 @@ def check_experiment(
             yield ok(f"policy {finding.rule}", said)
         else:
             yield fail(f"policy {finding.rule}", said, f"Refused with code {finding.code}")
-    Dataset(site.data.dataset).require(experiment.image.size)
+    dataset_of(site).require(experiment.image.size)
     described = work.describe(site, experiment)
     yield _base(described.fingerprint, fingerprint)
     size = upload_mb(experiment, values_of(work.shapes(site, experiment)))
