@@ -135,7 +135,9 @@ def test_figures_are_the_exact_metrics_of_the_test_split(tmp_path: Path, final: 
     page = write_site_report(site, final, tmp_path / "r").read_text()
     assert "15 no, 3 yes" in page
     tests = tuple(study for study in studies if study.split == "test")
-    write_manifest(site.data.dataset, Manifest(adapter="x", key_check="", long_side=96, studies=tests))
+    write_manifest(
+        site.data.dataset, Manifest(adapter="x", key_check="", long_side=96, studies=tests)
+    )
     exact = evaluate_whole(final, Dataset(site.data.dataset))["zero_shot"]
     for label, word in (("density", "Breast density"), ("suspicious", "Suspicious lesion")):
         row = re.search(rf"<tr><td>{word}</td>(.*?)</tr>", page, re.DOTALL)[1]

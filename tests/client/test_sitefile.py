@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from client.sitefile import load_site
-from mama.errors import ConfigError
+from mama.data.secret import make_secret
+from mama.errors import ConfigError, DataError
 
 EXAMPLE = Path(__file__).parents[2] / "configs" / "site.example.yaml"
 MINIMAL = """\
@@ -111,9 +112,7 @@ def test_reading_a_missing_secret_makes_none(write: Callable[[str], Path]) -> No
 
 
 @pytest.mark.parametrize("length", [0, 1, 31, 33])
-def test_a_secret_of_another_length_is_refused(
-    write: Callable[[str], Path], length: int
-) -> None:
+def test_a_secret_of_another_length_is_refused(write: Callable[[str], Path], length: int) -> None:
     site = load_site(write(MINIMAL))
     site.secret.write_bytes(b"x" * length)
     with pytest.raises(DataError, match=rf"holds {length} bytes, not 32\. Restore it") as error:
