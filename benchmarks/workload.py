@@ -74,7 +74,9 @@ def make_dataset(folder: Path, patients: int, long_side: int) -> Dataset:
             labels=Labels(),
         )
         studies.append(study)
-    write_manifest(folder, Manifest(adapter="drawn", long_side=long_side, studies=tuple(studies)))
+    write_manifest(
+        folder, Manifest(adapter="drawn", key_check="", long_side=long_side, studies=tuple(studies))
+    )
     return Dataset(folder)
 
 

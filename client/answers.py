@@ -42,12 +42,16 @@ from mama.exchange.protocol import WAVES, Answer, Task
 from mama.exchange.tensors import Arrays
 
 logger = logging.getLogger("fedmama.client")
-# Codes that protocol 1 does not know, as what it would have called them.
-IN_FIRST_PROTOCOL = {
-    ErrorCode.ROSTER: ErrorCode.BAD_REQUEST,
-    ErrorCode.POLICY_MEMORY: ErrorCode.TRAINING,
-    ErrorCode.POLICY_SECURE: ErrorCode.POLICY_PRIVACY,
-    ErrorCode.SECURE_TERMS: ErrorCode.BAD_REQUEST,
+# Codes that protocol 2 does not know, as what it would have called them.
+IN_PROTOCOL_2 = {
+    ErrorCode.POLICY_PATIENTS: ErrorCode.POLICY_PRIVACY,
+    ErrorCode.POLICY_BOUNDS: ErrorCode.POLICY_PRIVACY,
+    ErrorCode.POLICY_SIZE: ErrorCode.POLICY_MEMORY,
+    ErrorCode.POLICY_PLAN: ErrorCode.NOT_APPROVED,
+    ErrorCode.POLICY_EVALUATIONS: ErrorCode.POLICY_PRIVACY,
+    ErrorCode.MODEL_STEP: ErrorCode.BAD_REQUEST,
+    ErrorCode.SECURE_PEERS: ErrorCode.SECURE_TERMS,
+    ErrorCode.SECURE_REPEATED: ErrorCode.SECURE_TERMS,
 }
 
 
@@ -84,8 +88,8 @@ def refusal(code: ErrorCode, site: str = "unknown", task: Task | None = None) ->
     """An answer that holds nothing but an error code."""
     if task is None:
         return Answer(run="unknown", round=0, task="unknown", site=site, status=code)
-    if task.protocol == 1:
-        code = IN_FIRST_PROTOCOL.get(code, code)
+    if task.protocol == 2:
+        code = IN_PROTOCOL_2.get(code, code)
     return Answer(
         protocol=task.protocol,
         run=task.run,

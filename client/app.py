@@ -8,6 +8,7 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordD
 from flwr.clientapp import ClientApp
 
 from client.answers import answer, refusal
+from client.signature import signature_of
 from client.sitefile import load_site
 from mama.exchange.codes import ErrorCode
 from mama.logs import write_logs
@@ -24,15 +25,16 @@ def make_app(on_step: Callable[[str, int], None] | None = None) -> ClientApp:
     @app.evaluate()
     @app.query()
     def do(message: Message, context: Context) -> Message:
-        """Unpack, answer, pack. The node's own configuration, never the run's, names the site file."""
+        """Unpack, answer, sign, pack. The node's own configuration, never the run's, names the site file."""
         try:
             site = load_site(Path(str(context.node_config["site-file"])))
         except Exception as error:  # whatever it is, its text must not reach the server
             logger.error("site file: %s", error)
-            return _pack(message, refusal(ErrorCode.SITE_FILE).encode(), b"")
+            return _pack(message, refusal(ErrorCode.SITE_FILE).encode(), b"", "")
         header, payload = _unpack(message.content)
         reply, tensors = answer(site, header, payload, on_step)
-        return _pack(message, reply.encode(), tensors)
+        said = reply.encode()
+        return _pack(message, said, tensors, signature_of(site, header, said, tensors))
 
     return app
 
@@ -45,10 +47,13 @@ def _unpack(content: RecordDict) -> tuple[object, bytes]:
     return text, block.data if block is not None else b""
 
 
-def _pack(message: Message, header: str, tensors: bytes) -> Message:
+def _pack(message: Message, header: str, tensors: bytes, signature: str) -> Message:
     block = Array(dtype="uint8", shape=(len(tensors),), stype="safetensors", data=tensors)
     content = RecordDict(
-        {"header": ConfigRecord({"json": header}), "payload": ArrayRecord({"tensors": block})}
+        {
+            "header": ConfigRecord({"json": header, "signature": signature}),
+            "payload": ArrayRecord({"tensors": block}),
+        }
     )
     return Message(content, reply_to=message)
 

@@ -258,11 +258,13 @@ def ledger(
 ) -> None:
     """Show what private training has spent of the patients' budget, over all runs.
 
-    A ledger that lacks steps which this site's own runs remember is shown, and the command fails.
+    A ledger that lacks steps which this site's own runs remember is shown, and the command fails; so it does where
+    the dataset's patients have their pseudonyms from another key than the site's.
     """
     from rich.console import Console
 
     from client import ledger_view
+    from client.consent import require_own_key
     from client.private import known_heads, site_ledger
     from client.sitefile import load_site
 
@@ -274,6 +276,7 @@ def ledger(
     if plot:
         typer.echo(ledger_view.plot(book, plot))
     book.require(known_heads(settings))
+    require_own_key(settings)
 
 
 def main() -> None:

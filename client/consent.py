@@ -1,61 +1,101 @@
 """Withdrawn consent: patients and studies that the hospital lists are left out from the next task on.
 
-What was learned from them before stays in the models that were sent; that cannot be undone.
+What was learned from them before stays in the models that were sent; that cannot be undone. A site's dataset is opened
+here and nowhere else, so that nothing reads past the list.
 """
 
+import logging
 from pathlib import Path
+from typing import NamedTuple
 
 from client.sitefile import SiteFile
 from mama.data.ingest import ids_of
-from mama.data.manifest import Dataset
+from mama.data.manifest import MANIFEST, Dataset
 from mama.errors import ConfigError
+
+logger = logging.getLogger("fedmama.client")
+COMMENT = "#"
+# So many line numbers are listed.
+SHOWN = 10
+
+
+class Withdrawal(NamedTuple):
+    """How many studies the list leaves out, and its lines, from 1, that name nobody and nothing: perhaps mistyped."""
+
+    studies: int
+    unknown: list[int]
+
+    def __str__(self) -> str:
+        if not self.unknown:
+            return f"{self.studies} studies are left out"
+        lines = ", ".join(map(str, self.unknown[:SHOWN])) + (", ..." * (len(self.unknown) > SHOWN))
+        return f"{self.studies} studies are left out; nobody is named by {len(self.unknown)} lines: {lines}"
 
 
 def dataset_of(site: SiteFile) -> Dataset:
     """The site's dataset without what was withdrawn. The list is read anew each time.
 
     Raises:
-        DataError: there is no dataset.
+        DataError: there is no dataset, or its ids were not made under the site's key.
         ConfigError: the list cannot be read; then nothing is done, since it is not known who must be left out.
     """
-    dataset = Dataset(site.data.dataset)
-    if site.data.withdrawn is None:
-        return dataset
-    gone: set[str] = set()
-    for name in _names(site.data.withdrawn).values():
-        gone |= ids_of(site.read_secret(), name)
-    kept = tuple(
-        study
-        for study in dataset.manifest.studies
-        if study.patient not in gone and study.id not in gone
-    )
-    dataset.manifest = dataset.manifest.model_copy(update={"studies": kept})
+    dataset, withdrawal = _opened(site)
+    if withdrawal.unknown:
+        # Never the names: logs are shown to more people than the list is.
+        logger.warning("site %s: withdrawn patients: %s", site.site, withdrawal)
     return dataset
 
 
-def unknown_lines(site: SiteFile) -> list[int]:
-    """The lines of the list, counted from 1, that name nobody and nothing in the dataset: perhaps typing errors.
+def withdrawal_of(site: SiteFile) -> Withdrawal:
+    """What the list of withdrawn patients does.
 
     Raises:
         DataError, ConfigError: as `dataset_of`.
     """
+    return _opened(site)[1]
+
+
+def require_own_key(site: SiteFile) -> None:
+    """Refuse another key than the one that made the ids of the site's dataset, if there is a dataset.
+
+    Raises:
+        DataError: the key is another, or cannot be read.
+    """
+    if (site.data.dataset / MANIFEST).exists():
+        Dataset(site.data.dataset).require_key(site.read_secret())
+
+
+def _opened(site: SiteFile) -> tuple[Dataset, Withdrawal]:
+    dataset, key = Dataset(site.data.dataset), site.read_secret()
+    dataset.require_key(key)
     if site.data.withdrawn is None:
-        return []
-    studies = Dataset(site.data.dataset).manifest.studies
-    known = {study.patient for study in studies} | {study.id for study in studies}
-    names = _names(site.data.withdrawn).items()
-    return [line for line, name in names if known.isdisjoint(ids_of(site.read_secret(), name))]
+        return dataset, Withdrawal(0, [])
+    whole = dataset.manifest.studies
+    known = {study.patient for study in whole} | {study.id for study in whole}
+    gone: set[str] = set()
+    unknown = []
+    for line, name in _names(site.data.withdrawn).items():
+        found = known & ids_of(key, name)
+        # Some sources' names begin like a comment. One that names somebody is no comment.
+        if not found and not name.startswith(COMMENT):
+            unknown.append(line)
+        gone |= found
+    kept = tuple(study for study in whole if study.patient not in gone and study.id not in gone)
+    dataset.manifest = dataset.manifest.model_copy(update={"studies": kept})
+    return dataset, Withdrawal(len(whole) - len(kept), unknown)
 
 
 def _names(path: Path) -> dict[int, str]:
-    """The file's names by line, counted from 1; empty lines and those that start with # say nothing."""
+    """The file's lines that are not empty, by number from 1."""
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8-sig")
+        if "\0" in text:
+            raise ValueError  # UTF-16, in which every name would be another
+    except (OSError, ValueError) as error:
         raise ConfigError(
             f"the list of withdrawn patients cannot be read ({type(error).__name__})",
             where=str(path),
-            fix="Mend it; an empty file withdraws nobody",
+            fix="It must be a text file in UTF-8; an empty one withdraws nobody",
         ) from None
-    names = {number: line.strip() for number, line in enumerate(lines, start=1)}
-    return {line: name for line, name in names.items() if name and not name.startswith("#")}
+    lines = {number: line.strip() for number, line in enumerate(text.splitlines(), start=1)}
+    return {number: name for number, name in lines.items() if name}

@@ -10,6 +10,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image as Picture
 
+from client.consent import dataset_of
 from client.method import LocalMethod
 from client.sitefile import SiteFile
 from client.work import device_of
@@ -54,14 +55,15 @@ def write_site_report(site: SiteFile, final: Path, path: Path, run: str | None =
 
     Raises:
         ModelError: `final` holds no model.
-        DataError: the site's dataset is missing or damaged.
+        DataError: the site's dataset is missing, damaged or of another key.
+        ConfigError: the list of those who withdrew cannot be read.
     """
     model, experiment = load_final(final)
     if run:
         config = experiment.federation
         own = LocalMethod(site, config, run, config.rounds)
         own.put_own(model, local_tensors(model, config.local), after=True)
-    dataset, device = Dataset(site.data.dataset), device_of(site)
+    dataset, device = dataset_of(site), device_of(site)
     model.to(device)
     split: Split = "test" if dataset.studies("test") else "train"
     studies = dataset.studies(split)

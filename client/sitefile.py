@@ -141,7 +141,7 @@ class SiteFile(Section):
 
     `models` maps names of base models in experiments to local folders or files, `licences` to what they may be used for
     (`mama-site base add` enters both); `secret` is a file with the key
-    of the pseudonyms, made on first use; `state` keeps optimiser, coding errors and last model
+    of the pseudonyms, made by the first ingest; `state` keeps optimiser, coding errors and last model
     between rounds, and within one the steps so far every `checkpoint_s` seconds. `privacy` keeps ledger
     and roster of private training, over all runs: losing it ends private training with these patients.
     """
@@ -166,7 +166,11 @@ class SiteFile(Section):
         return self.state / "runs" / run
 
     def read_secret(self) -> bytes:
-        """The site's key (32 bytes), made with mode 0600 when there is none yet."""
+        """The site's key of pseudonyms (32 bytes).
+
+        Raises:
+            DataError: the file is missing or damaged. Only ingest makes a key, for a dataset that is new.
+        """
         return read_secret(self.secret)
 
 

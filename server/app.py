@@ -13,6 +13,7 @@ from server.folder import Event, RunFolder
 from server.lean import stay_lean
 from server.rehearsal import rehearse_run
 from server.rounds import Federation, Listener
+from server.signers import Signers
 
 
 def _ignore(event: Event) -> None:
@@ -34,8 +35,9 @@ def make_app(listener: Listener = _ignore) -> ServerApp:
         stay_lean()
         settings = context.run_config
         out = Path(str(settings["out"]))
+        roster = Path(str(settings["roster"])) if settings.get("roster") else None
         if settings.get("rehearse"):
-            rehearse_run(grid, RunFolder(out))
+            rehearse_run(grid, RunFolder(out), Signers(roster))
             return
         with closing(Curves(out / "tensorboard")) as curves:
 
@@ -49,7 +51,7 @@ def make_app(listener: Listener = _ignore) -> ServerApp:
                 tell,
                 expected=int(settings["expected-sites"]),
                 at_once=int(settings["sites-at-once"]),
-                roster=Path(str(settings["roster"])) if settings.get("roster") else None,
+                roster=roster,
             ).run()
 
     return app

@@ -152,7 +152,7 @@ class Asking:
         for name, pushed in list(self._pushed.items()):
             if pushed.errand.task.kind != kind:
                 continue
-            for reply in self._post.pull(name):
+            for reply in self._post.pull(name, pushed.errand.task):
                 self._pushed.pop(name, None)
                 if arrival := self._sorted(pushed.errand, reply):
                     yield arrival

@@ -18,15 +18,17 @@ LOOK_S = 5.0
 class Seat:
     """A site's connection: a site that was away gets another one, even as the same node.
 
-    `protocol` is the version in which it is asked.
+    `protocol` is the version in which it is asked, `key` that with which its answers were signed when it came.
     """
 
     node: int
+    key: str | None
     protocol: int = PROTOCOL
 
 
 class Attendance:
-    """Sites by name. A node says who it is and what its base model is when it is first seen and after it was away.
+    """Sites by name. A node says who it is and what its base model is when it is first seen and after it was away;
+    with a roster only a signature says who it is.
 
     Args:
         base: what every site's base model must be.
@@ -69,7 +71,8 @@ class Attendance:
         self._looked = time.monotonic()
         self._here = here = self._post.nodes()
         for site, seat in list(self.seats.items()):
-            if seat.node not in here:
+            # A revoked site is asked no more, and one with a new key must say again who it is.
+            if seat.node not in here or seat.key != self._post.signers.key_of(site):
                 del self.seats[site]
         self._refused &= here
         self._asked = {node: asked for node, asked in self._asked.items() if node in here}
@@ -86,7 +89,7 @@ class Attendance:
     def hear(self) -> None:
         """Take up what nodes have said of themselves."""
         for node, (name, task, until) in list(self._asked.items()):
-            for reply in self._post.pull(name):
+            for reply in self._post.pull(name, task):
                 if self._asked.pop(node, None):
                     self._decide(node, task, reply)
             if node in self._asked and time.monotonic() > until:
@@ -121,7 +124,8 @@ class Attendance:
             problem = "two nodes have this site's name; give each its own"
             self._complain(answer.site, problem, "refused")
         else:
-            self.seats[answer.site] = Seat(node, task.protocol)
+            key = self._post.signers.key_of(answer.site)
+            self.seats[answer.site] = Seat(node, key, task.protocol)
             self._welcome(answer)
 
     def _refuse(self, node: int, name: str, problem: str, code: str = "refused") -> None:

@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 
 from mama.errors import ProtocolError
 from mama.exchange.protocol import WAVES, Answer, Task
+from server.signers import Signers
 
 FLOWER_TYPES = {
     "describe": MessageType.QUERY,
@@ -42,10 +43,14 @@ class Reply:
 
 
 class Post:
-    """Sends tasks to nodes and fetches answers, each by itself so that one at most is in memory."""
+    """Sends tasks to nodes and fetches answers, each by itself so that one at most is in memory.
 
-    def __init__(self, grid: Grid):
-        self._grid = grid
+    Args:
+        signers: whose answers count; of others comes a problem and nothing else.
+    """
+
+    def __init__(self, grid: Grid, signers: Signers):
+        self._grid, self.signers = grid, signers
 
     def nodes(self) -> set[int]:
         """The nodes that are connected now."""
@@ -74,8 +79,8 @@ class Post:
         names = list(self._grid.push_messages([message]))
         return names[0] if names else None
 
-    def pull(self, name: str) -> Iterator[Reply]:
-        """What has come for one message: nothing, a reply, or several where it was delivered twice."""
+    def pull(self, name: str, task: Task) -> Iterator[Reply]:
+        """What has come for the message of a task: nothing, a reply, or several where it was delivered twice."""
         try:
             arrived = list(self._grid.pull_messages([name]))
         except UNREADABLE as error:
@@ -84,10 +89,10 @@ class Post:
             return
         while arrived:
             # No name here holds on to the message while its reply is looked at.
-            yield _reply(arrived.pop(0))
+            yield _reply(arrived.pop(0), task, self.signers)
 
 
-def _reply(message: Message) -> Reply:
+def _reply(message: Message, task: Task, signers: Signers) -> Reply:
     if message.has_error():
         # The error's text may be the site's own exception: only its number is repeated.
         code = message.error.code
@@ -99,8 +104,10 @@ def _reply(message: Message) -> Reply:
         header, payload = message.content.get("header"), message.content.get("payload")
         text = header.get("json") if isinstance(header, ConfigRecord) else None
         block = payload.get("tensors") if isinstance(payload, ArrayRecord) else None
+        data = block.data if block is not None else b""
         answer = Answer.decode(text)
+        signature = header.get("signature") if isinstance(header, ConfigRecord) else None
+        signers.require(answer, task, str(text), data, signature)
     except ProtocolError as error:
         return Reply(problem=str(error))
-    data = block.data if block is not None else b""
     return Reply(answer, data, len(data) + len(str(text)))

@@ -2,6 +2,7 @@
 
 import json
 import resource
+import secrets
 import time
 from dataclasses import asdict, dataclass
 from math import prod
@@ -13,10 +14,11 @@ from flwr.serverapp import Grid
 from mama.config import Experiment
 from mama.errors import QuorumError
 from mama.exchange.coding import encode
-from mama.exchange.protocol import SPOKEN, Answer, Task
+from mama.exchange.protocol import Answer, Task
 from mama.files import write_json
 from server.folder import RunFolder
 from server.post import Post
+from server.signers import Signers
 
 REHEARSAL = "rehearsal.json"
 
@@ -90,23 +92,27 @@ class RehearsalReport:
         return asdict(self) | {"run_hours": self.run_hours, "mb_s": mb_s}
 
 
-def rehearse_run(grid: Grid, folder: RunFolder) -> None:
+def rehearse_run(grid: Grid, folder: RunFolder, signers: Signers) -> None:
     """Rehearse the run of a folder before it begins; what came of it is there in rehearsal.json."""
     checkpoint = folder.latest()
     parameters = sum(prod(shape) for shape in checkpoint.shapes.values())
     try:
-        found = asdict(rehearse(grid, folder.experiment(), parameters, checkpoint.run))
+        report = rehearse(grid, folder.experiment(), parameters, checkpoint.run, signers)
+        found = asdict(report)
     except QuorumError as error:
         found = {"reason": str(error)}
     write_json(folder.path / REHEARSAL, found)
 
 
-def rehearse(grid: Grid, experiment: Experiment, parameters: int, run: str) -> RehearsalReport:
+def rehearse(
+    grid: Grid, experiment: Experiment, parameters: int, run: str, signers: Signers
+) -> RehearsalReport:
     """Exchange random tensors once with every node that is connected; nobody trains and no state is kept.
 
     Args:
         parameters: how many values are trained.
         run: a name for the messages.
+        signers: whose answers count.
 
     Raises:
         QuorumError: no site answered as asked.
@@ -115,16 +121,15 @@ def rehearse(grid: Grid, experiment: Experiment, parameters: int, run: str) -> R
     random = np.random.default_rng().standard_normal(parameters, np.float32)
     payload = encode({"rehearsal": random})
     task = Task(
-        # Nothing newer is needed, and every site speaks it.
-        protocol=min(SPOKEN),
         run=run,
         round=0,
         task="rehearse",
         kind="rehearse",
         experiment=experiment.canonical_json(),
         experiment_hash=experiment.hash(),
+        nonce=secrets.token_hex(16),
     )
-    post, wait_s = Post(grid), experiment.federation.deadline_s
+    post, wait_s = Post(grid, signers), experiment.federation.deadline_s
     begin, last = time.monotonic(), 0.0
     sites: dict[str, SiteRehearsal] = {}
     problems: dict[str, str] = {}
@@ -133,7 +138,7 @@ def rehearse(grid: Grid, experiment: Experiment, parameters: int, run: str) -> R
         if name := post.push(node, task, payload, wait_s):
             waiting[name] = f"node {node}"
     while waiting and time.monotonic() < begin + wait_s:
-        arrived = [(name, reply) for name in waiting for reply in post.pull(name)]
+        arrived = [(name, reply) for name in waiting for reply in post.pull(name, task)]
         for name, reply in arrived:
             place, last = waiting.pop(name, ""), time.monotonic() - begin
             if reply.answer is None or reply.answer.rehearsal is None:

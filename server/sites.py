@@ -1,5 +1,6 @@
 """The sites of a run as the round loop sees them: it asks by name and hears whole answers; of all others it is told."""
 
+import secrets
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ from server.checks import check_answer
 from server.downlink import Downlink
 from server.memory import Memory
 from server.post import Post
+from server.signers import Signers
 
 # How long to wait for all expected sites to connect, in seconds.
 GATHERING_S = 60.0
@@ -64,7 +66,7 @@ class Sites:
         self.exhausted: set[str] = set()
         self._canonical, self._hash = experiment.canonical_json(), experiment.hash()
         self.downlink = Downlink(experiment.federation.exchange, models)
-        post = Post(grid)
+        post = Post(grid, Signers(roster))
         self._attendance = Attendance(
             post,
             checkpoint.base,
@@ -204,6 +206,7 @@ class Sites:
             probes=probes,
             ledger=self._ledgers.get(site) if kind == "train" else None,
             roster=self._roster.read_text().strip() if self._roster else None,
+            nonce=secrets.token_hex(16),
         )
 
     def _welcome(self, answer: Answer) -> None:

@@ -16,6 +16,7 @@ from mama.exchange.fingerprint import parameter_counts
 from mama.files import write_text
 from mama.model import build_model
 from server.rehearsal import RehearsalReport, rehearse
+from server.signers import Signers
 from sim.inprocess import run_inprocess
 
 
@@ -27,7 +28,7 @@ def rehearse_here(experiment: Experiment, sites: int) -> RehearsalReport:
 
     @app.main()
     def main(grid: Grid, context: Context) -> None:
-        reports.append(rehearse(grid, experiment, parameters, "rehearsal"))
+        reports.append(rehearse(grid, experiment, parameters, "rehearsal", Signers()))
 
     with tempfile.TemporaryDirectory(prefix="fedmama-") as folder:
         names = [f"site-{number}" for number in range(1, sites + 1)]

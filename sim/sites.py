@@ -113,11 +113,14 @@ def _write_site(
     policy: PolicyConfig,
     seed: int,
 ) -> None:
-    """A site file as a hospital would have it; only here the secret follows from the seed.
+    """A site file as a hospital would have it; only here the secret follows from the seed, and can be made again.
 
     One that is there is the hospital's, who may have changed its budget or policy: only where the data lie is set,
     as the run's folder may have moved.
     """
+    secret = path.parent / "secret.key"
+    if not secret.exists():
+        write_bytes(secret, hashlib.sha256(f"{seed}/{name}".encode()).digest(), private=True)
     if path.exists():
         kept = yaml.safe_load(path.read_text())
         if kept["data"]["source"] != str(source.resolve()):
@@ -136,7 +139,4 @@ def _write_site(
         "secret": "secret.key",
         "policy": policy.model_dump(),
     }
-    write_bytes(
-        path.parent / "secret.key", hashlib.sha256(f"{seed}/{name}".encode()).digest(), private=True
-    )
     write_text(path, yaml.safe_dump(settings, sort_keys=False))

@@ -3,10 +3,10 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from client.consent import dataset_of, unknown_lines
+from client.consent import dataset_of, withdrawal_of
 from client.preflight.check import Check, fail, ok, warn
 from client.sitefile import SiteFile
-from mama.data.manifest import MANIFEST, Dataset
+from mama.data.manifest import MANIFEST
 
 # Cached images read as a sample.
 SAMPLE = 20
@@ -16,7 +16,7 @@ def check_data(site: SiteFile) -> Iterator[Check]:
     """What ingest made of the hospital's data.
 
     Raises:
-        DataError: there is no dataset, or an image of it is damaged.
+        DataError: there is no dataset, its key is not the site's, or an image of it is damaged.
         ConfigError: the list of those who withdrew cannot be read.
     """
     if site.data.withdrawn is not None:
@@ -54,13 +54,11 @@ def check_data(site: SiteFile) -> Iterator[Check]:
 
 def _withdrawn(site: SiteFile) -> Check:
     """How many studies the list leaves out, and whether each of its lines names somebody."""
-    whole, kept = Dataset(site.data.dataset), dataset_of(site)
-    gone = len(whole.manifest.studies) - len(kept.manifest.studies)
-    found = f"{gone} studies are left out by {site.data.withdrawn}"
-    if lines := unknown_lines(site):
-        listed = ", ".join(map(str, lines[:10]))
+    withdrawal = withdrawal_of(site)
+    found = f"{site.data.withdrawn}: {withdrawal}"
+    if withdrawal.unknown:
         fix = "Compare the spelling with the source's; a line may also be of a patient who is gone"
-        return warn("withdrawn", f"{found}; nobody is named by line {listed}", fix)
+        return warn("withdrawn", found, fix)
     return ok("withdrawn", found)
 
 

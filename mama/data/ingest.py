@@ -5,6 +5,7 @@ means nothing outside, and stays the same when the folder is ingested again.
 """
 
 import hmac
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -14,8 +15,8 @@ from mama.claims import refuse_foreign
 from mama.data import adapters
 from mama.data.adapters import RawDataset, RawStudy, Skipped
 from mama.data.cache import ImageCache, Source
-from mama.data.manifest import MANIFEST, Image, Manifest, Split, Study, write_manifest
-from mama.data.secret import read_secret
+from mama.data.manifest import MANIFEST, Dataset, Image, Manifest, Split, Study, write_manifest
+from mama.data.secret import key_check, make_secret, read_secret
 from mama.data.sentences import split_sentences
 from mama.errors import DataError
 
@@ -71,8 +72,8 @@ def ingest(
 
     Args:
         adapter: layout of `source`, a name in `mama.data.adapters.ADAPTERS`.
-        secret: key of the site's ids, at least one byte, or its file, made once there is something to read; keep
-            it, or ids change.
+        secret: key of the site's ids, at least one byte, or its file. A key is made where there is neither the file
+            nor a dataset, once there is something to read; keep it, for no dataset is read without it.
         long_side: longest side of a cached image in pixels.
         test_fraction: share of patients in the test split where nothing else decides.
         workers: processes that decode; more than one needs an importable main module (spawn).
@@ -80,8 +81,8 @@ def ingest(
         progress: called with images done and images in all.
 
     Raises:
-        DataError: no folder, no studies, no readable image, a wrong table, or a patient in both
-            splits.
+        DataError: no folder, no studies, no readable image, a wrong table, a patient in both splits, or `out` holds
+            a dataset of another key.
         ConfigError: an unknown adapter, or `out` holds other things.
     """
     read = adapters.find(adapter)
@@ -91,7 +92,8 @@ def ingest(
     raw = read(source)
     if not raw.studies:
         raise DataError("no studies", where=str(source), fix=_fix_for_none(raw, adapter))
-    ids = _Ids(read_secret(secret) if isinstance(secret, Path) else secret)
+    key = _key_for(out, secret)
+    ids = _Ids(key)
 
     sources = [
         Source(ids.of("image", image.id), image.path)
@@ -110,7 +112,9 @@ def ingest(
         fix = "See the reasons: " + ", ".join(sorted({item.reason for item in skipped}))
         raise DataError("no readable image", where=str(source), fix=fix)
     _check_splits(kept, source)
-    manifest = Manifest(adapter=adapter, long_side=long_side, studies=tuple(kept))
+    manifest = Manifest(
+        adapter=adapter, key_check=key_check(key), long_side=long_side, studies=tuple(kept)
+    )
     write_manifest(out, manifest)
     images = [image.id for study in kept for image in study.images]
     cache.keep_only(images)
@@ -127,7 +131,7 @@ def ingest(
 
 
 def ids_of(secret: bytes, name: str) -> set[str]:
-    """The ids that a manifest has for a patient or a study of this name."""
+    """The ids that a manifest has for a patient or a study of this name, in whatever form of Unicode it is written."""
     ids = _Ids(secret)
     return {ids.of("patient", name), ids.of("study", name)}
 
@@ -141,15 +145,36 @@ class _Ids:
         self._secret = secret
 
     def of(self, kind: str, raw: str) -> str:
-        return self._digest(kind, raw).hex()[:ID_LENGTH]
+        return self._digest(kind, _name(raw)).hex()[:ID_LENGTH]
 
     def split(self, patient: str, test_fraction: float) -> Split:
         """By patient, never by study; a patient keeps the split when others come."""
-        share = int.from_bytes(self._digest("split", patient)[:8]) / 2**64
+        share = int.from_bytes(self._digest("split", _name(patient))[:8]) / 2**64
         return "test" if share < test_fraction else "train"
 
     def _digest(self, kind: str, raw: str) -> bytes:
         return hmac.digest(self._secret, f"{kind}\0{raw}".encode(), sha256)
+
+
+def _name(raw: str) -> str:
+    """One form of a name for what people take for one: a list of names is typed on another machine than the source."""
+    return unicodedata.normalize("NFC", raw).strip()
+
+
+def _key_for(out: Path, secret: bytes | Path) -> bytes:
+    """The key of a dataset's ids; a dataset that is there keeps the one that it has."""
+    there = (out / MANIFEST).exists()
+    if isinstance(secret, bytes):
+        key = secret
+    else:
+        key = read_secret(secret) if there or secret.exists() else make_secret(secret)
+    if there:
+        try:
+            dataset = Dataset(out)
+        except DataError:
+            return key  # damaged or of an older format: it is written anew as a whole
+        dataset.require_key(key)
+    return key
 
 
 def _study(raw: RawStudy, ids: _Ids, split: Split, cache: ImageCache, failed: set[str]) -> Study:

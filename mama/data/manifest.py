@@ -9,19 +9,21 @@ A breast is cropped to its bounding box, mirrored so that the chest wall is on t
 with its aspect ratio kept, so that the tissue mask is `pixels > 0` and nothing else is stored.
 """
 
+import hmac
 import json
 from pathlib import Path
 from typing import Literal
 from zipfile import BadZipFile
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
+from mama.data.secret import key_check
 from mama.errors import ConfigError, DataError
 from mama.files import write_text
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+FORMAT: Literal[2] = 2
 INGEST = "ingest images and reports (`mama ingest`, at a site `mama-site ingest`)"
 
 Laterality = Literal["L", "R"]
@@ -68,10 +70,13 @@ class Study(Record):
 
 
 class Manifest(Record):
-    """All studies of a dataset. `long_side` is the cached images' longest side in pixels."""
+    """All studies of a dataset. `long_side` is the cached images' longest side in pixels, `key_check` that of the key
+    under which all ids were made.
+    """
 
-    format: int = FORMAT
+    format: Literal[2] = FORMAT
     adapter: str
+    key_check: str
     long_side: int
     studies: tuple[Study, ...]
 
@@ -90,6 +95,20 @@ class Dataset:
     def studies(self, split: Split) -> list[Study]:
         """The studies of one split, in manifest order."""
         return [study for study in self.manifest.studies if study.split == split]
+
+    def require_key(self, key: bytes) -> None:
+        """Refuse another key than the one under which the ids were made.
+
+        Raises:
+            DataError: it is another, or a new one: whoever withdrew would not be found.
+        """
+        if not hmac.compare_digest(self.manifest.key_check.encode(), key_check(key).encode()):
+            raise DataError(
+                "was ingested under another key of pseudonyms",
+                where=str(self.folder),
+                fix="Restore that key from the backup; where it is lost, remove the dataset, ingest anew, and check "
+                "that `mama-site check` finds everybody on the list of withdrawn patients",
+            )
 
     def require(self, size: tuple[int, int]) -> None:
         """Refuse an image size in pixels (height, width) that the cache could only enlarge.
@@ -157,7 +176,7 @@ def read_manifest(folder: Path) -> Manifest:
         )
     try:
         return Manifest.model_validate(json.loads(path.read_text()))
-    except (ValidationError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(
             "manifest is damaged or of another version",
             where=str(path),

@@ -18,10 +18,10 @@ from mama.exchange.codes import ErrorCode
 from mama.exchange.metrics import EvaluationCounts, TrainingMetrics
 from mama.section import SiteName
 
-PROTOCOL = 2
+PROTOCOL = 3
 SPOKEN = (PROTOCOL - 1, PROTOCOL)
 # Fields of headers by the version that brought them; a message of the one before goes without.
-SINCE = {"roster": 2}
+SINCE = {"nonce": 3}
 MAX_HEADER = 4 * 2**20
 # Characters of a signed roster, enough for 3000 keys.
 MAX_ROSTER = 2**20
@@ -31,6 +31,7 @@ Wave = Literal["advertise", "share", "mask", "agree", "unmask"]
 WAVES: tuple[Wave, ...] = get_args(Wave)
 Kind = Literal["describe", "rehearse", "train", "evaluate", "finish", Wave]
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$")]
+Nonce = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -86,6 +87,9 @@ class Task(Header):
     `roster` is the federation's signed roster (`mama.exchange.roster`), None in a simulation without one.
 
     `deadline_s` are the seconds from the task's arrival until its answer should be back; None sets no limit.
+
+    `nonce` is random and new with each task, and part of what the site signs (`mama.exchange.signature`): names of
+    tasks come again when a run is continued, answers of before must not.
     """
 
     kind: Kind
@@ -95,6 +99,7 @@ class Task(Header):
     ledger: Sha256 | None = None
     roster: Annotated[str, Field(max_length=MAX_ROSTER)] | None = None
     deadline_s: Annotated[float, Field(gt=0, le=30 * 86400)] | None = None
+    nonce: Nonce | None = None
 
     def read_experiment(self) -> Experiment:
         """The experiment, after checking its hash and every value.

@@ -46,7 +46,7 @@ def test_a_header_with_a_key_too_many(site_file: Path, make_task: MakeTask) -> N
     assert refused(site_file, header) == ErrorCode.BAD_REQUEST
 
 
-@pytest.mark.parametrize("changed", [{"protocol": 3}, {"protocol": 0}, {"protocol": 3, "new": 1}])
+@pytest.mark.parametrize("changed", [{"protocol": 4}, {"protocol": 1}, {"protocol": 4, "new": 1}])
 def test_another_protocol(
     site_file: Path, make_task: MakeTask, payload: bytes, changed: dict[str, int]
 ) -> None:
@@ -58,9 +58,9 @@ def test_another_protocol(
 def test_the_protocol_before_is_answered_in_it(
     site_file: Path, experiment: Experiment, payload: bytes, kind: str
 ) -> None:
-    # Exactly the keys that protocol 1 had.
+    # Exactly the keys that protocol 2 had.
     header = {
-        "protocol": 1,
+        "protocol": 2,
         "run": "run-1",
         "round": 1,
         "task": f"{kind}-1-alder",
@@ -69,12 +69,13 @@ def test_the_protocol_before_is_answered_in_it(
         "experiment_hash": experiment.hash(),
         "probes": False,
         "ledger": None,
+        "roster": None,
         "deadline_s": 60.0,
     }
     reply, _ = answer(load_site(site_file), json.dumps(header), payload)
     assert reply.status == "ok"
     said = json.loads(reply.encode())
-    assert said["protocol"] == 1
+    assert said["protocol"] == 2
     assert set(said) == {
         *("protocol", "run", "round", "task", "site", "status", "description", "training"),
         *("evaluation", "rehearsal", "final", "holds"),
@@ -82,16 +83,16 @@ def test_the_protocol_before_is_answered_in_it(
     shutil.rmtree(site_file.parent / "dataset")
     header |= {"task": "another", "round": 2}
     reply, _ = answer(load_site(site_file), json.dumps(header), b"")
-    assert (reply.status != "ok", reply.protocol) == (True, 1)
+    assert (reply.status != "ok", reply.protocol) == (True, 2)
 
 
 def test_what_was_done_in_one_version_is_answered_in_the_other(
     site_file: Path, make_task: MakeTask, payload: bytes
 ) -> None:
     site = load_site(site_file)
-    old, update = answer(site, make_task(protocol=1).encode(), payload)
+    old, update = answer(site, make_task(protocol=2).encode(), payload)
     again, same = answer(site, make_task().encode(), payload)
-    assert (old.protocol, again.protocol) == (1, 2)
+    assert (old.protocol, again.protocol) == (2, 3)
     assert (again.training, same) == (old.training, update)
 
 
@@ -310,7 +311,7 @@ def test_an_answer_holds_figures_only(
         own = {"checksum": own}
     assert set(own) == ALLOWED[kind]
     assert values == {
-        "protocol": 2,
+        "protocol": 3,
         "run": "run-1",
         "round": 1,
         "task": f"{kind}-1-alder",

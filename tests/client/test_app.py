@@ -39,7 +39,7 @@ def ask(
     (name,) = grid.push_messages([Message(content or whole, 1, kind)])
     (reply,) = grid.pull_messages([name])
     assert set(reply.content) == {"header", "payload"}
-    assert list(reply.content.config_records["header"]) == ["json"]
+    assert list(reply.content.config_records["header"]) == ["json", "signature"]
     return (
         Answer.decode(reply.content.config_records["header"]["json"]),
         reply.content.array_records["payload"]["tensors"].data,

@@ -96,8 +96,8 @@ def test_a_model_that_is_too_large_never_gets_to_the_gpu(
     monkeypatch.setattr(work, "device_of", lambda site: GPU)
     reply, _ = answer(small, make_task("describe").encode(), b"")
     assert reply.status == ErrorCode.POLICY_MEMORY
-    reply, _ = answer(small, make_task("describe", protocol=1).encode(), b"")
-    assert reply.status == ErrorCode.TRAINING  # an older server does not know the new code
+    reply, _ = answer(small, make_task("describe", protocol=2).encode(), b"")
+    assert reply.status == ErrorCode.POLICY_MEMORY
     *_, found = guarded("experiment", check_experiment(small, experiment))
     assert (found.verdict, found.remedy) == ("FAIL", "Refused with code policy_memory")
 

@@ -113,7 +113,7 @@ def test_those_who_withdrew(site_file: Path) -> None:
         left = whole - len(dataset_of(load_site(site_file)).manifest.studies)
         assert left >= 1
         assert f"{left} studies are left out" in checks["withdrawn"].found
-    assert "nobody is named by line 2" in checks["withdrawn"].found
+    assert "nobody is named by 1 lines: 2" in checks["withdrawn"].found
     assert "nobody\n" not in str(checks["withdrawn"])
 
 

@@ -13,6 +13,7 @@ from client.report import SHOWN, choose, write_site_report
 from client.sitefile import SiteFile
 from mama.config import Experiment
 from mama.data.manifest import Dataset, Image, Labels, Manifest, Split, Study, write_manifest
+from mama.data.secret import key_check, make_secret
 from mama.evaluation.whole import evaluate_whole
 from mama.export import save_final
 from mama.model import build_model
@@ -76,7 +77,11 @@ def make_site(folder: Path, studies: list[Study]) -> SiteFile:
     for number, image in enumerate(image for study in studies for image in study.images):
         pixels = np.random.default_rng(number).integers(1, 256, (60, 40), dtype=np.uint8)
         np.save(dataset / "images" / f"{image.id}.npy", pixels)
-    write_manifest(dataset, Manifest(adapter="dicom_folder", long_side=96, studies=tuple(studies)))
+    key = make_secret(folder / "secret.key")
+    manifest = Manifest(
+        adapter="dicom_folder", key_check=key_check(key), long_side=96, studies=tuple(studies)
+    )
+    write_manifest(dataset, manifest)
     return SiteFile(
         site="alder",
         data={"source": folder, "dataset": dataset},
@@ -130,7 +135,9 @@ def test_figures_are_the_exact_metrics_of_the_test_split(tmp_path: Path, final: 
     page = write_site_report(site, final, tmp_path / "r").read_text()
     assert "15 no, 3 yes" in page
     tests = tuple(study for study in studies if study.split == "test")
-    write_manifest(site.data.dataset, Manifest(adapter="x", long_side=96, studies=tests))
+    write_manifest(
+        site.data.dataset, Manifest(adapter="x", key_check="", long_side=96, studies=tests)
+    )
     exact = evaluate_whole(final, Dataset(site.data.dataset))["zero_shot"]
     for label, word in (("density", "Breast density"), ("suspicious", "Suspicious lesion")):
         row = re.search(rf"<tr><td>{word}</td>(.*?)</tr>", page, re.DOTALL)[1]

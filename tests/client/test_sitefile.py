@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from client.sitefile import load_site
-from mama.errors import ConfigError
+from mama.data.secret import make_secret
+from mama.errors import ConfigError, DataError
 
 EXAMPLE = Path(__file__).parents[2] / "configs" / "site.example.yaml"
 MINIMAL = """\
@@ -95,26 +96,26 @@ def test_an_unknown_key_comes_with_the_nearest(write: Callable[[str], Path]) -> 
 
 
 def test_the_secret_is_made_once_for_its_owner_only(write: Callable[[str], Path]) -> None:
-    path = write(MINIMAL)
-    first = load_site(path).read_secret()
+    site = load_site(write(MINIMAL))
+    first = make_secret(site.secret)
     assert len(first) == 32
-    assert stat.S_IMODE((path.parent / "secret.key").stat().st_mode) == 0o600
-    assert load_site(path).read_secret() == first
+    assert stat.S_IMODE(site.secret.stat().st_mode) == 0o600
+    assert site.read_secret() == first != make_secret(site.secret)
 
 
-def test_two_sites_have_two_secrets(tmp_path: Path) -> None:
-    keys = []
-    for name in "ab":
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "site.yaml").write_text(MINIMAL)
-        keys.append(load_site(tmp_path / name / "site.yaml").read_secret())
-    assert keys[0] != keys[1]
+def test_reading_a_missing_secret_makes_none(write: Callable[[str], Path]) -> None:
+    site = load_site(write(MINIMAL))
+    with pytest.raises(DataError, match=r"secret.key: .*cannot be read.*Restore it") as error:
+        site.read_secret()
+    assert "\n" not in str(error.value)
+    assert not site.secret.exists()
 
 
-def test_a_short_secret_is_refused(write: Callable[[str], Path]) -> None:
-    path = write(MINIMAL)
-    (path.parent / "secret.key").write_bytes(b"x" * 31)
-    with pytest.raises(ConfigError, match=r"fewer than 32 bytes\. Remove it") as error:
-        load_site(path).read_secret()
-    assert str(path.parent / "secret.key") in str(error.value)
-    assert (path.parent / "secret.key").read_bytes() == b"x" * 31
+@pytest.mark.parametrize("length", [0, 1, 31, 33])
+def test_a_secret_of_another_length_is_refused(write: Callable[[str], Path], length: int) -> None:
+    site = load_site(write(MINIMAL))
+    site.secret.write_bytes(b"x" * length)
+    with pytest.raises(DataError, match=rf"holds {length} bytes, not 32\. Restore it") as error:
+        site.read_secret()
+    assert str(site.secret) in str(error.value)
+    assert site.secret.read_bytes() == b"x" * length

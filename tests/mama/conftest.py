@@ -123,7 +123,9 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     folder = tmp_path_factory.mktemp("dataset")
     (folder / "images").mkdir()
     studies = [_study(folder, number) for number in range(14)]
-    write_manifest(folder, Manifest(adapter="test", long_side=32, studies=tuple(studies)))
+    write_manifest(
+        folder, Manifest(adapter="test", key_check="", long_side=32, studies=tuple(studies))
+    )
     return Dataset(folder)
 
 

@@ -60,12 +60,14 @@ def test_figures_of_training_studies_are_marked(
 ) -> None:
     (tmp_path / "images").symlink_to(dataset.folder / "images")
     studies = tuple(dataset.studies("train"))
-    write_manifest(tmp_path, Manifest(adapter="test", long_side=32, studies=studies))
+    write_manifest(tmp_path, Manifest(adapter="test", key_check="", long_side=32, studies=studies))
     assert evaluate_whole(final, Dataset(tmp_path))["scored"] == {"split": "train", "studies": 8}
 
 
 def test_a_dataset_without_studies(final: Path, tmp_path: Path) -> None:
-    write_manifest(tmp_path / "none", Manifest(adapter="test", long_side=32, studies=()))
+    write_manifest(
+        tmp_path / "none", Manifest(adapter="test", key_check="", long_side=32, studies=())
+    )
     with pytest.raises(DataError, match="no studies"):
         evaluate_whole(final, Dataset(tmp_path / "none"))
 

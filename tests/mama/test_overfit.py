@@ -52,7 +52,9 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
                 labels=Labels(),
             )
         )
-    write_manifest(folder, Manifest(adapter="test", long_side=32, studies=tuple(made)))
+    write_manifest(
+        folder, Manifest(adapter="test", key_check="", long_side=32, studies=tuple(made))
+    )
     return Dataset(folder)
 
 

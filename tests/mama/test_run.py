@@ -195,7 +195,9 @@ def test_figures_of_training_studies_are_not_given(
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "images").symlink_to(dataset.folder / "images")
     studies = tuple(dataset.studies("train"))
-    write_manifest(tmp_path / "data", Manifest(adapter="test", long_side=32, studies=studies))
+    write_manifest(
+        tmp_path / "data", Manifest(adapter="test", key_check="", long_side=32, studies=studies)
+    )
     metrics = train(
         make_experiment("federation.rounds=1"),
         Dataset(tmp_path / "data"),

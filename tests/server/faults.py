@@ -24,23 +24,27 @@ from mama.exchange.block import digest_of
 from mama.exchange.coding import encode
 from mama.exchange.metrics import Cell, EvaluationCounts, LabelCounts, Recall, TrainingMetrics
 from mama.exchange.protocol import Answer, Description, Task
+from mama.exchange.signature import sign_answer
 from mama.exchange.tensors import Arrays
 from mama.seeds import numpy_generator
+from mama.signing import new_key
 from server.folder import Event, RunFolder
 from server.rounds import Federation
 from sim.inprocess import InProcessGrid
 
 BASE = Description(fingerprint="0" * 64, trained_parameters=17, frozen_parameters=3)
 SHAPES = {"bias": (5,), "weight": (3, 4)}
-# What protocol 1 knew of a task, and what its sites say to anything else.
-FIRST_KEYS = {
+# What protocol 2 knew of a task, and what its sites say to anything else.
+OLDER_KEYS = {
     *("protocol", "run", "round", "task", "kind", "experiment", "experiment_hash"),
-    *("probes", "ledger", "deadline_s"),
+    *("probes", "ledger", "roster", "deadline_s"),
 }
-FIRST_REFUSAL = (
-    '{"protocol":1,"run":"unknown","round":0,"task":"unknown","site":"SITE","status":"bad_request",'
+OLDER_REFUSAL = (
+    '{"protocol":2,"run":"unknown","round":0,"task":"unknown","site":"SITE","status":"bad_request",'
     '"description":null,"training":null,"evaluation":null,"rehearsal":null,"final":null,"holds":null}'
 )
+# Each fake site has a key of its own.
+KEYS = {site: new_key() for site in ("alder", "birch", "cedar", "dogwood")}
 STUDIES = {"alder": 8, "birch": 4, "cedar": 5, "dogwood": 7}
 
 
@@ -75,7 +79,7 @@ class FakeSites(ClientApp):
     def __init__(self, shapes: dict = SHAPES) -> None:
         super().__init__()
         self.shapes = shapes
-        # Sites that were not updated yet: they know the protocol's first version only.
+        # Sites that were not updated yet: they know protocol 2 only.
         self.older: set[str] = set()
         self.done: Counter[tuple[str, str]] = Counter()
 
@@ -83,8 +87,8 @@ class FakeSites(ClientApp):
         header = message.content.config_records["header"]["json"]
         task = Task.decode(header)
         site = Path(str(context.node_config["site-file"])).parent.name
-        if site in self.older and (task.protocol != 1 or set(json.loads(header)) != FIRST_KEYS):
-            return pack(message, FIRST_REFUSAL.replace("SITE", site), b"")
+        if site in self.older and (task.protocol != 2 or set(json.loads(header)) != OLDER_KEYS):
+            return pack(message, OLDER_REFUSAL.replace("SITE", site), b"")
         self.done[site, task.task] += 1
         result: dict[str, Any] = {}
         data = b""
@@ -115,7 +119,9 @@ class FakeSites(ClientApp):
             status="ok",
             **result,
         )
-        return pack(message, answer.model_dump_json(), data)
+        said = answer.encode()
+        signature = sign_answer(KEYS[site], task, said, data) if task.nonce else ""
+        return pack(message, said, data, signature)
 
 
 def counts(number: int) -> EvaluationCounts:
@@ -130,11 +136,14 @@ def counts(number: int) -> EvaluationCounts:
     return EvaluationCounts(counts={"zero_shot": {"suspicious": label}})
 
 
-def pack(message: Message, header: str, data: bytes) -> Message:
+def pack(message: Message, header: str, data: bytes, signature: str = "") -> Message:
     """An answer as a site packs it."""
     block = Array(dtype="uint8", shape=(len(data),), stype="safetensors", data=data)
     content = RecordDict(
-        {"header": ConfigRecord({"json": header}), "payload": ArrayRecord({"tensors": block})}
+        {
+            "header": ConfigRecord({"json": header, "signature": signature}),
+            "payload": ArrayRecord({"tensors": block}),
+        }
     )
     return Message(content, reply_to=message)
 

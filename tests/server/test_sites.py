@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from mama.exchange.roster import Member, Roster
-from mama.signing import new_key
+from mama.signing import new_key, public_line
 from server.audit import read_audit
 from server.folder import Event
 from server.report import write_report
@@ -19,7 +19,7 @@ SITES = ("alder", "birch", "cedar")
 
 def roster_text(version: int, **shares: float) -> str:
     members = tuple(
-        Member(site=site, public_key=site, share=share)
+        Member(site=site, public_key=public_line(faults.KEYS[site].public_key()), share=share)
         for site, share in {**dict.fromkeys(SITES, 1.0), **shares}.items()
     )
     return Roster(federation="north", version=version, members=members).signed(new_key())
@@ -54,12 +54,10 @@ def test_without_a_federations_home_there_is_none(make_world: Callable[..., Worl
     assert {task.roster for task in make_world().run().grid.pushed} == {None}
 
 
-def test_a_site_of_the_protocol_before_takes_part(
-    make_world: Callable[..., World], tmp_path: Path
+def test_a_site_of_the_protocol_before_takes_part_where_there_is_no_roster(
+    make_world: Callable[..., World],
 ) -> None:
     world = make_world()
-    world.roster = tmp_path / "roster.json"
-    world.roster.write_text(roster_text(1))
     world.app.older = {"birch"}
     world.run()
     assert world.problems == []
@@ -70,13 +68,13 @@ def test_a_site_of_the_protocol_before_takes_part(
         if task.task.endswith(("birch", "node-2"))
     }
     assert of_birch == {
-        ("describe", 2),  # refused, so it is asked again
-        ("describe", 1),
-        ("train", 1),
-        ("evaluate", 1),
-        ("finish", 1),
+        ("describe", 3),  # refused, so it is asked again
+        ("describe", 2),
+        ("train", 2),
+        ("evaluate", 2),
+        ("finish", 2),
     }
-    assert {task.protocol for task in world.grid.pushed if task.task.endswith("alder")} == {2}
+    assert {task.protocol for task in world.grid.pushed if task.task.endswith("alder")} == {3}
 
 
 def test_a_site_that_was_updated_and_comes_back_is_asked_in_the_new_one(
@@ -99,13 +97,13 @@ def test_a_site_that_was_updated_and_comes_back_is_asked_in_the_new_one(
         for task in world.grid.pushed
         if "train" in task.task and "birch" in task.task
     }
-    assert spoken == {1: 1, 2: 2, 3: 2}
+    assert spoken == {1: 2, 2: 3, 3: 3}
 
 
 def test_a_site_that_goes_on_refusing_is_asked_twice_and_no_more(
     make_world: Callable[..., World], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(faults, "FIRST_KEYS", set())  # nothing is to its liking
+    monkeypatch.setattr(faults, "OLDER_KEYS", set())  # nothing is to its liking
     world = make_world(quorum=2)
     world.app.older = {"birch"}
     world.run()

@@ -56,7 +56,9 @@ def write(
                 labels=Labels(),
             )
         )
-    write_manifest(folder, Manifest(adapter="test", long_side=32, studies=tuple(studies)))
+    write_manifest(
+        folder, Manifest(adapter="test", key_check="", long_side=32, studies=tuple(studies))
+    )
     return Dataset(folder)
 
 

@@ -61,31 +61,31 @@ DESCRIPTION = Description(fingerprint="0" * 64, trained_parameters=1, frozen_par
 )
 def test_messages_return_as_they_were(message: Header) -> None:
     assert type(message).decode(message.encode()) == message
-    assert json.loads(message.encode())["protocol"] == PROTOCOL == 2
+    assert json.loads(message.encode())["protocol"] == PROTOCOL == 3
 
 
-# As protocol 1 wrote them.
+# As protocol 2 wrote them.
 HASH = "44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a"
-DESCRIBE_1 = (
-    '{"protocol":1,"run":"r-1","round":3,"task":"describe-3-alder","kind":"describe","experiment":"{}",'
-    f'"experiment_hash":"{HASH}","probes":false,"ledger":null,"deadline_s":60.0}}'
+DESCRIBE_2 = (
+    '{"protocol":2,"run":"r-1","round":3,"task":"describe-3-alder","kind":"describe","experiment":"{}",'
+    f'"experiment_hash":"{HASH}","probes":false,"ledger":null,"roster":null,"deadline_s":60.0}}'
 )
-TRAIN_1 = (
-    '{"protocol":1,"run":"r-1","round":3,"task":"train-3-alder","kind":"train","experiment":"{}",'
-    f'"experiment_hash":"{HASH}","probes":false,"ledger":"{"a" * 64}","deadline_s":60.0}}'
+TRAIN_2 = (
+    '{"protocol":2,"run":"r-1","round":3,"task":"train-3-alder","kind":"train","experiment":"{}",'
+    f'"experiment_hash":"{HASH}","probes":false,"ledger":"{"a" * 64}","roster":null,"deadline_s":60.0}}'
 )
-DESCRIBED_1 = (
-    '{"protocol":1,"run":"r-1","round":3,"task":"describe-3-alder","site":"alder","status":"ok","description":'
+DESCRIBED_2 = (
+    '{"protocol":2,"run":"r-1","round":3,"task":"describe-3-alder","site":"alder","status":"ok","description":'
     f'{{"fingerprint":"{"0" * 64}","trained_parameters":7,"frozen_parameters":9}},"training":null,'
     f'"evaluation":null,"rehearsal":null,"final":null,"holds":"{"b" * 64}"}}'
 )
-TRAINED_1 = (
-    '{"protocol":1,"run":"r-1","round":3,"task":"train-3-alder","site":"alder","status":"ok","description":null,'
+TRAINED_2 = (
+    '{"protocol":2,"run":"r-1","round":3,"task":"train-3-alder","site":"alder","status":"ok","description":null,'
     '"training":{"studies":5,"patients":5,"steps":2,"skipped":0,"seconds":0.5,"terms":{"loss":1.25},'
     '"privacy":null},"evaluation":null,"rehearsal":null,"final":null,"holds":null}'
 )
-REFUSED_1 = (
-    '{"protocol":1,"run":"unknown","round":0,"task":"unknown","site":"alder","status":"bad_request",'
+REFUSED_2 = (
+    '{"protocol":2,"run":"unknown","round":0,"task":"unknown","site":"alder","status":"bad_request",'
     '"description":null,"training":null,"evaluation":null,"rehearsal":null,"final":null,"holds":null}'
 )
 
@@ -93,11 +93,11 @@ REFUSED_1 = (
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
-        (Task, DESCRIBE_1),
-        (Task, TRAIN_1),
-        (Answer, DESCRIBED_1),
-        (Answer, TRAINED_1),
-        (Answer, REFUSED_1),
+        (Task, DESCRIBE_2),
+        (Task, TRAIN_2),
+        (Answer, DESCRIBED_2),
+        (Answer, TRAINED_2),
+        (Answer, REFUSED_2),
     ],
 )
 def test_the_version_before_is_read_and_written_as_it_was(kind: type[Header], text: str) -> None:
@@ -105,14 +105,14 @@ def test_the_version_before_is_read_and_written_as_it_was(kind: type[Header], te
 
 
 def test_a_task_in_the_version_before_goes_without_what_is_new() -> None:
-    new = task(roster="{}", ledger="a" * 64, deadline_s=60.0, task="train-3-alder")
-    assert json.loads(new.encode())["roster"] == "{}"
-    assert new.model_copy(update={"protocol": 1}).encode() == TRAIN_1
+    new = task(nonce="0" * 32, ledger="a" * 64, deadline_s=60.0, task="train-3-alder")
+    assert json.loads(new.encode())["nonce"] == "0" * 32
+    assert new.model_copy(update={"protocol": 2}).encode() == TRAIN_2
 
 
-@pytest.mark.parametrize("version", [-1, 0, 3, 10**6])
+@pytest.mark.parametrize("version", [-1, 0, 1, 4, 10**6])
 def test_other_versions_are_named_whatever_else_they_say(version: int) -> None:
-    for kind, text in ((Task, TRAIN_1), (Answer, TRAINED_1)):
+    for kind, text in ((Task, TRAIN_2), (Answer, TRAINED_2)):
         other = json.loads(text) | {"protocol": version, EVIL: EVIL}
         with pytest.raises(VersionError) as error:
             kind.decode(json.dumps(other))
