@@ -9,7 +9,7 @@ membership. It sees one of
   gradient  the raw gradient of one step (never sent by default; the upper bound)
   step      AdamW's update of one step
   round     the update of a whole round (`federation.local_steps` steps)
-Pictures: gradient matching by cosine with a total-variation prior and signed Adam steps (Geiping et al., NeurIPS 2020)
+Pictures: gradient matching by cosine with a total-variation prior and Adam steps (after Geiping et al., NeurIPS 2020)
 from the mean film of the attacker's hospital. AdamW hides sizes, so `step` and `round` are matched by soft signs.
 Words: the share of a token's first-layer input within the row space of the change of `lora_A` (after DAGER, Petrov et
 al., NeurIPS 2024), beside guessing the attacker's own most frequent words.
@@ -50,7 +50,7 @@ from sim.config import SimulatedExperiment
 from sim.sites import make_sites
 
 CONFIG = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
-SMOOTH = 0.02  # weight of the total variation
+SMOOTH = 0.005  # weight of the total variation
 PRIOR = 64  # films of the attacker's own hospital
 Named = dict[str, Tensor]
 
@@ -68,7 +68,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--batches", type=int, nargs="+", default=[2, 8, 16])
-    parser.add_argument("--iterations", type=int, default=150)
+    parser.add_argument("--iterations", type=int, default=100)
     parser.add_argument("--sites", type=Path, help="folder for the hospitals, kept for the next run")
     parser.add_argument("--set", action="append", default=[])
     options = parser.parse_args()
@@ -117,7 +117,7 @@ def measured(
     reference = batch_of(birch, prior.studies[:7], experiment)
     found: dict[str, float] = {}
     for name, change in seen.items():
-        films = reconstructed(fresh, change, batch, prior, experiment, iterations, signs=name != "gradient")
+        films, found[f"{name}_cosine_reached"] = reconstructed(fresh, change, batch, prior, experiment, iterations, signs=name != "gradient")
         for key, value in pictures(films, batch.first, normalise(others), prior).items():
             found[f"{name}_{key}"] = value
         # A round draws all patients of the training split, so outsiders are those of the test split.
@@ -183,8 +183,8 @@ def reconstructed(
     iterations: int,
     *,
     signs: bool,
-) -> Tensor:
-    """Films (2N, 1, H, W), first views and then second ones, whose gradient points against the change."""
+) -> tuple[Tensor, float]:
+    """Films (2N, 1, H, W), first views and then second ones, whose gradient points against the change; its cosine."""
     model.eval()
     pulled = gradient(model, batch, experiment)
     names = [n for n in pulled if n.startswith(("image.", "image_projection.", "view_head."))]
@@ -226,10 +226,10 @@ def reconstructed(
         )
         rough = (films.diff(dim=2).abs().mean() + films.diff(dim=3).abs().mean()) * SMOOTH
         (pull,) = torch.autograd.grad(apart + rough, [free])
-        free.grad = pull.sign()
+        free.grad = pull
         optimiser.step()
         schedule.step()
-    return films.detach()
+    return films.detach(), 1 - apart.item()
 
 
 def pictures(films: Tensor, true: Tensor, others: Tensor, prior: Prior) -> dict[str, float]:
@@ -239,9 +239,11 @@ def pictures(films: Tensor, true: Tensor, others: Tensor, prior: Prior) -> dict[
     plain, _ = matched(films[:count], others, prior.mean)
     own, nearest = matched(prior.films, true, prior.mean)
     mean = prior.mean.expand_as(true)
+    outline = torch.where(true > -1, mean, torch.tensor(-1.0))
     return {
         "corr": corr,
         "corr_of_others": plain,
+        "corr_true_outline": matched(outline, true, prior.mean)[0],
         "corr_nearest_of_birch": own,
         "psnr": psnr(films[:count][chosen], true),
         "psnr_mean_film": psnr(mean, true),
@@ -308,7 +310,7 @@ def membership(
         goal = torch.cat([-change[n].flatten() for n in own])
         along.append(float(F.cosine_similarity(pulls, goal, dim=0)))
         drop.append(
-            float(objective(model, joint, experiment) - objective(after, joint, experiment))
+            objective(model, joint, experiment).item() - objective(after, joint, experiment).item()
         )
     count = len(inside)
     return {
