@@ -28,10 +28,12 @@ BOUNDS = (
     Bound("image.lora.alpha", 1, 128),
     Bound("image.lora.dropout", 0, 0.5),
     Bound("image.options.drop_path_rate", 0, 0.5),
-    Bound("loss.image_text.weight", 0, 10),
-    Bound("loss.second_text.weight", 0, 10),
-    Bound("loss.image_image.weight", 0, 10),
-    Bound("loss.local.weight", 0, 10),
+    # AdamW divides gradients by their size, unless they are so small that its epsilon passes them on as they are.
+    Bound("optimiser.clip_norm", 0.01, 1e6),
+    Bound("loss.image_text.weight", 0.01, 10),
+    Bound("loss.second_text.weight", 0.01, 10),
+    Bound("loss.image_image.weight", 0.01, 10),
+    Bound("loss.local.weight", 0.01, 10),
     Bound("loss.view_temperature", 0.05, 10),
     Bound("loss.max_scale", 1, 100),
     Bound("federation.prox", 0, 10),
@@ -91,7 +93,9 @@ def _beyond(experiment: Experiment) -> Iterator[tuple[str, str, str]]:
         yield "guidance", "off", f"{federation.guidance:g}"
     for key, least, most in BOUNDS:
         value = value_at(experiment, key)
-        if value is not None and not least <= value <= most:
+        # A weight of 0 leaves its term out.
+        left_out = value == 0 and key.endswith(".weight")
+        if value is not None and not left_out and not least <= value <= most:
             yield key, f"{least:g} to {most:g}", f"{value:g}"
     if not moves_views(experiment.augment):
         yield "augment", "views that are moved", "views as they are"

@@ -14,6 +14,7 @@ import yaml
 from torch import Tensor
 
 from client.answers import answer
+from client.bounds import BOUNDS
 from client.sitefile import load_site
 from client.work import dataset_of
 from mama.config import Experiment
@@ -38,13 +39,22 @@ TOWER = [
     "image.options={patch_size: 8, embed_dim: 192, depth: 2, num_heads: 3, drop_path_rate: 0.9}",
 ]
 PLAIN_VIEWS = [
-    "augment={rotate_degrees: 0, shift: 0, min_scale: 1, max_scale: 1, brightness: 0, contrast: 0, second_view_probability: 0}",
+    "augment={rotate_degrees: 0, shift: 0, min_scale: 1, max_scale: 1, brightness: 0, contrast: 0, "
+    "second_view_probability: 0}",
 ]
 ONE_PATIENT = "optimiser={lr: 1.0e-4, batch_size: 1, warmup: 0, keep_state: false}"
 ONE_TERM = "loss={image_text: {weight: 1}, second_text: {weight: 0}, image_image: {weight: 0}, local: {weight: 0}}"
 
 
-class RefusedAttack(Exception):
+OPEN: dict[str, Any] = {
+    "min_patients_step": 1,
+    "min_patients_update": 1,
+    "allow": ["scaffold", "guidance", "augment", *(bound.key for bound in BOUNDS)],
+    "max_model_step": None,
+}
+
+
+class RefusedAttackError(Exception):
     """The site said no."""
 
     def __init__(self, code: ErrorCode):
@@ -53,21 +63,21 @@ class RefusedAttack(Exception):
 
 
 def wide_open(site_file: Path) -> None:
-    """Let the site file allow whatever a coordinator asks.
+    """Let the site file allow whatever a coordinator asks."""
+    defend(site_file, **OPEN)
 
-    TO FILL once the policy has these keys: min_patients_step 1, min_patients_update 1, allow [scaffold, guidance, ...],
-    max_model_step inf.
-    """
+
+def defend(site_file: Path, **policy: Any) -> None:
+    """Set the site file's policy to the default one with these rules."""
     settings = yaml.safe_load(site_file.read_text())
-    settings["policy"] = settings.get("policy", {}) | {}
-    site_file.write_text(yaml.safe_dump(settings))
+    site_file.write_text(yaml.safe_dump(settings | {"policy": policy}))
 
 
 def ask(site_file: Path, experiment: Experiment, model: Arrays, run: str, number: int) -> Arrays:
     """Have the site train a round, and take the update.
 
     Raises:
-        RefusedAttack: with the site's code.
+        RefusedAttackError: with the site's code.
     """
     task = Task(
         run=run,
@@ -79,7 +89,7 @@ def ask(site_file: Path, experiment: Experiment, model: Arrays, run: str, number
     )
     reply, block = answer(load_site(site_file), task.encode(), encode(model))
     if isinstance(reply.status, ErrorCode):
-        raise RefusedAttack(reply.status)
+        raise RefusedAttackError(reply.status)
     built = build_model(experiment)
     return decode(block, travelling_shapes(built, experiment.federation))
 
@@ -163,7 +173,12 @@ def words_by_adapters(site_file: Path, make: Make, *, rank: int = 256) -> tuple[
     federation = {"rounds": 10, "local_steps": 1, "scaffold": True, "quorum": 1}
     lora = {"rank": rank, "dropout": 0, "targets": ["query", "value"]}
     optimiser = "optimiser={lr: 1.0e-4, batch_size: 2, warmup: 0, keep_state: false}"
-    over = [optimiser, ONE_TERM, f"text.lora={json.dumps(lora)}", f"federation={json.dumps(federation)}"]
+    over = [
+        optimiser,
+        ONE_TERM,
+        f"text.lora={json.dumps(lora)}",
+        f"federation={json.dumps(federation)}",
+    ]
     experiment = make(*over).experiment()
     built = build_model(experiment)
     model = initial_arrays(built, experiment.federation)
@@ -172,7 +187,9 @@ def words_by_adapters(site_file: Path, make: Make, *, rank: int = 256) -> tuple[
         if "lora_B" in name and not name.startswith(VARIATE):
             model[name] = (0.1 * random.standard_normal(model[name].shape)).astype(np.float32)
     update = ask(site_file, experiment, model, "words", 1)
-    (name,) = (n for n in update if n.startswith(VARIATE) and "layer.0." in n and "value.lora_A" in n)
+    (name,) = (
+        n for n in update if n.startswith(VARIATE) and "layer.0." in n and "value.lora_A" in n
+    )
     _, reports = seen_by_the_site(site_file, experiment, 0)
     tokens = built.text.tokenise(reports)
     spoken = (tokens.mask & (tokens.ids != built.text._reports.separator_id)).nonzero().tolist()
@@ -187,7 +204,7 @@ def in_row_space(text: TextTower, gradient: np.ndarray, longest: int) -> set[tup
     """The (token, position) pairs whose input to the first layer lies in the row space of a gradient (rank, width)."""
     parts = text.backbone.embeddings
     _, sizes, rows = torch.linalg.svd(torch.tensor(gradient).double(), full_matrices=False)
-    space = rows[sizes > 1e-6 * sizes[0]]
+    space = rows[sizes > 1e-5 * sizes[0]]
     found = set()
     for place in range(longest):
         inputs = parts.LayerNorm(
@@ -221,7 +238,8 @@ def raw_gradient_by_clipping(site_file: Path, make: Make, batch: int = 8) -> flo
 
 def gradient_of(model: MaMA, site_file: Path, experiment: Experiment) -> Arrays:
     """The true gradient of the first step."""
-    from mama.objective import active_terms, encode as encoded, losses, weighted_sum
+    from mama.objective import active_terms, losses, weighted_sum
+    from mama.objective import encode as encoded
 
     site = load_site(site_file)
     batch = StudyPairs(dataset_of(site), experiment, site.site).batch(0)
@@ -236,7 +254,8 @@ def gradient_of(model: MaMA, site_file: Path, experiment: Experiment) -> Arrays:
 def one_step_by_difference(site_file: Path, make: Make) -> float:
     """How far the difference of two runs is from the one step in which they differ, relative to that step.
 
-    Same seed, same model, same 20 planned steps: 5 rounds of 4 or 4 of 5. What one update hides among its steps, two show.
+    Same seed, same model, same 20 planned steps: 5 rounds of 4 or 4 of 5. What one update hides
+    among its steps, two show.
     """
     first, second = (
         make(f"federation={{rounds: {r}, local_steps: {s}, quorum: 1}}").experiment()

@@ -22,6 +22,8 @@ BEYOND = {
     "optimiser.lr": ["optimiser.lr=0.02"],
     "text.lora.rank": ["text.lora.rank=65"],
     "image.options.drop_path_rate": ["image.options.drop_path_rate=0.9"],
+    "optimiser.clip_norm": ["optimiser.clip_norm=1e-6"],
+    "loss.local.weight": ["loss.local.weight=1e-9"],
     "loss.view_temperature": ["loss.view_temperature=0.001"],
     "augment": [
         "augment={rotate_degrees: 0, shift: 0, min_scale: 1, max_scale: 1, brightness: 0, contrast: 0}"
