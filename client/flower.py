@@ -59,6 +59,7 @@ from client.pace import NodePauses
 from client.sitefile import CoordinatorConfig
 from client.tls import context_for
 from mama.files import write_bytes
+from mama.printable import printable
 
 logger = logging.getLogger("fedmama.guard")
 # What `Report` is told of a call to the coordinator: its path, the node's id once it is known, and what went wrong.
@@ -277,8 +278,8 @@ def _reason(error: Exception, path: str) -> str:
             )
         if path.endswith(ACTIVATE) and code == httpx.codes.PRECONDITION_FAILED:
             return NOT_ADMITTED
-        return told.message if told else f"HTTP {code}"
-    return f"{type(error).__name__}: {error}"
+        return printable(told.message) if told else f"HTTP {code}"
+    return printable(f"{type(error).__name__}: {error}")
 
 
 class Assignment:

@@ -25,6 +25,7 @@ from client.pace import Pace
 from client.service import Record, ServiceFolder
 from client.sitefile import load_site
 from mama.errors import MamaError
+from mama.printable import printable
 
 logger = logging.getLogger("fedmama.guard")
 # How long to wait for a node that does not answer, which is being started again.
@@ -56,7 +57,7 @@ class Guard:
                 self._pace.rest()
                 return
             metadata = assignment.message.metadata
-            doing = f"{metadata.message_type} of round {metadata.group_id[:16]}"
+            doing = f"{metadata.message_type} of round {printable(metadata.group_id, 16)}"
             self.record.put(news=True, working_on=doing)
             try:
                 self._do(assignment)

@@ -82,7 +82,7 @@ class Link:
         block = feedback.encode(update, codec)
         kept = {name: torch.from_numpy(array) for name, array in feedback.residual.items()}
         save_tensors(self.residuals.of(number), kept)
-        self.residuals.prune(number)
+        self.residuals.keep(number)
         return block
 
     def _held(self, shapes: dict[str, Shape]) -> bytes | None:
@@ -95,8 +95,8 @@ class Link:
         return held
 
     def _residual(self, number: int) -> Arrays:
-        path = self.residuals.before(number)
         try:
+            path = self.residuals.before(number)
             tensors = load_tensors(path)[0] if path else {}
         except ModelError as error:
             # It is worth one round's rounding, not the round.

@@ -52,13 +52,17 @@ class LocalMethod:
 
         Raises:
             ProtocolError: the server's tensors are not those of this model.
-            ModelError: the local tensors on this site's disk are damaged. Nobody has a copy.
+            ModelError: the local tensors on this site's disk are damaged or gone. Nobody has a copy.
         """
         put_trained(model, split(arrays)[0], self.config.local)
         self.put_own(model, initial, after=after)
 
     def put_own(self, model: nn.Module, initial: Tensors, *, after: bool) -> None:
-        """Set the local tensors alone."""
+        """Set the local tensors alone.
+
+        Raises:
+            ModelError: they are damaged or gone.
+        """
         path = self.local.before(self.number + 1 if after else self.number)
         put_local(model, load_tensors(path)[0] if path else initial, self.config.local)
 
@@ -90,7 +94,7 @@ class LocalMethod:
         """Keep what this site keeps of the round; returns what it sends."""
         if self.config.local:
             save_tensors(self.local.of(self.number), local_tensors(model, self.config.local))
-            self.local.prune(self.number)
+            self.local.keep(self.number)
         update = difference(trained_arrays(model, self.config.local), self._arrays)
         if self.config.scaffold:
             update |= self._variate_change()
@@ -106,13 +110,13 @@ class LocalMethod:
             change[VARIATE + name] = (now - self._own.get(name, 0)).numpy()
             self._own[name] = now
         save_tensors(self.variates.of(self.number), self._own)
-        self.variates.prune(self.number)
+        self.variates.keep(self.number)
         return change
 
     def _own_variate(self) -> Tensors:
         """c_site, empty where it is 0."""
-        path = self.variates.before(self.number)
         try:
+            path = self.variates.before(self.number)
             return load_tensors(path)[0] if path else {}
         except ModelError as error:
             # It speeds training up; without it the round is a plain one.

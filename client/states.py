@@ -1,11 +1,16 @@
 """What a site keeps from round to round, one file a round, so that a round asked for again starts where it did."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mama.errors import IntegrityError, ModelError
 from mama.files import private_folder
 from mama.locks import locked
+from mama.sealed import Values, read_sealed, write_sealed
+
+logger = logging.getLogger("fedmama.client")
 
 
 @contextmanager
@@ -23,27 +28,62 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 class RoundStates:
-    """Files of one kind by round, counted from 1. That of the newest earlier round stays until it is not needed."""
+    """Files of one kind by round, counted from 1. That of the newest earlier round stays until it is not needed.
+
+    The rounds that should be there are in the run's states.json, so that a lost file is missed. Where that itself is
+    lost, the files that are there count.
+    """
 
     def __init__(self, folder: Path):
-        self.folder = folder
+        self.folder, self.index = folder, folder.parent / "states.json"
 
     def of(self, number: int) -> Path:
         """Where the state after a round belongs."""
         return self.folder / f"round-{number:06d}.safetensors"
 
     def before(self, number: int) -> Path | None:
-        """The state that a round starts from: the newest of an earlier one, None where there is none."""
-        earlier = self._earlier(number)
-        return earlier[-1] if earlier else None
+        """The state that a round starts from: the newest of an earlier one, None where there is none.
 
-    def prune(self, number: int) -> None:
-        """Remove what no repetition starts from: of this round, of a later one, or of the one before this.
-
-        The coordinator asks for that one again when it found its newest checkpoint damaged.
+        Raises:
+            ModelError: there should be one, and it is gone.
         """
-        for old in self._earlier(number)[:-2]:
-            old.unlink()
+        rounds = self._rounds()
+        if rounds and not self.index.exists():
+            logger.warning("%s is gone; the files that are there count", self.index)
+        newest = max((one for one in rounds if one < number), default=None)
+        if newest is None:
+            return None
+        if not self.of(newest).exists():
+            raise ModelError(
+                "is gone",
+                where=str(self.of(newest)),
+                fix="Restore it, or remove the run's folder to start anew without the site's own state",
+            )
+        return self.of(newest)
 
-    def _earlier(self, number: int) -> list[Path]:
-        return [p for p in sorted(self.folder.glob("*.safetensors")) if p < self.of(number)]
+    def keep(self, number: int) -> None:
+        """Count the state after a round as written, and remove what no repetition starts from.
+
+        Those of this round, of later ones and of the two before this stay: the coordinator asks for an earlier round
+        again when it found its newest checkpoint damaged.
+        """
+        rounds = self._rounds() | {number}
+        old = sorted(one for one in rounds if one < number)[:-2]
+        # After the new file and before the old ones go: whatever a crash leaves, nothing that is needed seems gone.
+        write_sealed(self.index, self._known() | {self.folder.name: sorted(rounds - set(old))})
+        for one in old:
+            self.of(one).unlink(missing_ok=True)
+
+    def _rounds(self) -> set[int]:
+        """Those that should be there, and those that a crash kept from being counted."""
+        there = (path.stem.removeprefix("round-") for path in self.folder.glob("round-*"))
+        return {int(one) for one in there if one.isdigit()}.union(
+            self._known().get(self.folder.name, [])
+        )
+
+    def _known(self) -> Values:
+        try:
+            return read_sealed(self.index) or {}
+        except IntegrityError as error:
+            logger.warning("%s; the files that are there count", error)
+            return {}

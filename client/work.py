@@ -92,10 +92,10 @@ def train(
         require_patients_of(site, pairs)
         trainer = Trainer(model, pairs, experiment, device, corrections, method.guide(model))
     states = RoundStates(site.run_folder(task.run) / "optimiser")
-    earlier = states.before(number)
-    if experiment.optimiser.keep_state and earlier:
+    if experiment.optimiser.keep_state:
         try:
-            trainer.load(earlier)
+            if earlier := states.before(number):
+                trainer.load(earlier)
         except ModelError as error:
             # It is worth a round's momentum, not the round.
             logger.warning("site %s, round %d: %s", site.site, number, error)
@@ -121,7 +121,7 @@ def train(
         require_patients_in(site, trainer.pairs, planned[: record.steps])
     if experiment.optimiser.keep_state:
         trainer.save(states.of(number))
-        states.prune(number)
+        states.keep(number)
     metrics = (
         private.metrics()
         if private

@@ -1,5 +1,6 @@
-"""Tensors and state on disk: safetensors with a JSON header, written atomically."""
+"""Tensors and state on disk: safetensors with a JSON header and a checksum of both, written atomically."""
 
+import hashlib
 import json
 import os
 import re
@@ -16,13 +17,14 @@ from mama.files import replacing
 
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], state: object = None) -> None:
-    """Write named tensors and a JSON value in one file.
+    """Write named tensors and a JSON value in one file, with the SHA-256 of both.
 
     Raises:
         OSError: it cannot be written.
     """
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = {"state": json.dumps(state, sort_keys=True)}
+    text = json.dumps(state, sort_keys=True)
+    metadata = {"state": text, "sha256": _sha256(plain, text)}
     with replacing(path) as temporary:
         try:
             save_file(plain, temporary, metadata=metadata)
@@ -43,13 +45,28 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], object]:
     try:
         with safe_open(path, "pt") as file:
             tensors = {name: file.get_tensor(name) for name in file.offset_keys()}
-            return tensors, json.loads(file.metadata()["state"])
-    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as error:
-        raise ModelError(
-            f"weights cannot be read ({type(error).__name__})",
-            where=str(path),
-            fix="Take an older checkpoint",
-        ) from None
+            text, claimed = file.metadata()["state"], file.metadata()["sha256"]
+        state = json.loads(text)
+        whole = claimed == _sha256(tensors, text)
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _unreadable(path, f"weights cannot be read ({type(error).__name__})") from None
+    if not whole:
+        raise _unreadable(path, "weights are damaged: their checksum is another")
+    return tensors, state
+
+
+def _unreadable(path: Path, what: str) -> ModelError:
+    fix = "Restore the file from a copy, or take an older checkpoint"
+    return ModelError(what, where=str(path), fix=fix)
+
+
+def _sha256(tensors: Mapping[str, Tensor], state: str) -> str:
+    """The digest of a JSON text and of names, types, shapes and bytes of tensors."""
+    digest = hashlib.sha256(state.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"\0{name}\0{tensor.dtype}{list(tensor.shape)}\0".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def load_weights(path: Path, model: nn.Module) -> object:

@@ -50,10 +50,20 @@ def load(
         raise _explain(kind, error, place) from None
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without aliases: a few hundred bytes of them stand for gigabytes."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "aliases are not taken", mark)
+        return super().compose_node(parent, index)
+
+
 def read_yaml(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
     """The file's mapping with the overrides put in."""
     try:
-        values = yaml.safe_load(path.read_text())
+        values = yaml.load(path.read_text(encoding="utf-8"), _PlainLoader)
     except FileNotFoundError:
         raise ConfigError(
             "no such file", where=str(path), fix="Give the path of a YAML file"
@@ -64,6 +74,8 @@ def read_yaml(path: Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
         ) from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot be read ({type(error).__name__})", where=str(path)) from None
+    except RecursionError:
+        raise ConfigError("is nested too deeply", where=str(path)) from None
     except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-13-45
         raise ConfigError(
             f"is not YAML: {_first_line(error)}", where=str(path), fix="Mend the line named"

@@ -5,12 +5,33 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mama.errors import ServiceError
+from mama.files import private_folder
+
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock, after waiting for whoever holds it."""
     with open(path, "w") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def at_work_in(folder: Path, name: str = "lock") -> Iterator[None]:
+    """Keep a folder to this process.
+
+    Raises:
+        ServiceError: another process is at work in it.
+    """
+    private_folder(folder)
+    with locked_if_free(folder / name) as free:
+        if not free:
+            raise ServiceError(
+                "another process is at work in it",
+                where=str(folder),
+                fix="Wait until it has ended, or give another folder",
+            )
         yield
 
 

@@ -15,8 +15,11 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
 from mama.files import private_folder
+from mama.printable import printable
 
 LONGEST_PAUSE_S = 15.0
+# Characters of a line in the log; what programs print may hold the words of another machine.
+LONGEST_LINE = 1000
 # A program that ran so long starts its back-off anew.
 SETTLED_S = 60.0
 # How long a program may take to stop when asked.
@@ -124,7 +127,7 @@ class Supervisor:
         for line in process.stdout:
             text = _COLOURS.sub("", line.decode(errors="replace").rstrip())
             if text and not (program.noise and program.noise.search(text)):
-                self.log.info("%s | %s", program.name, text)
+                self.log.info("%s | %s", program.name, printable(text, LONGEST_LINE))
 
     def _ended(self, kept: _Kept, how: str) -> None:
         if time.monotonic() - kept.begun > SETTLED_S:

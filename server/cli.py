@@ -204,7 +204,8 @@ def status(
     if json_:
         typer.echo(json.dumps(whole | {"warnings": found}, indent=1))
         return
-    Console(highlight=False).print(table(whole))
+    # What sites say is text, and no markup.
+    Console(highlight=False, markup=False, emoji=False).print(table(whole))
     for line in found:
         typer.echo(f"WARN  {line}")
 

@@ -27,6 +27,7 @@ from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
 from mama.errors import ServiceError
+from mama.printable import printable
 from mama.signing import public_line, read_public_line
 from server.federation import Home
 
@@ -135,7 +136,7 @@ class Control:
             yield
         except httpx.HTTPStatusError as error:
             told = FlowerError.from_json(error.response.text)
-            what = told.message if told else f"HTTP {error.response.status_code}"
+            what = printable(told.message) if told else f"HTTP {error.response.status_code}"
             raise ServiceError(f"refused: {what}", where=self.address) from None
         except httpx.HTTPError as error:
             raise ServiceError(

@@ -17,6 +17,7 @@ from pathlib import Path
 from mama.errors import MamaError, ServiceError
 from mama.files import write_json
 from mama.locks import locked_if_free
+from mama.printable import printable
 from mama.silence import SILENCE
 from mama.supervise import Program, Supervisor, children, log_to, stop_on_signals
 from server.certificates import WARNING_DAYS, days_left
@@ -120,7 +121,7 @@ class _Keeper:
                     # The service must outlive what nobody thought of.
                     trouble = f"{type(error).__name__}: {error}"
                 if trouble and trouble != self._trouble:
-                    self.supervisor.log.warning("service | %s", trouble)
+                    self.supervisor.log.warning("service | %s", printable(trouble, 1000))
                 self._trouble = trouble
 
     def _write_status(self) -> None:
@@ -145,7 +146,7 @@ class _Keeper:
         for key, node in present.items():
             if key not in wanted:
                 control.unregister(node.node)
-                self.supervisor.log.info("service | shut out %s", node.name)
+                self.supervisor.log.info("service | shut out %s", printable(node.name))
 
     def _look_at_certificate(self) -> None:
         made = self.home.certificate.stat().st_mtime_ns

@@ -5,7 +5,7 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from mama.config import Section
 from mama.configfile import load
@@ -46,15 +46,29 @@ class FederationFile(Section):
     `address` is where sites connect, `listen` where the service waits for them on this machine: the same, or behind a
     reverse proxy a port on loopback. `names` are further host names or IP addresses for the certificate. `models` maps
     base models' names to local folders or files, as in a site file.
+
+    `behind_a_firewall` allows a `listen` beyond this machine. Flower's control interface shares that port and asks for
+    no password: whoever reaches it can run code here.
     """
 
     name: SiteName
     address: Address
     listen: Address = "127.0.0.1:8100"
+    behind_a_firewall: bool = False
     names: list[Host] = []
     valid_days: int = Field(365, ge=1, le=825)
     state: Path = Path("state")
     models: dict[str, Path] = {}
+
+    @model_validator(mode="after")
+    def _listens_on_this_machine(self) -> "FederationFile":
+        host = split_address(self.listen)[0]
+        if not self.behind_a_firewall and not _is_loopback(host):
+            raise ValueError(
+                f"listen {self.listen} is not on this machine alone, and whoever reaches it can run code here; "
+                "listen on 127.0.0.1 behind the reverse proxy of deploy/nginx, or set behind_a_firewall: true"
+            )
+        return self
 
     @property
     def certificate_names(self) -> list[str]:
@@ -70,6 +84,16 @@ class FederationFile(Section):
         if _unspecified(host):
             host = "127.0.0.1"
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether a host is this machine and nothing else; of names only `localhost` is taken to be."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host.rstrip(".").lower() == "localhost"
+    mapped = getattr(address, "ipv4_mapped", None)
+    return (mapped or address).is_loopback
 
 
 def _unspecified(host: str) -> bool:

@@ -73,6 +73,8 @@ class Folding:
         norm = check_norm(model, metrics.steps / planned, self._usual(), self._config.norm_limit)
         check_norm(variates)
         late_by = self._number - arrival.task.round
+        if late_by and site in self.late:
+            raise ProtocolError("a second late update in one round", where=site)
         self._combination.fold(site, update, metrics, (late_by + 1) ** -STALENESS)
         if late_by:
             self.late[site] = arrival.task.round

@@ -8,6 +8,7 @@ from mama.claims import refuse_another
 from mama.config import Experiment
 from mama.configfile import load
 from mama.errors import QuorumError, ServiceError
+from mama.printable import printable
 from mama.privacy.plan import require_possible
 from server.daemon import is_running, require_running
 from server.federation import Home
@@ -91,7 +92,7 @@ def line_of(event: Event) -> str | None:
             told = "" if loss is None else f"  loss {loss:.3f}"
             return f"round {event['round']:>3}  {len(event['sites'])} sites  {event['seconds']:.1f} s{told}"
         case "problem":
-            return f"round {event['round']}, {event['site']}: {event['problem']}"
+            return f"round {event['round']}, {event['site']}: {printable(event['problem'])}"
         case "finished" | "stopped" as end:
             return f"{end}{': ' + event['reason'] if 'reason' in event else ''}"
         case _:

@@ -4,6 +4,8 @@ The service does them one after the other and starts a ServerApp again until its
 """
 
 import hashlib
+import logging
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +22,8 @@ from server.finish import finish
 from server.folder import Event, RunFolder
 from server.rehearsal import REHEARSAL
 from server.roster import read_roster
+
+logger = logging.getLogger("fedmama.service")
 
 Kind = Literal["run", "rehearsal"]
 State = Literal["queued", "running", "finished", "failed", "stopped"]
@@ -63,9 +67,7 @@ class JobFile:
 
     def read(self) -> Job | None:
         """The job, None where the service was never asked."""
-        if not self.path.exists():
-            return None
-        return Job.model_validate_json(self.path.read_text())
+        return _read(self.path)
 
     def write(self, job: Job) -> None:
         """Keep the job."""
@@ -106,6 +108,19 @@ class JobFile:
         self.stop.touch()
 
 
+def _read(path: Path) -> Job | None:
+    """A job; a file that is none is set aside, so that the others do not wait for it."""
+    try:
+        return Job.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        aside = path.with_suffix(".damaged")
+        logger.error("%s is no job (%s); set aside as %s", path, type(error).__name__, aside.name)
+        os.replace(path, aside)
+        return None
+
+
 class JobRunner:
     """Does the jobs, a step at a time.
 
@@ -125,7 +140,7 @@ class JobRunner:
         Raises:
             ServiceError: the service does not answer; the next step tries again.
         """
-        jobs = [Job.model_validate_json(p.read_text()) for p in self.home.jobs.glob("*.json")]
+        jobs = [job for path in sorted(self.home.jobs.glob("*.json")) if (job := _read(path))]
         for job in jobs:
             if job.state == "queued" and JobFile(self.home, job.out).stop.exists():
                 self._look_after(JobFile(self.home, job.out), job)

@@ -13,6 +13,7 @@ from mama.evaluation.pooling import summary
 from mama.exchange.coding import encode
 from mama.exchange.metrics import EvaluationCounts
 from mama.files import full_disk_named, write_bytes
+from mama.locks import at_work_in
 from server.aggregation.optimiser import ServerOptimiser
 from server.asking import Arrival
 from server.audit import Audit, Entry, content_of
@@ -86,9 +87,10 @@ class Federation:
             QuorumError: too few sites answered; everything up to the last whole round is kept.
             PrivacyError: too few sites' budgets allow a round, or delta is too large for so few sites.
             StorageError: the disk is full; what was done is kept.
+            ServiceError: another process is at work in the folder.
         """
         try:
-            with full_disk_named(self.folder.path):
+            with full_disk_named(self.folder.path), at_work_in(self.folder.path, "run.lock"):
                 self._run()
         except (QuorumError, PrivacyError, StorageError) as error:
             # On a full disk the reason may not fit either.
@@ -153,6 +155,10 @@ class Federation:
         site_level = self.experiment.privacy.mode == "site"
         return site_level and noised(self.folder.events()) >= self.config.rounds
 
+    def _spent_by_a_quorum(self, meant: Collection[str]) -> bool:
+        """Whether so many sites say that their patients' budgets are spent that no single one decides it."""
+        return len(self.sites.exhausted) > 1 and self.quorum.holds(self.sites.exhausted, meant)
+
     def _require_a_round(self) -> None:
         """A model that no round has changed is no outcome.
 
@@ -183,8 +189,7 @@ class Federation:
         with closing(self._folding(number)) as folding:
             self._collect(number, asked, meant, folding)
             if not self.quorum.holds(folding.metrics, meant):
-                solvent = set(meant) - self.sites.exhausted
-                if self.sites.exhausted and not self.quorum.holds(solvent, meant):
+                if self._spent_by_a_quorum(meant):
                     return False
                 self._stop(f"round {number}", folding.metrics, meant)
             optimiser = ServerOptimiser(self.checkpoint.arrays, self.config.server_optimiser)
@@ -245,9 +250,8 @@ class Federation:
             return self.quorum.holds(folding.metrics, meant)
 
         def extend() -> bool:
-            solvent = set(meant) - self.sites.exhausted
             times = next(extensions, None)
-            if times is None or not self.quorum.holds(solvent, meant):
+            if times is None or self._spent_by_a_quorum(meant):
                 return False
             reason = self.quorum.shortfall(folding.metrics, meant)
             self._tell("extended", round=number, times=times, reason=reason)

@@ -12,6 +12,7 @@ from mama.config import Experiment
 from mama.errors import ProtocolError
 from mama.exchange.codes import ErrorCode
 from mama.exchange.protocol import Answer, Kind, Task
+from mama.printable import printable
 from server.asking import Arrival, Asking
 from server.attendance import Attendance
 from server.checkpoint import Checkpoint
@@ -60,6 +61,7 @@ class Sites:
         self._run, self.number, self._memory = checkpoint.run, checkpoint.round, memory
         self._tell, self._unused, self._gathered = tell, unused, False
         self._ledgers, self._roster = ledgers, roster
+        self._private = experiment.privacy.mode == "patient"
         self._quorum = experiment.federation.quorum
         self._wait_s = experiment.federation.deadline_s
         # Those whose privacy budget does not allow the round.
@@ -169,8 +171,8 @@ class Sites:
             self._ledgers[answer.site] = answer.training.privacy.head
 
     def problem(self, number: int, site: str, problem: str, code: str = "refused") -> None:
-        """Tell of something that is not as it should be with a site."""
-        self._tell("problem", round=number, site=site, problem=problem, code=code)
+        """Tell of something that is not as it should be with a site, whose words `problem` may hold."""
+        self._tell("problem", round=number, site=site, problem=printable(problem), code=code)
 
     def _whole(self, number: int, arrival: Arrival) -> bool:
         site, answer = arrival.site, arrival.reply.answer
@@ -178,7 +180,7 @@ class Sites:
             self.problem(number, site, arrival.reply.problem)
         elif answer.status != "ok":
             self.problem(number, site, answer.status.sentence, answer.status.value)
-            if answer.status == ErrorCode.BUDGET:
+            if answer.status == ErrorCode.BUDGET and self._private:
                 self.exhausted.add(site)
         else:
             try:

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from mama.errors import ConfigError
 from mama.exchange.protocol import WAVES
+from mama.printable import printable
 from server.folder import Event, RunFolder
 
 # What a site was told to do, as its state while it does it.
@@ -39,7 +40,7 @@ def status(run: Path) -> Status:
         sites[site]["asked"] = len(asked)
     for event in events:
         if event["event"] == "problem" and event["site"] in sites:
-            sites[event["site"]]["problem"] = event["problem"]
+            sites[event["site"]]["problem"] = printable(event["problem"])
     last = [e for e in events if e["event"] in ("start", "finished", "stopped")][-1]
     start = [e for e in events if e["event"] == "start"][-1]
     done = max(rounds, default=0)

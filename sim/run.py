@@ -18,6 +18,7 @@ from mama.exchange.method import initial_arrays, split
 from mama.exchange.tensors import put_trained
 from mama.export import save_final
 from mama.files import write_text
+from mama.locks import at_work_in
 from mama.model import build_model
 from mama.privacy.plan import require_possible
 from server.app import make_app as make_server_app
@@ -56,17 +57,18 @@ def simulate(
         MamaError: a mistake in data or configuration, or too few sites; what is done is kept.
     """
     claim = out / CLAIM
-    refuse_foreign(out, (CLAIM,), before=("hospitals", "hospitals.json", "sites"))
-    refuse_another(claim, config, "another simulation")
-    require_possible(config)
-    sites = make_sites(config, out, data, listeners.stage)
-    # Not earlier: a mistake in the data must not claim the folder.
-    write_text(claim, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    for name, (_, report) in sites.items():
-        for line in report.remarks():
-            listeners.note(f"site {name}: {line}")
-    files = [path for path, _ in sites.values()]
-    return federate(config.experiment(), files, out, engine=engine, listeners=listeners)
+    refuse_foreign(out, (CLAIM,), before=("hospitals", "hospitals.json", "sites", "lock"))
+    with at_work_in(out):
+        refuse_another(claim, config, "another simulation")
+        require_possible(config)
+        sites = make_sites(config, out, data, listeners.stage)
+        # Not earlier: a mistake in the data must not claim the folder.
+        write_text(claim, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+        for name, (_, report) in sites.items():
+            for line in report.remarks():
+                listeners.note(f"site {name}: {line}")
+        files = [path for path, _ in sites.values()]
+        return federate(config.experiment(), files, out, engine=engine, listeners=listeners)
 
 
 def federate(

@@ -28,6 +28,7 @@ Reason = Literal[
     "not-a-mammogram",
     "for-processing",
     "multi-frame",
+    "too-large",
     "colour",
     "pixel-type",
     "duplicate",
@@ -47,6 +48,7 @@ REASONS: dict[Reason, tuple[str, str]] = {
         "Leave it out of the folder",
     ),
     "for-processing": ("a raw detector image (FOR PROCESSING)", "Export FOR PRESENTATION images"),
+    "too-large": ("more than 100 million pixels", "Export the image at its own size"),
     "multi-frame": ("several frames in one file", "Export two-dimensional images"),
     "colour": ("a colour image", "Export greyscale images"),
     "pixel-type": ("pixels are not integers of 8 to 16 bits", "Export integer pixels"),
@@ -106,6 +108,10 @@ class Header:
     vendor: str | None
 
 
+# Larger than any mammogram, and such that a small compressed file cannot take gigabytes.
+MOST_PIXELS = 100_000_000
+
+
 def is_dicom(path: Path) -> bool:
     """Whether the file has DICOM's magic bytes."""
     with open(path, "rb") as handle:
@@ -160,6 +166,8 @@ def read_pixels(path: Path) -> np.ndarray:
 
 def _read_dicom(handle: BinaryIO, path: Path) -> np.ndarray:
     dataset = pydicom.dcmread(handle)
+    if int(dataset.get("Rows") or 0) * int(dataset.get("Columns") or 0) > MOST_PIXELS:
+        raise ImageError("too-large", path)
     if int(dataset.get("NumberOfFrames") or 1) > 1:
         raise ImageError("multi-frame", path)
     if dataset.SamplesPerPixel != 1 or not dataset.PhotometricInterpretation.startswith("MONO"):

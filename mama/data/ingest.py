@@ -19,6 +19,7 @@ from mama.data.manifest import MANIFEST, Dataset, Image, Manifest, Split, Study,
 from mama.data.secret import key_check, make_secret, read_secret
 from mama.data.sentences import split_sentences
 from mama.errors import DataError
+from mama.locks import at_work_in
 
 ID_LENGTH = 20  # hex digits; 80 bits, collisions are out of reach for any archive
 
@@ -84,40 +85,45 @@ def ingest(
         DataError: no folder, no studies, no readable image, a wrong table, a patient in both splits, or `out` holds
             a dataset of another key.
         ConfigError: an unknown adapter, or `out` holds other things.
+        ServiceError: another process is at work in `out`.
     """
     read = adapters.find(adapter)
-    refuse_foreign(out, (MANIFEST, "images/index.jsonl"), before=("secret.key",))
+    refuse_foreign(out, (MANIFEST, "images/index.jsonl"), before=("secret.key", "lock"))
     if not source.is_dir():
         raise DataError("no such folder", where=str(source), fix="Check the path of the data")
     raw = read(source)
     if not raw.studies:
         raise DataError("no studies", where=str(source), fix=_fix_for_none(raw, adapter))
-    key = _key_for(out, secret)
-    ids = _Ids(key)
+    with at_work_in(out):
+        key = _key_for(out, secret)
+        ids = _Ids(key)
 
-    sources = [
-        Source(ids.of("image", image.id), image.path)
-        for study in raw.studies
-        for image in study.images
-    ]
-    cache = ImageCache(out / "images", long_side)
-    present, failures = cache.fill(sources, workers, progress or (lambda done, total: None))
-    failed = {failure.id for failure, _ in failures}
-    skipped = [*raw.skipped, *(Skipped(item.path.name, error.reason) for item, error in failures)]
+        sources = [
+            Source(ids.of("image", image.id), image.path)
+            for study in raw.studies
+            for image in study.images
+        ]
+        cache = ImageCache(out / "images", long_side)
+        present, failures = cache.fill(sources, workers, progress or (lambda done, total: None))
+        failed = {failure.id for failure, _ in failures}
+        skipped = [
+            *raw.skipped,
+            *(Skipped(item.path.name, error.reason) for item, error in failures),
+        ]
 
-    chosen = split or (lambda study: study.split or ids.split(study.patient, test_fraction))
-    studies = [_study(study, ids, chosen(study), cache, failed) for study in raw.studies]
-    kept = sorted((study for study in studies if study.images), key=lambda study: study.id)
-    if not kept:
-        fix = "See the reasons: " + ", ".join(sorted({item.reason for item in skipped}))
-        raise DataError("no readable image", where=str(source), fix=fix)
-    _check_splits(kept, source)
-    manifest = Manifest(
-        adapter=adapter, key_check=key_check(key), long_side=long_side, studies=tuple(kept)
-    )
-    write_manifest(out, manifest)
-    images = [image.id for study in kept for image in study.images]
-    cache.keep_only(images)
+        chosen = split or (lambda study: study.split or ids.split(study.patient, test_fraction))
+        studies = [_study(study, ids, chosen(study), cache, failed) for study in raw.studies]
+        kept = sorted((study for study in studies if study.images), key=lambda study: study.id)
+        if not kept:
+            fix = "See the reasons: " + ", ".join(sorted({item.reason for item in skipped}))
+            raise DataError("no readable image", where=str(source), fix=fix)
+        _check_splits(kept, source)
+        manifest = Manifest(
+            adapter=adapter, key_check=key_check(key), long_side=long_side, studies=tuple(kept)
+        )
+        write_manifest(out, manifest)
+        images = [image.id for study in kept for image in study.images]
+        cache.keep_only(images)
     return IngestReport(
         studies=len(kept),
         images=len(images),

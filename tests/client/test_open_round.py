@@ -22,7 +22,7 @@ from mama.trainer import TrainingRecord
 
 STEPS = 4
 STOP_FILES = 3  # optimiser, corrections, model
-LAST_FILES = 5  # optimiser, plan, lineage, residual, answer
+LAST_FILES = 7  # optimiser, its states.json, plan, lineage, residual, its states.json, answer
 
 
 @pytest.fixture
@@ -96,6 +96,7 @@ def test_killed_at_any_file_it_writes_a_round_ends_as_if_nothing_had_happened(
             "lock",
             "optimiser",
             "residual",
+            "states.json",
         }
         assert not list(site.run_folder("run-1").rglob(".*"))  # torn files are swept away
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 from torch import nn
 
+from mama import checkpoint
 from mama.checkpoint import (
     load_optimiser,
     load_tensors,
@@ -79,6 +81,36 @@ def test_damaged_files(tmp_path: Path, damage: str) -> None:
         load_tensors(path)
     assert error.value.where == str(path)
     assert "\n" not in str(error.value)
+
+
+def test_every_flipped_bit_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.safetensors"
+    save_tensors(path, {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([3])}, {"round": 7})
+    whole = path.read_bytes()
+    tensors, state = load_tensors(path)
+
+    def flipped(bit: int) -> bytes:
+        damaged = bytearray(whole)
+        damaged[bit // 8] ^= 1 << bit % 8
+        return bytes(damaged)
+
+    for bit in range(8 * len(whole)):
+        path.write_bytes(flipped(bit))
+        with pytest.raises(ModelError) as error:
+            load_tensors(path)
+        assert str(path) in str(error.value), bit
+    # Without the checksum a bit of a tensor passes unseen.
+    last = 8 * len(whole) - 1
+    monkeypatch.setattr(checkpoint, "_sha256", lambda tensors, state: claimed(path))
+    path.write_bytes(flipped(last))
+    silent, same = load_tensors(path)
+    assert same == state
+    assert any(not torch.equal(silent[name], tensors[name]) for name in tensors)
+
+
+def claimed(path: Path) -> str:
+    with safe_open(path, "pt") as file:
+        return file.metadata()["sha256"]
 
 
 def layer(out: int = 2) -> tuple[nn.Linear, torch.optim.Optimizer]:

@@ -140,12 +140,14 @@ def test_a_program_that_is_not_there_is_told_and_tried_again(tmp_path: Path) -> 
 def test_the_log_has_no_colours_and_no_noise(
     program: Callable[..., Program], tmp_path: Path
 ) -> None:
-    code = "print('\\x1b[92mINFO\\x1b[0m one'); print('GET 200'); print(); print('two')"
+    code = (
+        "print('\\x1b[92mINFO\\x1b[0m one'); print('GET 200'); print(); print('two\\x1b]0;x\\x07')"
+    )
     with supervised(program(code, noise=re.compile("200$")), tmp_path):
         wait_for(lambda: "ended" in (tmp_path / "it.log").read_text())
     said = [line.split(" | ")[1] for line in (tmp_path / "it.log").read_text().splitlines()]
     assert "INFO one" in said
-    assert "two" in said
+    assert "two ]0;x" in said
     assert "GET 200" not in said
     assert "" not in said
 

@@ -12,6 +12,7 @@ from mama.errors import ConfigError
 from mama.exchange.protocol import Kind
 from server.cli import main
 from server.folder import RunFolder
+from server.follow import line_of
 from server.status import status, table
 
 START = {"event": "start", "run": "0123456789abcdef", "round": 0, "rounds": 4}
@@ -187,3 +188,22 @@ def test_a_real_run(run_federation: Callable[..., Any]) -> None:
         assert (one["state"], one["rounds"], one["asked"]) == ("online", 2, 2)
         assert one["norm"] > 0
         assert -1 <= one["cosine"] <= 1
+
+
+HOSTILE = "\x1b]0;pwned\x07\x1b[2J[/red]\nbirch: all is well"
+
+
+def test_what_a_site_says_is_neither_obeyed_nor_markup(
+    tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    run = run_of(tmp_path / "run", START, ROSTER, asked(1, "alder"), failure(1, "alder", HOSTILE))
+    shown = command(main, "status", run)
+    assert shown.code == 0
+    assert "\x1b" not in shown.out
+    assert "\x07" not in shown.out
+    assert "alder: ]0;pwned" in shown.out
+    assert "[/red]" in shown.out
+    assert not any(line.startswith("birch: all is well") for line in shown.out.splitlines())
+    line = line_of(failure(1, "alder", HOSTILE))
+    assert line is not None
+    assert line.isprintable()
