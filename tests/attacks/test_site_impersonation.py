@@ -15,8 +15,10 @@ from server.audit import read_audit
 from server.folder import Event
 from server.signers import Signers
 from tests.server import faults
+from tests.server.conftest import make_world
 from tests.server.faults import FakeSites, World, pack
 
+__all__ = ["make_world"]  # a fixture
 SITES = ("birch", "alder", "cedar")  # birch is asked first
 UNSIGNED = "its answer is not signed by a site on the roster"
 MakeWorld = Callable[..., World]
