@@ -161,3 +161,23 @@ def test_overrides_that_cannot_be_put_in(
     experiment_file: Path, override: str, message: str
 ) -> None:
     assert refusal(experiment_file, override) == f"--set {override}: {message}"
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["a: &x [1]\nb: *x\n", "a: &a [1]\nb: &b [*a, *a]\n", "a: &m {c: 1}\nb:\n  <<: *m\n"],
+)
+def test_aliases_are_refused_by_their_line(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="aliases are not taken") as error:
+        read_yaml(path)
+    assert "\n" not in str(error.value)
+    assert str(path) in str(error.value)
+
+
+def test_deep_nesting_is_refused_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "x.yaml"
+    path.write_text("[" * 100_000)
+    with pytest.raises(ConfigError, match="nested too deeply"):
+        read_yaml(path)

@@ -4,7 +4,10 @@ import os
 import signal
 from pathlib import Path
 
-from mama.locks import locked, locked_if_free
+import pytest
+
+from mama.errors import ServiceError
+from mama.locks import at_work_in, locked, locked_if_free
 
 
 def test_a_held_lock_is_not_free_until_its_process_is_killed(tmp_path: Path) -> None:
@@ -24,3 +27,12 @@ def test_a_held_lock_is_not_free_until_its_process_is_killed(tmp_path: Path) -> 
         assert free
     with locked(path), locked_if_free(path) as free:
         assert not free
+
+
+def test_a_second_process_is_refused_in_one_line(tmp_path: Path) -> None:
+    with at_work_in(tmp_path / "out"):
+        with pytest.raises(ServiceError) as error, at_work_in(tmp_path / "out"):
+            pass
+        assert str(error.value).startswith(f"{tmp_path / 'out'}: another process is at work in it")
+    with at_work_in(tmp_path / "out"):
+        pass

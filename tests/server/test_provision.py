@@ -71,7 +71,10 @@ def test_secrets_are_the_owners_alone(home: Home) -> None:
 
 
 def test_the_certificate_is_for_every_name_of_the_machine(tmp_path: Path) -> None:
-    home = federation(tmp_path, "listen: 0.0.0.0:8443\nnames: [10.0.0.7, alias.example.org]\n")
+    home = federation(
+        tmp_path,
+        "listen: 0.0.0.0:8443\nbehind_a_firewall: true\nnames: [10.0.0.7, alias.example.org]\n",
+    )
     provision(home)
     found = read_certificate(home.certificate)
     names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
