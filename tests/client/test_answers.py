@@ -171,7 +171,7 @@ def test_a_base_model_that_is_not_there(
 
 def test_a_secret_that_is_too_short(site_file: Path, make_task: MakeTask, payload: bytes) -> None:
     (site_file.parent / "secret.key").write_bytes(b"short")
-    assert refused(site_file, make_task("evaluate").encode(), payload) == ErrorCode.SITE_FILE
+    assert refused(site_file, make_task("evaluate").encode(), payload) == ErrorCode.NO_DATA
 
 
 def test_exception_text_stays_in_the_sites_log(

@@ -62,8 +62,9 @@ def test_it_reaches_every_site_and_one_of_another_coordinator_nobody(
 
     with pytest.raises(QuorumError):
         run(other)
-    problems = [event["code"] for event in folder.events() if event["event"] == "problem"]
-    assert problems == ["roster"] * 3
+    problems = [event["problem"] for event in folder.events() if event["event"] == "problem"]
+    # Each site refuses the other coordinator's roster, on which its key is not.
+    assert problems == ["its answer is not signed by a site on the roster"] * 3
     assert [read_roster(load_site(file)) for file in files] == [None] * 3
 
     run(home)
