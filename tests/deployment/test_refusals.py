@@ -65,6 +65,7 @@ def new_site(made_sites: Path, tmp_path: Path) -> Callable[..., Path]:
         folder = tmp_path / "dogwood"
         init_site(folder, "dogwood", tmp_path, address, authority)
         shutil.copytree(made_sites / "sites" / "alder" / "dataset", folder / "dataset")
+        shutil.copy(made_sites / "sites" / "alder" / "secret.key", folder / "secret.key")
         return folder / "site.yaml"
 
     return make
@@ -251,7 +252,7 @@ def test_a_site_that_wants_a_persons_approval_waits_for_it(
     path = federation.box.sites["cedar"]
     before = path.read_text()
     settings = yaml.safe_load(before)
-    path.write_text(yaml.safe_dump(settings | {"policy": {"approval": True}}))
+    path.write_text(yaml.safe_dump(settings | {"policy": settings["policy"] | {"approval": True}}))
     try:
         metrics = federation.start("federation.rounds=1").finish()
         assert metrics["sites"] == ["alder", "birch"]
