@@ -24,6 +24,10 @@ class Approvals:
         """Whether an experiment is approved."""
         return (self.approved / digest).exists()
 
+    def runs(self, digest: str) -> int:
+        """How many runs of an experiment are approved."""
+        return 1
+
     def note(self, experiment: Experiment) -> None:
         """Keep an experiment that waits for approval, so that a person can read it; of many the newest."""
         path = self.waiting / f"{experiment.hash()}.json"

@@ -16,6 +16,7 @@ from client.method import LocalMethod
 from client.open_round import OpenRound
 from client.private import PrivateRound
 from client.private_terms import require_patients
+from client.secure_waves import stream_of
 from client.sitefile import SiteFile
 from client.states import RoundStates
 from mama.config import Experiment
@@ -73,7 +74,8 @@ def train(
     if private:
         trainer = private.trainer(model, device, corrections)
     else:
-        pairs = _pairs(site, experiment)
+        stream = stream_of(site, task) if experiment.privacy.secure else site.site
+        pairs = StudyPairs(dataset_of(site), experiment, stream=stream)
         trainer = Trainer(model, pairs, experiment, device, corrections, method.guide(model))
     states = RoundStates(site.run_folder(task.run) / "optimiser")
     earlier = states.before(number)
