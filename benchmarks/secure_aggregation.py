@@ -23,11 +23,12 @@ from common import last_line
 from client.peers import Peers
 from client.secagg import Participant
 from client.sitefile import PeersConfig
-from mama.secagg.messages import Terms
+from mama.secagg.messages import Basis, Terms
 from mama.secagg.quantise import step
 from mama.signing import new_key
 from server.secagg import SecureSum
 
+BASIS = Basis(experiment="e" * 64, model="f" * 64, run="benchmark", round=1)
 OWN = PeersConfig()
 SITES, TERMS = 5, Terms(context="benchmark/1", threshold=3, bits=20, limit=0.5)
 
@@ -55,14 +56,14 @@ def measured(size: int) -> dict[str, Any]:
     random = np.random.default_rng(0)
     exact = np.zeros(size)
     with tempfile.TemporaryDirectory() as folder:
-        summed = SecureSum(TERMS, {"w": (size,)}, dict.fromkeys(names, 1.0))
+        summed = SecureSum(TERMS, BASIS, {"w": (size,)}, dict.fromkeys(names, 1.0))
         parties = {
             name: Participant(Path(folder) / name, name, Peers(keys[name], peers, OWN))
             for name in names
         }
         for name, party in parties.items():
             with counted("site", SITES):
-                said = party.advertise(1.0, TERMS)
+                said = party.advertise(1.0, TERMS, BASIS)
             summed.join(name, said)
         asked = summed.advertisements()
         for name, party in parties.items():

@@ -20,9 +20,10 @@ from client.plan import Plan, require_planned
 from client.refused import RefusedError
 from client.rehearsal import cost_since, rehearse
 from client.roster import take_roster
-from client.secure_waves import answer_wave, keep_update
+from client.secure_waves import answer_wave, basis_of, keep_update
 from client.sitefile import SiteFile
 from client.states import alone
+from client.unmasked import UnmaskedSums
 from mama.config import Experiment
 from mama.errors import (
     BudgetError,
@@ -156,6 +157,8 @@ def _trained(
     arrived: float,
 ) -> tuple[Answer, bytes]:
     """Train, or repeat the answer of before where the same was asked of the same model."""
+    if experiment.privacy.secure:
+        UnmaskedSums(site).require_new(basis_of(task, link.received))
     known = LastAnswer(site.run_folder(task.run) / "last_answer.safetensors")
     before = known.read(task, link.received)
     if before is None:
@@ -172,7 +175,7 @@ def _trained(
         lineage.trained(task, arrays, link.received, update, share)
         reply = _answer(site, task, training=metrics, holds=link.holds())
         if experiment.privacy.secure:
-            keep_update(site, experiment, task, update, metrics)
+            keep_update(site, experiment, task, link.received, update, metrics)
             update = {}
         before = reply, link.send(update, task.round)
         known.write(*before, link.received)

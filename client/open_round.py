@@ -56,8 +56,10 @@ class OpenRound:
             self.limits = RoundLimits()
             return
         budgets = (site.policy.max_round_s, experiment.federation.budget_s)
+        # Under secure aggregation a deadline of its own would let one site train while the others hardly begin.
+        alike = task.deadline_s is None or experiment.privacy.secure is not None
         self.limits = RoundLimits(
-            None if task.deadline_s is None else arrived + (1 - RESERVE) * task.deadline_s,
+            None if alike else arrived + (1 - RESERVE) * (task.deadline_s or 0),
             min((budget for budget in budgets if budget is not None), default=None),
             site.policy.max_round_steps,
         )

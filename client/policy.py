@@ -22,6 +22,8 @@ from mama.exchange.metrics import EvaluationCounts, TrainingMetrics
 # Bytes of a trained parameter in an update, by coding; top-k sends an index with each value.
 BYTES = {"fp32": 4.0, "bf16": 2.0, "int8": 1.1}
 TOPK_BYTES = 8.0
+# How many times as large as an update's limit that of the variates, which are gradients, may be.
+VARIATES = 100
 
 
 def check(site: SiteFile, experiment: Experiment, now: datetime) -> None:
@@ -134,7 +136,7 @@ def review(site: SiteFile, experiment: Experiment, now: datetime) -> Iterator[Fi
             ErrorCode.POLICY_SECURE,
         )
     if experiment.privacy.secure is not None:
-        yield _peers(site, experiment.privacy.secure)
+        yield _peers(site, experiment.privacy.secure, scaffold=federation.scaffold)
     if policy.hours is not None:
         yield Finding(
             "hours",
@@ -181,11 +183,14 @@ def _approval(site: SiteFile, experiment: Experiment) -> Finding:
     )
 
 
-def _peers(site: SiteFile, secure: SecureConfig) -> Finding:
+def _peers(site: SiteFile, secure: SecureConfig, *, scaffold: bool) -> Finding:
     """What the site insists on under secure aggregation, as far as it is known before a round."""
     limits, roster = site.peers or PeersConfig(), read_roster(site)
     asked = f"threshold {secure.threshold}, {secure.bits} bits, limit {secure.limit:g}"
     passes = secure.bits >= limits.least_bits and secure.limit <= limits.largest_limit
+    if scaffold:
+        asked += f", variate_limit {secure.variate_limit:g}"
+        passes &= secure.variate_limit <= VARIATES * limits.largest_limit
     if roster is not None:
         asked += f", {len(roster.active)} on the roster"
         passes &= limits.minimum_sites <= len(roster.active)

@@ -26,6 +26,7 @@ from mama.secagg.messages import (
     SIGNED,
     Advertisement,
     Advertisements,
+    Basis,
     Consent,
     Consents,
     Packets,
@@ -33,9 +34,9 @@ from mama.secagg.messages import (
     Shares,
     Terms,
 )
-from mama.secagg.quantise import largest_bits, quantise
+from mama.secagg.quantise import largest_bits, quantise, scales_of
 from mama.section import Section
-from mama.signing import new_key, sign, verify
+from mama.signing import new_key, public_line, sign, verify
 
 SEED = 32  # bytes
 
@@ -49,6 +50,7 @@ class _Secrets(Section):
     seed: str
     own: Advertisement
     sites: list[Advertisement] = []
+    cohort: str = ""
     held: dict[str, str] = {}
     roll: Roll | None = None
     stage: str = "advertised"
@@ -62,15 +64,20 @@ class Participant:
 
     Raises:
         ProtocolError: from every wave, where something is not as it must be; the site then takes no further part.
-        RefusedError: likewise, where too few sites are left, or the terms are weaker than this site allows.
+        RefusedError: likewise, where too few sites are left, the terms are weaker than this site allows, or a peer's
+            update came from other training.
     """
 
     def __init__(self, folder: Path, site: str, peers: Peers):
         self.folder, self.site = folder, site
         self.identity, self.others, self.limits = peers
 
-    def advertise(self, weight: float, terms: Terms) -> Advertisement:
-        """Make the round's keys; once a round."""
+    def advertise(self, weight: float, terms: Terms, basis: Basis) -> Advertisement:
+        """Make the round's keys; once a round.
+
+        Args:
+            basis: of the update that is to be masked.
+        """
         if terms.limit > self.limits.largest_limit or terms.bits < self.limits.least_bits:
             raise RefusedError(ErrorCode.SECURE_TERMS, "values would be coarser than it allows")
         if self._file.exists():
@@ -79,6 +86,8 @@ class Participant:
         said = Advertisement(
             site=self.site,
             context=terms.context,
+            basis=basis,
+            roster=self._roster(),
             mask_key=keys.public_hex(mask_key),
             share_key=keys.public_hex(share_key),
             seed_digest=hashlib.sha256(seed).hexdigest(),
@@ -111,7 +120,8 @@ class Participant:
         for said, seed, key in zip(others, of_seed, of_key, strict=True):
             purpose = f"{mine.terms.context}|{self.site}|{said.site}"
             packets[said.site] = keys.seal(self._share_key(mine, said), seed + key, purpose).hex()
-        self._keep(mine.model_copy(update={"stage": "shared", "sites": asked.sites, "held": held}))
+        shared = {"stage": "shared", "sites": asked.sites, "held": held}
+        self._keep(mine.model_copy(update=shared | {"cohort": asked.digest()}))
         return Packets(packets=packets)
 
     def masked(self, sealed: Packets, update: Arrays) -> bytes:
@@ -133,8 +143,8 @@ class Participant:
             held[name] = keys.unseal(key, bytes.fromhex(packet), purpose).hex()
         # Before the answer: a second one, for other peers, would give the difference of masks away.
         self._keep(mine.model_copy(update={"stage": "masked", "held": held}))
-        scale = mine.own.weight / max(said.weight for said in mine.sites)
-        vector = quantise(update, scale, mine.terms.limit, mine.terms.bits)
+        scales = scales_of({said.site: said.weight for said in mine.sites})
+        vector = quantise(update, scales[self.site], mine.terms.limit, mine.terms.bits)
         add_mask(vector, bytes.fromhex(mine.seed), 1)
         own = keys.from_scalar(bytes.fromhex(mine.mask_key))
         for name in sealed.packets:
@@ -144,7 +154,7 @@ class Participant:
         return vector.astype("<u4").tobytes()
 
     def agree(self, roll: Roll) -> Consent:
-        """Sign whose updates are in the sum and whose are not; once a round."""
+        """Sign whose updates are in the sum and whose are not, and who was advertised; once a round."""
         mine = self._at("masked")
         survivors, dropped = set(roll.survivors), set(roll.dropped)
         both = survivors & dropped or len(survivors) < len(roll.survivors)
@@ -153,19 +163,20 @@ class Participant:
         if len(survivors) < self._least(mine.terms):
             raise RefusedError(ErrorCode.SECURE_TERMS, "too few sites are left")
         self._keep(mine.model_copy(update={"stage": "agreed", "roll": roll}))
-        signature = sign(self.identity, AGREED, roll.signed_part(mine.terms.context))
+        signature = sign(self.identity, AGREED, roll.signed_part(mine.terms.context, mine.cohort))
         return Consent(signature=signature.hex())
 
-    def unmask(self, told: Consents) -> Shares:
+    def unmask(self, shown: Consents) -> Shares:
         """One share of every site: of a survivor's seed or a dropped one's key; once a round.
 
-        Only where enough sites have signed what this one has: told of different survivors, they would give both shares.
+        Only where enough sites have signed what this one has: shown different survivors or peers, they would give both
+        shares, or those of sums of their own.
         """
         mine = self._at("agreed")
         assert mine.roll is not None
-        signed = [name for name, one in told.consents.items() if self._consents(name, one, mine)]
+        signed = [name for name, one in shown.consents.items() if self._consents(name, one, mine)]
         if len(signed) < mine.terms.threshold:
-            raise ProtocolError("too few sites were told of the same survivors")
+            raise ProtocolError("too few sites were shown the same peers and survivors")
         self._keep(mine.model_copy(update={"stage": "unmasked"}))
         shares = {}
         for name, pair in mine.held.items():
@@ -192,6 +203,8 @@ class Participant:
                 continue
             if said.site not in self.others or said.context != asked.terms.context:
                 raise ProtocolError("a site is not on this site's roster, or of another round")
+            if (said.basis, said.roster) != (mine.own.basis, mine.own.roster):
+                raise RefusedError(ErrorCode.SECURE_PEERS, f"{said.site} trained something else")
             signature = bytes.fromhex(said.signature)
             verify(self.others[said.site], SIGNED, said.signed_part(), signature)
             keys.read_public(said.mask_key)
@@ -204,7 +217,7 @@ class Participant:
         if public is None or name not in mine.roll.survivors:
             return False
         try:
-            data = mine.roll.signed_part(mine.terms.context)
+            data = mine.roll.signed_part(mine.terms.context, mine.cohort)
             verify(public, AGREED, data, bytes.fromhex(one.signature))
         except SignatureError:
             return False
@@ -212,6 +225,12 @@ class Participant:
 
     def _least(self, terms: Terms) -> int:
         return max(self.limits.minimum_sites, terms.threshold)
+
+    def _roster(self) -> str:
+        """SHA-256 of all sites' names and keys, this one's among them."""
+        known = {**self.others, self.site: self.identity.public_key()}
+        lines = [f"{name} {public_line(key)}" for name, key in sorted(known.items())]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def _share_key(self, mine: _Secrets, other: Advertisement) -> bytes:
         own = keys.from_scalar(bytes.fromhex(mine.share_key))

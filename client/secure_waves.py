@@ -1,9 +1,13 @@
 """The waves of secure aggregation as tasks: the update waits at the site until it is asked for under masks.
 
-Of each round a site unmasks once. Two sums over one update, of different sites, would differ by what one site sent.
+Of each round a site unmasks once (client.unmasked), and an update is summed only with others of the same basis: the
+experiment and model that it was trained from, not those that a wave names. Each run's batches are drawn anew, so that
+no other run, of whatever experiment and model, repeats an update.
 """
 
 import logging
+import re
+import secrets
 from pathlib import Path
 from typing import TypeVar
 
@@ -14,14 +18,15 @@ from pydantic import ValidationError
 from client.peers import read_peers
 from client.secagg import Participant
 from client.sitefile import SiteFile
+from client.unmasked import UnmaskedSums
 from mama.checkpoint import load_tensors, save_tensors
 from mama.config import Experiment
-from mama.errors import ProtocolError, TrainingError
+from mama.errors import ModelError, ProtocolError, TrainingError
 from mama.exchange.metrics import TrainingMetrics
 from mama.exchange.protocol import Task
 from mama.exchange.tensors import Arrays
-from mama.files import write_text
-from mama.secagg.messages import Advertisements, Consents, Packets, Roll, Terms
+from mama.files import write_bytes
+from mama.secagg.messages import Advertisements, Basis, Consents, Packets, Roll, Terms
 from mama.secagg.quantise import scale_of
 from mama.section import Section
 
@@ -31,10 +36,39 @@ _FOLDER = "secure"
 _Message = TypeVar("_Message", bound=Section)
 
 
+def basis_of(task: Task, model: str) -> Basis:
+    """What a training task's update comes from.
+
+    Args:
+        model: the checksum of the received global model.
+    """
+    return Basis(experiment=task.experiment_hash, model=model, run=task.run, round=task.round)
+
+
+def stream_of(site: SiteFile, task: Task) -> str:
+    """The name of a run's random choices at this site, with a part that the operating system drew for the run."""
+    path = site.run_folder(task.run) / _FOLDER / "salt"
+    salt = path.read_text(errors="replace") if path.exists() else ""
+    if not re.fullmatch("[0-9a-f]{64}", salt):
+        salt = secrets.token_hex(32)
+        write_bytes(path, salt.encode(), private=True)
+    return f"{site.site}|{salt}|{task.experiment_hash}"
+
+
 def keep_update(
-    site: SiteFile, experiment: Experiment, task: Task, update: Arrays, metrics: TrainingMetrics
+    site: SiteFile,
+    experiment: Experiment,
+    task: Task,
+    model: str,
+    update: Arrays,
+    metrics: TrainingMetrics,
 ) -> None:
-    """Put a round's update aside for the waves that follow, with what it counts.
+    """Put a round's update aside for the waves that follow, with what it came from and counts.
+
+    Waves that began with an earlier update end here.
+
+    Args:
+        model: the checksum of the global model that it was trained from.
 
     Raises:
         TrainingError: the update is not finite.
@@ -51,8 +85,10 @@ def keep_update(
         logger.warning(what, site.site, task.round, 100 * cut / size)
     weight = metrics.weight(experiment.federation.weights)
     tensors = {name: torch.from_numpy(array) for name, array in scaled.items()}
-    state = {"round": task.round, "weight": weight}
-    save_tensors(site.run_folder(task.run) / _FOLDER / "update.safetensors", tensors, state)
+    folder = site.run_folder(task.run) / _FOLDER
+    Participant(folder / "waves", site.site, read_peers(site)).forget()
+    state = {"basis": basis_of(task, model).model_dump(mode="json"), "weight": weight}
+    save_tensors(folder / "update.safetensors", tensors, state)
 
 
 def answer_wave(site: SiteFile, experiment: Experiment, task: Task, payload: bytes) -> bytes:
@@ -61,40 +97,46 @@ def answer_wave(site: SiteFile, experiment: Experiment, task: Task, payload: byt
     Raises:
         ConfigError: the site has no key, or no roster of peers.
         ProtocolError: the wave is not what it should be; the site takes no further part in the round.
+        RefusedError: the terms, a peer's training, or a sum that was unmasked before.
+        PrivacyError: the record of unmasked sums is damaged.
     """
     folder = site.run_folder(task.run) / _FOLDER
-    party = Participant(folder / "waves", site.site, read_peers(site))
-    spent = folder / "unmasked_round"
-    if task.round <= (int(spent.read_text()) if spent.exists() else 0):
-        raise ProtocolError("this round was unmasked already")
+    party, sums = Participant(folder / "waves", site.site, read_peers(site)), UnmaskedSums(site)
+    update, weight, basis = _kept(folder, task)
+    sums.require_open(basis)
     match task.kind:
         case "advertise":
             terms = _read(Terms, payload)
             _check(terms, experiment, task)
-            _, weight = _kept(folder, task)
             party.forget()
-            return _bytes(party.advertise(weight, terms))
+            return _bytes(party.advertise(weight, terms, basis))
         case "share":
             return _bytes(party.share(_read(Advertisements, payload)))
         case "mask":
-            update, _ = _kept(folder, task)
             return party.masked(_read(Packets, payload), update)
         case "agree":
             return _bytes(party.agree(_read(Roll, payload)))
         case _:
             shares = party.unmask(_read(Consents, payload))
             # Before the shares leave: whatever happens now, the round is over here.
-            write_text(spent, str(task.round))
+            sums.remember(basis)
             party.forget()
             return _bytes(shares)
 
 
-def _kept(folder: Path, task: Task) -> tuple[Arrays, float]:
-    """The round's update and its weight."""
-    tensors, state = load_tensors(folder / "update.safetensors")
-    if not isinstance(state, dict) or state["round"] != task.round:
+def _kept(folder: Path, task: Task) -> tuple[Arrays, float, Basis]:
+    """The round's update, its weight, and what it came from."""
+    try:
+        tensors, state = load_tensors(folder / "update.safetensors")
+        kept = state if isinstance(state, dict) else {}
+        weight, basis = float(kept["weight"]), Basis.model_validate(kept["basis"])
+    except (ModelError, ValidationError, KeyError, TypeError, ValueError):
+        raise ProtocolError("there is no whole update of this round") from None
+    if (basis.run, basis.round) != (task.run, task.round):
         raise ProtocolError("there is no update of this round")
-    return {name: tensor.numpy() for name, tensor in tensors.items()}, state["weight"]
+    if basis.experiment != task.experiment_hash:
+        raise ProtocolError("the wave names another experiment than the one that was trained")
+    return {name: tensor.numpy() for name, tensor in tensors.items()}, weight, basis
 
 
 def _check(terms: Terms, experiment: Experiment, task: Task) -> None:

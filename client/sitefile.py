@@ -107,7 +107,7 @@ class PeersConfig(Section):
     site's own in `key`, all sites' public ones in `roster`, signed with the key of the certificate `authority`.
 
     Whatever a coordinator asks, a round has `minimum_sites` or more, and its values have `least_bits` or more and a
-    limit of at most `largest_limit`.
+    limit of at most `largest_limit`, SCAFFOLD's variates of at most 100 times that.
     """
 
     key: Path = Path("node.key")

@@ -19,6 +19,7 @@ from client.patients import require_patients_in, require_patients_of
 from client.private import PrivateRound
 from client.private_terms import require_patients
 from client.refused import RefusedError
+from client.secure_waves import stream_of
 from client.sitefile import SiteFile
 from client.states import RoundStates
 from mama.config import Experiment
@@ -88,7 +89,8 @@ def train(
     if private:
         trainer = private.trainer(model, device, corrections)
     else:
-        pairs = _pairs(site, experiment)
+        stream = stream_of(site, task) if experiment.privacy.secure else site.site
+        pairs = StudyPairs(dataset_of(site), experiment, stream=stream)
         require_patients_of(site, pairs)
         trainer = Trainer(model, pairs, experiment, device, corrections, method.guide(model))
     states = RoundStates(site.run_folder(task.run) / "optimiser")

@@ -10,6 +10,7 @@ from mama.errors import QuorumError
 from mama.exchange.block import Shape
 from mama.exchange.method import VARIATE, of_round
 from mama.exchange.protocol import Kind
+from mama.secagg.messages import Basis
 from mama.secagg.quantise import scale_of
 from server.aggregation.weights import weight_of
 from server.asking import Arrival
@@ -45,7 +46,13 @@ class MaskedFolding(Folding):
     ):
         super().__init__(experiment, number, {}, memory, sites, scratch)
         self._masked = of_round(shapes, experiment.federation, number)
-        self._sites, self._run, self._asked, self._audit = sites, run, asked, audit
+        self._hash, self._sites, self._run, self._asked, self._audit = (
+            experiment.hash(),
+            sites,
+            run,
+            asked,
+            audit,
+        )
 
     def take(self, arrival: Arrival) -> None:
         """Take down what a site says of its training.
@@ -64,11 +71,16 @@ class MaskedFolding(Folding):
         secure = self._privacy.secure
         assert secure is not None
         weights = {site: weight_of(site, m, self._config) for site, m in self.metrics.items()}
+        basis = Basis(
+            experiment=self._hash,
+            model=self._asked.downlink.digest,
+            run=self._run,
+            round=self._number,
+        )
         try:
             mean, summed = secure_mean(
                 secure,
-                self._run,
-                self._number,
+                basis,
                 self._masked,
                 weights,
                 self._ask,

@@ -5,10 +5,10 @@ Memory is one vector, however many sites there are.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
-from flwr.common.secure_aggregation.crypto.shamir import combine_shares
 
 from mama.errors import ProtocolError, QuorumError
 from mama.exchange.block import Shape
@@ -18,6 +18,7 @@ from mama.secagg.masks import add_mask
 from mama.secagg.messages import (
     Advertisement,
     Advertisements,
+    Basis,
     Consent,
     Consents,
     Packets,
@@ -25,37 +26,46 @@ from mama.secagg.messages import (
     Shares,
     Terms,
 )
-from mama.secagg.quantise import mean
+from mama.secagg.quantise import mean, scales_of
+from server.shares import recovered
 
 
 class SecureSum:
-    """One round: `join`, `packets`, `fold` and `reveal` take what sites send; between them the waves close.
+    """One round: `join`, `take_packets`, `fold`, `take_consent` and `take_shares` take what sites send; between them
+    the waves close.
 
     Args:
+        basis: what all updates of the round come from.
         weights: what each site's update counts, by the figures that came with it.
 
     A site that answers a wave late or badly is left out of the rest; with fewer than the threshold the round ends.
+    `blamed` says of sites that sent wrong shares what was wrong, once `result` was asked for.
 
     Raises:
         ProtocolError: from a site's answer, which then does not count.
         QuorumError: too few sites are left; the round ends, the run does not.
     """
 
-    def __init__(self, terms: Terms, shapes: Mapping[str, Shape], weights: Mapping[str, float]):
-        self.terms, self.shapes, self.weights = terms, dict(shapes), weights
+    def __init__(
+        self, terms: Terms, basis: Basis, shapes: Mapping[str, Shape], weights: Mapping[str, float]
+    ):
+        self.terms, self.basis, self.shapes, self.weights = terms, basis, dict(shapes), weights
+        self.blamed: dict[str, str] = {}
         self.size = sum(int(np.prod(shape)) for shape in shapes.values())
         self._said: dict[str, Advertisement] = {}
         self._packets: dict[str, dict[str, str]] = {}
         self._survivors: dict[str, Advertisement] = {}
         self._total = np.zeros(self.size, np.uint32)
         self._consents: dict[str, Consent] = {}
-        self._shares: dict[str, list[bytes]] = {}
+        self._shares: dict[str, dict[str, bytes]] = {}
         self._heard: set[str] = set()
 
     def join(self, site: str, said: Advertisement) -> None:
         """Take a site's advertisement."""
         if said.site != site or said.context != self.terms.context or site in self._said:
             raise ProtocolError("is not this site's word on this round", where=site)
+        if said.basis != self.basis:
+            raise ProtocolError("holds an update of other training", where=site)
         if said.weight != self.weights.get(site):
             raise ProtocolError("counts by another weight than its answer's", where=site)
         # What every peer would stumble over ends here, with the one who sent it.
@@ -64,7 +74,12 @@ class SecureSum:
         self._said[site] = said
 
     def advertisements(self) -> Advertisements:
-        """What the second wave brings to all who joined."""
+        """What the second wave brings to all who joined, but for those that have another roster than most."""
+        rosters = Counter(said.roster for said in self._said.values()).most_common(1)
+        for site, said in list(self._said.items()):
+            if said.roster != rosters[0][0]:
+                self.blamed[site] = "has another roster than most"
+                del self._said[site]
         self._require(self._said, "joined")
         return Advertisements(terms=self.terms, sites=[s for _, s in sorted(self._said.items())])
 
@@ -118,45 +133,58 @@ class SecureSum:
             raise ProtocolError("shares are not of the sites of this round", where=site)
         self._heard.add(site)
         for name, share in sent.shares.items():
-            self._shares.setdefault(name, []).append(bytes.fromhex(share))
+            self._shares.setdefault(name, {})[site] = bytes.fromhex(share)
 
     def result(self) -> Arrays:
         """The weighted mean of the survivors' updates, once the masks are off.
 
         Raises:
-            QuorumError: too few shares, or a share was wrong.
+            QuorumError: too few shares, or too few right ones, or the mean is beyond what updates can add up to.
         """
         self._require(self._heard, "sent shares to unmask")
-        for name in self._packets:
-            secret = self._secret(name)
+        for name in sorted(self._packets):
             if name in self._survivors:
-                if hashlib.sha256(secret).hexdigest() != self._said[name].seed_digest:
-                    raise QuorumError("a site sent a wrong share: the round cannot be unmasked")
-                add_mask(self._total, secret, -1)
+                add_mask(self._total, self._secret(name, self._is_seed), -1)
             else:
-                self._take_off_pairs(name, secret)
-        heaviest = max(said.weight for said in self._said.values())
-        scales = sum(said.weight / heaviest for said in self._survivors.values())
+                self._take_off_pairs(name, self._secret(name, self._is_key))
+        scales = scales_of({site: said.weight for site, said in self._said.items()})
+        summed = sum(scales[site] for site in self._survivors)
         limit, bits = self.terms.limit, self.terms.bits
-        return mean(self._total, self.shapes, len(self._survivors), scales, limit, bits)
-
-    def _secret(self, name: str) -> bytes:
-        shares = self._shares[name][: self.terms.threshold]
         try:
-            if len({len(share) for share in shares}) != 1:
-                raise ValueError
-            return combine_shares(shares)
-        except ValueError:
-            raise QuorumError("a site sent a wrong share: the round cannot be unmasked") from None
+            return mean(self._total, self.shapes, len(self._survivors), summed, limit, bits)
+        except ProtocolError as error:
+            raise QuorumError(f"{error.what}: a site sent no masked update") from None
+
+    def _secret(self, name: str, fits: Callable[[str, bytes], bool]) -> bytes:
+        found = recovered(
+            self._shares[name],
+            self.terms.threshold,
+            lambda secret: fits(name, secret),
+            self.blamed,
+        )
+        if found is None:
+            what = f"the shares of {name}'s secret do not fit it: {name} or too many others sent wrong ones"
+            self.blamed[name] = "the shares of its secret do not fit what it announced"
+            raise QuorumError(what)
+        secret, wrong = found
+        # Liars who agree on their errors can make right shares look wrong; so both sides are named.
+        right = ", ".join(sorted(self._shares[name].keys() - wrong))
+        for site in wrong:
+            self.blamed[site] = f"its share of {name}'s secret does not fit those of {right}"
+        return secret
+
+    def _is_seed(self, name: str, secret: bytes) -> bool:
+        return hashlib.sha256(secret).hexdigest() == self._said[name].seed_digest
+
+    def _is_key(self, name: str, secret: bytes) -> bool:
+        try:
+            return keys.public_hex(keys.from_scalar(secret)) == self._said[name].mask_key
+        except ProtocolError:
+            return False
 
     def _take_off_pairs(self, gone: str, secret: bytes) -> None:
         """Remove the masks that the survivors put on for a site which is gone."""
-        try:
-            key = keys.from_scalar(secret)
-        except ProtocolError:
-            key = None
-        if key is None or keys.public_hex(key) != self._said[gone].mask_key:
-            raise QuorumError("a site sent a wrong share: the round cannot be unmasked")
+        key = keys.from_scalar(secret)
         for name, said in self._survivors.items():
             purpose = keys.mask_purpose(self.terms.context, gone, name)
             mask = keys.agreed(key, keys.read_public(said.mask_key), purpose)

@@ -11,7 +11,7 @@ from mama.errors import PrivacyError, ProtocolError
 from mama.exchange.block import Shape
 from mama.exchange.protocol import Kind
 from mama.exchange.tensors import Arrays
-from mama.secagg.messages import Advertisement, Consent, Packets, Shares, Terms
+from mama.secagg.messages import Advertisement, Basis, Consent, Packets, Shares, Terms
 from mama.secagg.quantise import largest_bits
 from mama.section import Section
 from server.secagg import SecureSum
@@ -44,26 +44,26 @@ def require_maskable(config: SecureConfig, sites: int) -> None:
 
 def secure_mean(
     config: SecureConfig,
-    run: str,
-    number: int,
+    basis: Basis,
     shapes: Mapping[str, Shape],
     weights: Mapping[str, float],
     ask: Ask,
     complain: Complain,
 ) -> tuple[Arrays, list[str]]:
-    """The weighted mean of the updates of round `number`, and the sites that are in it.
+    """The weighted mean of a round's updates, and the sites that are in it.
 
     Args:
+        basis: what all of them come from.
         weights: by the sites that hold an update, as their metrics say: a site may not tell its peers of another.
-        complain: told of each site whose answer does not count, and why.
+        complain: called with each site whose answer does not count, and why.
 
     Raises:
         QuorumError: too few sites were left; nothing of the round is known.
     """
     # The last part is new each time, so that keys and shares of an attempt that failed fit no other.
-    context = f"{run}/{number}/{secrets.token_hex(8)}"
+    context = f"{basis.run}/{basis.round}/{secrets.token_hex(8)}"
     terms = Terms(context=context, threshold=config.threshold, bits=config.bits, limit=config.limit)
-    total = SecureSum(terms, shapes, weights)
+    total = SecureSum(terms, basis, shapes, weights)
 
     def wave(kind: Kind, asked: Mapping[str, Section], take: Callable[[str, bytes], None]) -> None:
         for site, payload in ask(kind, {s: m.model_dump_json().encode() for s, m in asked.items()}):
@@ -96,7 +96,11 @@ def secure_mean(
         dict.fromkeys(consents.consents, consents),
         lambda s, p: total.take_shares(s, _read(Shares, p)),
     )
-    return total.result(), roll.survivors
+    try:
+        return total.result(), roll.survivors
+    finally:
+        for site, problem in total.blamed.items():
+            complain(site, f"secure aggregation: {problem}")
 
 
 def _read(kind: type[_Message], payload: bytes) -> _Message:

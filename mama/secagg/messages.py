@@ -3,15 +3,17 @@
 advertise   a site's public keys for this round, signed with the key by which the others know it
 share       all advertisements to each site; from each, two sealed shares for every other
 masked      its sealed shares to each site; from each, its masked update
-agree       who is left to each site; from each, its signature under that
+agree       who is left to each site; from each, its signature under that and under all advertisements
 unmask      all signatures to each site; from each, one share of every site: of its seed, or of its key if it is gone
 """
 
+import hashlib
 import json
 from typing import Annotated
 
 from pydantic import Field
 
+from mama.exchange.protocol import Identifier, Sha256
 from mama.section import Section, SiteName
 
 Hex = Annotated[str, Field(pattern=r"^([0-9a-f]{2})*$", max_length=4096)]
@@ -27,11 +29,26 @@ class Terms(Section):
     limit: float = Field(gt=0, le=1e6)
 
 
+class Basis(Section):
+    """The training that an update came from: the experiment's hash, the received global model's checksum, run, round.
+
+    Only updates of one basis are summed: a peer that trained anything else would hide nothing.
+    """
+
+    experiment: Sha256
+    model: Sha256
+    run: Identifier
+    round: int = Field(ge=0, le=10**6)
+
+
 class Advertisement(Section):
-    """A site's word on a round: keys for masks and for shares, the digest of its seed, and its weight."""
+    """A site's word on a round: what its update came from, the digest of the roster that it knows its peers by, keys
+    for masks and for shares, the digest of its seed, and its weight."""
 
     site: SiteName
     context: Annotated[str, Field(max_length=256)]
+    basis: Basis
+    roster: Sha256
     mask_key: Hex
     share_key: Hex
     seed_digest: Hex
@@ -49,6 +66,13 @@ class Advertisements(Section):
     terms: Terms
     sites: Annotated[list[Advertisement], Field(min_length=1, max_length=MOST)]
 
+    def digest(self) -> str:
+        """SHA-256 of all of it, in hex; the order of the sites does not count."""
+        ordered = sorted(self.sites, key=lambda said: said.site)
+        return hashlib.sha256(
+            self.model_copy(update={"sites": ordered}).model_dump_json().encode()
+        ).hexdigest()
+
 
 class Packets(Section):
     """Sealed shares by the site at the other end."""
@@ -62,9 +86,9 @@ class Roll(Section):
     survivors: Annotated[list[SiteName], Field(max_length=MOST)]
     dropped: Annotated[list[SiteName], Field(max_length=MOST)]
 
-    def signed_part(self, context: str) -> bytes:
-        """What a site signs that agrees."""
-        one = {"context": context, "survivors": sorted(self.survivors)}
+    def signed_part(self, context: str, cohort: str) -> bytes:
+        """What a site signs that agrees; `cohort` is the digest of the advertisements that it was shown."""
+        one = {"context": context, "cohort": cohort, "survivors": sorted(self.survivors)}
         return json.dumps(one | {"dropped": sorted(self.dropped)}).encode()
 
 
@@ -86,4 +110,4 @@ class Shares(Section):
     shares: Annotated[dict[SiteName, Hex], Field(max_length=MOST)]
 
 
-SIGNED, AGREED = "secure-aggregation-1", "secure-aggregation-roll-1"
+SIGNED, AGREED = "secure-aggregation-2", "secure-aggregation-roll-2"

@@ -2,16 +2,20 @@
 
 from collections.abc import Iterator, Mapping
 from math import prod
+from statistics import median_low
 
 import numpy as np
 
 from mama.config_privacy import SecureConfig
+from mama.errors import ProtocolError
 from mama.exchange.block import Shape
 from mama.exchange.method import VARIATE
 from mama.exchange.tensors import Arrays
 
 CHUNK = 2**18  # values; what is held in double precision at a time
 WORD = 32
+# The most that one site counts, in medians of all: a heavier one would leave the others fewer bits than were agreed.
+HEAVIEST = 4
 
 
 def largest_bits(sites: int) -> int:
@@ -27,6 +31,17 @@ def step(limit: float, bits: int) -> float:
 def scale_of(name: str, config: SecureConfig) -> float:
     """What a tensor of an update is multiplied by, so that one limit fits all."""
     return config.limit / config.variate_limit if name.startswith(VARIATE) else 1.0
+
+
+def scales_of(weights: Mapping[str, float]) -> dict[str, float]:
+    """What each site's update is multiplied by before it is masked: its weight over the heaviest, at most 1.
+
+    A weight above HEAVIEST medians counts as that many, so that no site can drown the others by what it claims.
+    """
+    most = HEAVIEST * median_low(weights.values())
+    counted = {site: min(weight, most) for site, weight in weights.items()}
+    heaviest = max(counted.values())
+    return {site: weight / heaviest for site, weight in counted.items()}
 
 
 def quantise(update: Arrays, scale: float, limit: float, bits: int) -> np.ndarray:
@@ -60,7 +75,12 @@ def mean(
 
     Args:
         total: uint32 (n,).
+
+    Raises:
+        ProtocolError: a value is beyond what so many sites can add up to, whatever their updates.
     """
+    if total.size and int(total.max()) > sites * (2**bits - 1):
+        raise ProtocolError("the sum is beyond what so many updates can add up to")
     values = np.empty(total.size, np.float32)
     for first in range(0, total.size, CHUNK):
         part = slice(first, first + CHUNK)

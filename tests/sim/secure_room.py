@@ -13,6 +13,7 @@ from mama.exchange.protocol import WAVES
 from mama.exchange.tensors import Arrays
 from mama.secagg.messages import (
     Advertisement,
+    Basis,
     Consent,
     Packets,
     Shares,
@@ -24,6 +25,7 @@ from server.secagg import SecureSum
 SHAPES = {"a": (40, 25), "b": (7,)}
 NAMES = ("alder", "birch", "cedar", "dogwood", "elm")
 TERMS = Terms(context="run-1/1", threshold=3, bits=20, limit=0.5)
+BASIS = Basis(experiment="e" * 64, model="f" * 64, run="run-1", round=1)
 OWN = PeersConfig()
 Updates = dict[str, dict[str, np.ndarray]]
 
@@ -63,13 +65,13 @@ class Room:
             for site, identity in identities.items()
         }
         shapes = {n: a.shape for n, a in next(iter(sent.values())).items()}
-        self.sum = SecureSum(terms, shapes, self.weights)
+        self.sum = SecureSum(terms, BASIS, shapes, self.weights)
         self.vectors: dict[str, bytes] = {}
 
     def advertise(self, away: Collection[str] = ()) -> None:
         for site, one in self.sites.items():
             if site not in away:
-                said = one.advertise(self.weights[site], self.terms)
+                said = one.advertise(self.weights[site], self.terms, BASIS)
                 self.sum.join(site, Advertisement.model_validate_json(said.model_dump_json()))
 
     def share(self, away: Collection[str] = ()) -> None:

@@ -18,7 +18,7 @@ from mama.secagg.messages import (
     Shares,
 )
 from mama.signing import new_key, sign
-from tests.sim.secure_room import NAMES, TERMS, Room, updates
+from tests.sim.secure_room import BASIS, NAMES, TERMS, Room, updates
 
 
 def test_no_wave_comes_twice(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_no_wave_comes_twice(tmp_path: Path) -> None:
     room.advertise()
     one = room.sites["alder"]
     with pytest.raises(ProtocolError, match="begun"):
-        one.advertise(1.0, TERMS)
+        one.advertise(1.0, TERMS, BASIS)
     asked = room.sum.advertisements()
     room.share()
     with pytest.raises(ProtocolError, match="order"):
@@ -150,7 +150,7 @@ def test_the_coordinator_refuses_what_does_not_fit(tmp_path: Path) -> None:
 
 def test_a_weight_is_that_of_the_answer(tmp_path: Path) -> None:
     room = Room(tmp_path, updates())
-    said = room.sites["alder"].advertise(1e9, TERMS)
+    said = room.sites["alder"].advertise(1e9, TERMS, BASIS)
     with pytest.raises(ProtocolError, match="weight"):
         room.sum.join("alder", said)
 
@@ -185,7 +185,7 @@ def test_sites_that_are_told_of_different_survivors_give_nothing(tmp_path: Path)
         assert sum(site in roll.dropped for roll in rolls.values()) >= terms.threshold
     assert sum("target" in roll.survivors for roll in rolls.values()) >= terms.threshold
     for site in GROVE:
-        with pytest.raises(ProtocolError, match="same survivors"):
+        with pytest.raises(ProtocolError, match="same peers and survivors"):
             room.sites[site].unmask(Consents(consents=consents))
 
 
@@ -197,18 +197,21 @@ def test_consents_are_checked(tmp_path: Path, forged: str) -> None:
     room.mask()
     room.agree()
     true = dict(room.sum.consents().consents)
-    other = room.sum.roll().signed_part("run-1/2")
+    cohort = room.sum.advertisements().digest()
+    other = room.sum.roll().signed_part("run-1/2", cohort)
     signature = {
         "another's": true["birch"].signature,
         "of another round": sign(room.sites["cedar"].identity, AGREED, other).hex(),
-        "a stranger's": sign(new_key(), AGREED, room.sum.roll().signed_part(TERMS.context)).hex(),
+        "a stranger's": sign(
+            new_key(), AGREED, room.sum.roll().signed_part(TERMS.context, cohort)
+        ).hex(),
         "noise": "00ff",
     }[forged]
     two = {site: true[site] for site in ("alder", "birch")}
     three = two | {"cedar": Consent(signature=signature)}
-    with pytest.raises(ProtocolError, match="same survivors"):
+    with pytest.raises(ProtocolError, match="same peers and survivors"):
         room.sites["alder"].unmask(Consents(consents=three))
-    with pytest.raises(ProtocolError, match="same survivors"):
+    with pytest.raises(ProtocolError, match="same peers and survivors"):
         room.sites["alder"].unmask(Consents(consents=two | {"yew": true["elm"]}))
     # A bad one beside enough good ones does no harm.
     room.sites["alder"].unmask(Consents(consents=true | {"elm": Consent(signature=signature)}))

@@ -1,0 +1,124 @@
+"""The record of the sums that this site helped to unmask, over all runs: two sums over one update would bare what
+differs between them.
+
+    <sha256 of the seal before and this line's JSON>, a blank, JSON
+
+It lies in the site's privacy folder. Each run's folder keeps the last seal that it wrote, by which a record that was
+removed or cut is noticed. A second run of an experiment, or of one that trains from the same model in the same round,
+needs a person's approval (docs/privacy.md).
+"""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from pydantic import ValidationError
+
+from client.approval import Approvals
+from client.refused import RefusedError
+from client.sitefile import SiteFile
+from mama.errors import PrivacyError
+from mama.exchange.codes import ErrorCode
+from mama.files import write_bytes
+from mama.locks import locked
+from mama.secagg.messages import Basis
+
+SEAL = "unmasked_seal"  # in a run's folder, beside what secure aggregation keeps there
+
+
+class UnmaskedSums:
+    """One site's record.
+
+    Raises:
+        PrivacyError: from every method, where the record is damaged, or lacks lines that it had.
+    """
+
+    def __init__(self, site: SiteFile):
+        self.site = site
+        self.path = site.privacy / "unmasked"
+
+    def require_new(self, basis: Basis) -> None:
+        """Refuse training whose update has been in a sum before, in another run.
+
+        Raises:
+            RefusedError: more runs than are approved.
+        """
+        with self._locked():
+            self._require_new(self._read()[0], basis)
+
+    def require_open(self, basis: Basis) -> None:
+        """Refuse a wave of a round that is over: as `require_new`, or its run has unmasked it or a later one.
+
+        Raises:
+            RefusedError: it is over.
+        """
+        with self._locked():
+            self._require_open(self._read()[0], basis)
+
+    def remember(self, basis: Basis) -> None:
+        """Put a sum on the record; on the disk when this returns.
+
+        Raises:
+            RefusedError: as `require_open`.
+        """
+        with self._locked():
+            known, lines, seal = self._read()
+            self._require_open(known, basis)
+            body = basis.model_dump_json()
+            seal = _seal(seal, body)
+            write_bytes(self.path, f"{lines}{seal} {body}\n".encode(), private=True)
+            write_bytes(self.site.run_folder(basis.run) / SEAL, seal.encode(), private=True)
+
+    def _require_open(self, known: list[Basis], basis: Basis) -> None:
+        self._require_new(known, basis)
+        if any(one.run == basis.run and one.round >= basis.round for one in known):
+            raise RefusedError(ErrorCode.SECURE_REPEATED, "the round was unmasked already")
+
+    def _require_new(self, known: list[Basis], basis: Basis) -> None:
+        others = {
+            (one.run, one.experiment)
+            for one in known
+            if one.experiment == basis.experiment
+            or (one.model, one.round) == (basis.model, basis.round)
+        } - {(basis.run, basis.experiment)}
+        if len(others) >= Approvals(self.site).runs(basis.experiment):
+            runs = ", ".join(sorted(run for run, _ in others))
+            raise RefusedError(ErrorCode.SECURE_REPEATED, f"unmasked before in {runs}")
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with locked(self.path.with_name("unmasked.lock")):
+            yield
+
+    def _read(self) -> tuple[list[Basis], str, str]:
+        """The sums, the text that they were read from, and its last seal."""
+        known: list[Basis] = []
+        seals = [""]
+        try:
+            text = self.path.read_text() if self.path.exists() else ""
+            if text and not text.endswith("\n"):
+                raise ValueError
+            for line in text.splitlines():
+                seal, body = line.split(" ", 1)
+                if seal != _seal(seals[-1], body):
+                    raise ValueError
+                known.append(Basis.model_validate_json(body))
+                seals.append(seal)
+        except (ValueError, ValidationError):
+            raise self._damaged("is damaged") from None
+        kept = self.site.state.glob(f"runs/*/{SEAL}")
+        if not {path.read_text(errors="replace") for path in kept} <= set(seals):
+            raise self._damaged("lacks sums that it had")
+        return known, text, seals[-1]
+
+    def _damaged(self, how: str) -> PrivacyError:
+        return PrivacyError(
+            f"the record of unmasked sums {how}",
+            where=str(self.path),
+            fix="Restore the newest copy; secure aggregation stays off until then",
+        )
+
+
+def _seal(before: str, body: str) -> str:
+    return hashlib.sha256(f"{before}{body}".encode()).hexdigest()
