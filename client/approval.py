@@ -47,10 +47,6 @@ class Approvals:
         except IntegrityError:
             return {}
 
-    def runs(self, digest: str) -> int:
-        """How many runs of an experiment are approved."""
-        return 1
-
     def note(self, experiment: Experiment) -> None:
         """Keep an experiment that waits for approval, so that a person can read it; of many the newest."""
         path = self.waiting / f"{experiment.hash()}.json"
