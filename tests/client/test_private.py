@@ -103,8 +103,11 @@ def test_a_round_is_paid_once_and_paid_again_when_done_again(
     assert (charged(site_file), first.training.privacy.steps) == (2, 2)  # type: ignore[union-attr]
     again, same = ask(site_file, make_task(), payload)
     assert (again, same, charged(site_file)) == (first, update, 2)
-    # Another task of the same round has other noise, and its own price.
-    other, different = ask(site_file, make_task(task="train-1-again"), payload)
+    # The round under another task's name has the same noise, and costs nothing more.
+    other, repeated = ask(site_file, make_task(task="train-1-again"), payload)
+    assert (other.training, repeated, charged(site_file)) == (first.training, update, 2)
+    # Another run has noise of its own, and its price.
+    other, different = ask(site_file, make_task(run="run-2"), payload)
     assert different != update
     assert charged(site_file) == 4
     assert other.training.privacy.epsilon > first.training.privacy.epsilon  # type: ignore[union-attr]
@@ -133,10 +136,10 @@ def test_an_older_ledger_is_noticed_by_the_site_itself(
     earlier = path.read_bytes()
     ask(site_file, make_task(round=2, task="train-2"), payload)
     path.write_bytes(earlier)
-    reply, update = ask(site_file, make_task(round=3, task="train-3"), payload)
+    reply, update = ask(site_file, make_task(run="run-2", task="train-3"), payload)
     assert (reply.status, update) == (ErrorCode.LEDGER, b"")
     path.unlink()
-    reply, _ = ask(site_file, make_task(round=3, task="train-3"), payload)
+    reply, _ = ask(site_file, make_task(run="run-2", task="train-3"), payload)
     assert reply.status == ErrorCode.LEDGER
 
 
@@ -150,7 +153,7 @@ def test_an_older_ledger_is_noticed_by_the_coordinator(
     # A backup brings back the whole site, its own memory included.
     shutil.rmtree(site_file.parent / "state")
     ledger(site_file).path.unlink()
-    reply, update = ask(site_file, make_task(round=3, task="train-3", ledger=head), payload)
+    reply, update = ask(site_file, make_task(run="run-2", task="train-3", ledger=head), payload)
     assert (reply.status, update) == (ErrorCode.LEDGER, b"")
 
 
