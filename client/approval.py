@@ -26,11 +26,11 @@ class Approvals:
         self.waiting = site.state / "service" / "waiting"
 
     def has(self, digest: str) -> bool:
-        """Whether an experiment is approved; a damaged approval is none."""
+        """True if an experiment is approved; a damaged approval is none."""
         return bool(self._of(digest))
 
     def runs(self, digest: str) -> int:
-        """How many runs of an experiment are approved, at least the one that needs no number."""
+        """The number of approved runs of an experiment; 1 where none is said."""
         return max(1, int(self._of(digest).get("runs", 1)))
 
     def models(self, digest: str) -> list[str]:

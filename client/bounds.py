@@ -64,7 +64,7 @@ def broken(experiment: Experiment) -> list[str]:
 
 
 def moves_views(config: AugmentConfig) -> bool:
-    """Whether the augmentation turns, shifts, scales or crops a view by more than a rounding of its pixels."""
+    """True if the augmentation turns, shifts, scales or crops a view by more than its pixels' rounding."""
     return (
         config.rotate_degrees >= LEAST_DEGREES
         or config.shift >= LEAST_SHIFT

@@ -20,7 +20,7 @@ SHOWN = 10
 
 
 class Withdrawal(NamedTuple):
-    """How many studies the list leaves out, and its lines, from 1, that name nobody and nothing: perhaps mistyped."""
+    """The number of studies that the list leaves out, and its lines, from 1, that match nothing."""
 
     studies: int
     unknown: list[int]
@@ -47,7 +47,7 @@ def dataset_of(site: SiteFile) -> Dataset:
 
 
 def withdrawal_of(site: SiteFile) -> Withdrawal:
-    """What the list of withdrawn patients does.
+    """The effect of the list of withdrawn patients on the dataset.
 
     Raises:
         DataError, ConfigError: as `dataset_of`.

@@ -98,7 +98,7 @@ class Lineage:
             self._write()
 
     def is_repeated(self, task: Task, checksum: str) -> bool:
-        """Whether this round was trained from this model before; the same update then comes out."""
+        """True if this round was trained from this model before, which gives the same update."""
         return self._trained.get(str(task.round)) == checksum
 
     def trained(
@@ -118,7 +118,7 @@ class Lineage:
         self._write()
 
     def _strange(self, index: int, arrays: Arrays, checksum: str) -> str:
-        """Why a model does not follow from what is known; empty if it does."""
+        """The reason why a model does not follow from what is known; empty if it does."""
         approvals, digest = Approvals(self.site), self.experiment.hash()
         if checksum in approvals.models(digest) or self.run in approvals.joined(digest):
             return ""
@@ -177,7 +177,7 @@ class Lineage:
         return SLACK * sigma * privacy.max_grad_norm * math.sqrt(values) / federation.quorum
 
     def _rounds_a_turn(self) -> float:
-        """How many rounds pass until a site's turn, on average."""
+        """The average number of rounds between two turns of a site."""
         asked = self.experiment.federation.sites_per_round
         if isinstance(asked, list):
             return len(asked)
@@ -219,7 +219,7 @@ def _distance(one: Arrays, other: Arrays) -> float:
 
 
 def _equal(one: Arrays, other: Arrays) -> bool:
-    """Whether all tensors are the same up to rounding."""
+    """True if all tensors are the same up to rounding."""
     return one.keys() == other.keys() and all(
         one[name].shape == other[name].shape
         and np.allclose(one[name], other[name], rtol=ROUNDING, atol=1e-7)

@@ -1,4 +1,4 @@
-"""How many patients an update rests on: with too few it is a statement about one of them."""
+"""The least number of patients behind an update: with too few it is a statement about one of them."""
 
 from collections.abc import Iterator
 
@@ -51,7 +51,7 @@ def require_patients_in(site: SiteFile, pairs: StudyPairs, steps: range) -> None
 
 
 def sentences(site: SiteFile, experiment: Experiment) -> list[str]:
-    """What of the site's patients leaves by this experiment, a line each, for whoever approves it."""
+    """Summarise for the person who approves an experiment what of the patients leaves, a line each."""
     federation, private = experiment.federation, experiment.privacy.mode == "patient"
     steps = federation.local_steps
     most = steps * experiment.optimiser.batch_size * experiment.optimiser.accumulate

@@ -25,7 +25,7 @@ def require_planned(task: Task, experiment: Experiment) -> None:
 
 
 class Plan:
-    """What a site has trained of an experiment. With `policy.approval` the approval bounds runs and steps.
+    """The rounds that a site has trained of an experiment. With `policy.approval` the approval bounds runs and steps.
 
     Raises:
         IntegrityError: the record is damaged.

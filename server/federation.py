@@ -87,7 +87,7 @@ class FederationFile(Section):
 
 
 def _is_loopback(host: str) -> bool:
-    """Whether a host is this machine and nothing else; of names only `localhost` is taken to be."""
+    """True if a host is this machine and nothing else; of names only `localhost` counts."""
     try:
         address = ip_address(host)
     except ValueError:

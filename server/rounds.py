@@ -156,7 +156,7 @@ class Federation:
         return site_level and noised(self.folder.events()) >= self.config.rounds
 
     def _spent_by_a_quorum(self, meant: Collection[str]) -> bool:
-        """Whether so many sites say that their patients' budgets are spent that no single one decides it."""
+        """True if a quorum of more than one site says that its patients' budget is spent."""
         return len(self.sites.exhausted) > 1 and self.quorum.holds(self.sites.exhausted, meant)
 
     def _require_a_round(self) -> None:

@@ -226,7 +226,7 @@ MISCHIEF = [
     lambda header, data: (_edited(header, round=77), data),
     lambda header, data: (_edited(header, task="train-1-alder"), data),
     lambda header, data: (_edited(header, site="alder"), data),
-    lambda header, data: (_edited(header, protocol=3), data),
+    lambda header, data: (_edited(header, protocol=4), data),
     lambda header, data: (_edited(header, patient="Mary Smith"), data),
     lambda header, data: (header.replace('"seconds":', '"seconds":-'), data),
     lambda header, data: (header.replace('"loss":', '"loss":1e308,"loss":'), data),

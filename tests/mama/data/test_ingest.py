@@ -99,7 +99,7 @@ def test_same_result_with_workers_and_other_file_names(hospital: Path, tmp_path:
         path.rename(path.with_name(f"{number:03d}.dcm"))
     run(hospital, tmp_path / "b", workers=2)
     assert contents(tmp_path / "a") == contents(tmp_path / "b")
-    assert len(contents(tmp_path / "a")) == 1 + 24
+    assert len(contents(tmp_path / "a")) == 2 + 24  # manifest and lock
 
 
 def test_repeating_decodes_only_what_changed(hospital: Path, tmp_path: Path):
