@@ -81,7 +81,7 @@ class Approvals:
             "models": sorted({*before.get("models", []), *([model] if model else [])}),
             "joined": sorted({*before.get("joined", []), *([join] if join else [])}),
         }
-        write_sealed(self.approved / digest, values, private=True)
+        write_sealed(self.approved / digest, values)
         waiting = self.waiting / f"{digest}.json"
         known = waiting.exists()
         waiting.unlink(missing_ok=True)

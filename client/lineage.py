@@ -111,7 +111,7 @@ class Lineage:
         """
         model, _ = split(arrays)
         if self.site.policy.max_model_step is not None:
-            write_bytes(self.kept, encode(model), private=True)
+            write_bytes(self.kept, encode(model))
             self._base = round_of_model(task)
         self._norm = _length(split(update)[0]) / share
         self._trained[str(task.round)] = checksum
@@ -198,7 +198,7 @@ class Lineage:
             "base": self._base,
             "norm": self._norm,
         }
-        write_sealed(self.record, values, private=True)
+        write_sealed(self.record, values)
 
 
 def _newest(by_round: Mapping[str, str]) -> dict[str, str]:

@@ -55,4 +55,4 @@ class Plan:
     def count(self, run: str) -> None:
         """Count one more round of a run, before its update leaves."""
         self.trained[run] = self.trained.get(run, 0) + 1
-        write_sealed(self.path, {"rounds": self.trained}, private=True)
+        write_sealed(self.path, {"rounds": self.trained})

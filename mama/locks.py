@@ -19,11 +19,12 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextmanager
 def at_work_in(folder: Path, name: str = "lock") -> Iterator[None]:
-    """Keep a folder to this process.
+    """Keep a folder to this process; one that was made for it and stayed empty goes again.
 
     Raises:
         ServiceError: another process is at work in it.
     """
+    made = not folder.exists()
     private_folder(folder)
     with locked_if_free(folder / name) as free:
         if not free:
@@ -32,7 +33,12 @@ def at_work_in(folder: Path, name: str = "lock") -> Iterator[None]:
                 where=str(folder),
                 fix="Wait until it has ended, or give another folder",
             )
-        yield
+        try:
+            yield
+        finally:
+            if made and [path.name for path in folder.iterdir()] == [name]:
+                (folder / name).unlink()
+                folder.rmdir()
 
 
 @contextmanager

@@ -16,15 +16,15 @@ SEAL = "sha256"
 Values = dict[str, Any]
 
 
-def write_sealed(path: Path, values: Values, *, private: bool = False) -> None:
-    """Write an object to `path` atomically; only its owner can read a `private` file.
+def write_sealed(path: Path, values: Values) -> None:
+    """Write an object to `path` atomically; only its owner can read it.
 
     Raises:
         OSError: it cannot be written.
         ValueError: a number is not finite.
     """
     text = json.dumps(values | {SEAL: seal(values)}, indent=2, allow_nan=False) + "\n"
-    write_bytes(path, text.encode(), private=private)
+    write_bytes(path, text.encode())
 
 
 def read_sealed(path: Path, fix: str = "") -> Values | None:

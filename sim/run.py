@@ -58,9 +58,9 @@ def simulate(
     """
     claim = out / CLAIM
     refuse_foreign(out, (CLAIM,), before=("hospitals", "hospitals.json", "sites", "lock"))
+    require_possible(config)
     with at_work_in(out):
         refuse_another(claim, config, "another simulation")
-        require_possible(config)
         sites = make_sites(config, out, data, listeners.stage)
         # Not earlier: a mistake in the data must not claim the folder.
         write_text(claim, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))

@@ -42,7 +42,7 @@ def test_an_undone_step_returns_each_patients_picture(
 
 def test_adapters_return_the_words_of_reports(open_site: Path, small_config: Make) -> None:
     found, wrong = pictures.words_by_adapters(open_site, small_config)
-    assert found > 0.7
+    assert found > 0.95
     assert wrong == 0
 
 
@@ -79,7 +79,7 @@ def test_each_rule_alone_refuses(
     if attack in (pictures.picture_by_trap, pictures.raw_gradient_by_clipping):
         rest |= {"min_patients_step": 9} if rule == "min_patients_step" else {}
     pictures.defend(site_file, **rest)
-    with pytest.raises(pictures.RefusedAttackError) as refused:
+    with pytest.raises(pictures.RefusedError) as refused:
         attack(site_file, small_config)
     assert refused.value.code == code
 
@@ -90,7 +90,7 @@ def test_planted_weights_are_refused_whatever_else_is_allowed(
 ) -> None:
     rest = {key: value for key, value in pictures.OPEN.items() if key != "max_model_step"}
     pictures.defend(site_file, **rest)
-    with pytest.raises(pictures.RefusedAttackError) as refused:
+    with pytest.raises(pictures.RefusedError) as refused:
         attack(site_file, small_config)
     assert refused.value.code == ErrorCode.MODEL_STEP
 
@@ -100,6 +100,6 @@ def test_planted_weights_are_refused_where_a_run_begins_late(
 ) -> None:
     rest = {key: value for key, value in pictures.OPEN.items() if key != "max_model_step"}
     pictures.defend(site_file, **rest)
-    with pytest.raises(pictures.RefusedAttackError) as refused:
+    with pytest.raises(pictures.RefusedError) as refused:
         pictures.pictures_by_adamw(site_file, small_config, start=500)
     assert refused.value.code == ErrorCode.MODEL_STEP

@@ -40,6 +40,7 @@ def mode(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)
 
 
+@pytest.mark.slow
 def test_a_simulations_folder(command: Callable, tmp_path: Path) -> None:
     out = tmp_path / "runs" / "one"
     overrides = [word for text in [*SMALL, "federation.rounds=1"] for word in ("--set", text)]

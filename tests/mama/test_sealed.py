@@ -16,7 +16,7 @@ VALUES = {"auc": 0.5, "site": "grün", "list": [1, None], "inner": {"b": 2, "a":
 def test_what_was_written_returns_and_is_plain_json(tmp_path: Path) -> None:
     path = tmp_path / "new" / "x.json"
     assert read_sealed(path) is None
-    write_sealed(path, VALUES, private=True)
+    write_sealed(path, VALUES)
     assert read_sealed(path) == VALUES
     assert json.loads(path.read_text()) == VALUES | {"sha256": seal(VALUES)}
     assert path.stat().st_mode & 0o777 == 0o600
