@@ -4,14 +4,15 @@ import errno
 import logging
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from torch import OutOfMemoryError
 
-from client import policy, work
+from client import finals, policy, work
 from client.approval import Approvals
-from client.last_answer import LastAnswer
+from client.evaluations import Evaluations
+from client.last_answer import LAST_ANSWER, LastAnswer
 from client.link import Link
 from client.open_round import OpenRound
 from client.peers import read_peers
@@ -120,13 +121,18 @@ def _done(
             return _answer(site, task, holds=link.holds()), said
         arrays = link.receive(payload, work.shapes(site, experiment))
         if task.kind == "evaluate":
-            counts = work.evaluate(
-                site, experiment, task.run, task.round, arrays, probes=task.probes
+            counts = Evaluations(site).answer(
+                task,
+                link.received,
+                date.today(),
+                lambda: work.evaluate(site, experiment, task, arrays),
             )
             counts = policy.allowed_counts(site, counts)
             return _answer(site, task, evaluation=counts, holds=link.holds()), b""
         if task.kind == "finish":
+            finals.require_trained(site.run_folder(task.run))
             work.keep_final(site, experiment, task, arrays, link.received)
+            finals.prune(site.state, task.run)
             return _answer(site, task, final=link.received, holds=link.holds()), b""
         _check_upload(site, experiment)
         return _trained(site, task, experiment, link, arrays, on_step, arrived)
@@ -146,7 +152,7 @@ def _trained(
     arrived: float,
 ) -> tuple[Answer, bytes]:
     """Train, or repeat the answer of before where the same was asked of the same model."""
-    known = LastAnswer(site.run_folder(task.run) / "last_answer.safetensors")
+    known = LastAnswer(site.run_folder(task.run) / LAST_ANSWER)
     before = known.read(task.task, link.received)
     if before is None:
         open_round = OpenRound(site, task, link.received, arrived)

@@ -54,7 +54,8 @@ def make_sites(
             progress=partial(progress, "making hospitals"),
         )
         names, adapter, fraction = [site.name for site in specs], "dicom_folder", 0.2
-        policy = PolicyConfig()
+        # No patient stands behind these labels, and benchmarks compare exact figures.
+        policy = PolicyConfig(label_odds=None, max_evaluations=100_000)
     else:
         if data is None:
             raise ConfigError(
@@ -64,7 +65,8 @@ def make_sites(
             )
         names = deal_mias(data, raw, simulation.sites, config.seed)
         adapter, fraction = simulation.source, simulation.test_fraction
-        policy = PolicyConfig(minimum_cell=1)  # public films, too few for larger cells
+        # Public films, too few for larger cells.
+        policy = PolicyConfig(minimum_cell=1, label_odds=None, max_evaluations=100_000)
     sites = {}
     for name in sorted(names):
         path = out / "sites" / name / "site.yaml"
