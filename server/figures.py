@@ -1,4 +1,4 @@
-"""What a site's evaluation must be before it counts: possible at all, and of a site that trains.
+"""The checks of a site's evaluation before it counts: that it is possible at all.
 
 A site can lie about its accuracy; nothing here finds that out. It cannot claim classes that the experiment lacks, or
 so many units that the others' no longer matter.
@@ -18,13 +18,7 @@ ABOVE_OTHERS = 4
 
 
 def most_units(site: str, studies: Mapping[str, int]) -> int:
-    """The most test units that a site can have, by the training studies that it and the others claim.
-
-    Raises:
-        ProtocolError: no update of the site ever counted, so that nothing is known of its size.
-    """
-    if site not in studies:
-        raise ProtocolError("evaluates without an update that counted")
+    """The most test units that a site can have, by the training studies that it and the others claim."""
     others = [claimed for other, claimed in studies.items() if other != site]
     credited = min([studies[site], ABOVE_OTHERS * max(others)] if others else [studies[site]])
     return UNITS_A_STUDY * credited

@@ -326,7 +326,8 @@ class Federation:
     def _evaluate(self, number: int, *, probes: bool) -> dict[str, Any]:
         resting = self.memory.resting(number, self.config.pause_after)
         counts: dict[str, EvaluationCounts] = {}
-        asked = sorted((set(self.memory.failures) & self._known()) - resting)
+        # Of a site without an update that counted it is not known how large it can be.
+        asked = sorted((set(self.memory.studies) & self._known()) - resting)
         # Under patient-level privacy evaluations stay at the sites.
         for arrival in self.sites.ask(
             "evaluate", number, [] if self.private else asked, probes=probes

@@ -6,7 +6,8 @@ for its threshold, and one that is drawn anew for each content gives way to aver
 are changed before any model is scored. Each keeps its class or moves to another by a draw that is keyed by the
 site's secret and by study, breast and label, never by model, run or experiment. All answers to all models together
 are functions of these masked labels: they change the odds of a true label by the factor `odds` at most, however many
-there are. The masking is over all classes of the scheme that the dataset uses, not over the experiment's, which could ask for one class alone.
+there are. The masking is over all classes of the scheme that the dataset uses, not over the experiment's, which could
+ask for one class alone.
 
 Studies of one patient often share a label, and several draws of it would tell more: of each patient one study
 counts, chosen by the same key. Which units have a label, and where a model scores a unit, is not hidden.
