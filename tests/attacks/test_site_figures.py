@@ -1,5 +1,6 @@
 """A site whose evaluation or losses are absurd: its figures do not count, and it is named."""
 
+import json
 from typing import Any
 
 import pytest
@@ -12,6 +13,9 @@ from mama.exchange.metrics import Cell, EvaluationCounts, LabelCounts, Recall, T
 from server import rounds
 from server.figures import check_evaluation, most_units
 from server.outcome import terms
+from tests.server.conftest import new_run, run_federation
+
+__all__ = ["new_run", "run_federation"]  # fixtures
 
 STUDIES = {"alder": 40, "birch": 50, "cedar": 60}
 
@@ -114,8 +118,6 @@ def test_a_run_goes_on_without_the_figures_of_the_site_that_lies(
     def change(site: str, kind: str, number: int, header: str, data: bytes) -> tuple[str, bytes]:
         if (site, kind) != ("birch", "evaluate"):
             return header, data
-        import json
-
         lie = counts(10**9 // 4).model_dump(mode="json")
         return json.dumps(json.loads(header) | {"evaluation": lie}), data
 
