@@ -4,14 +4,15 @@ import errno
 import logging
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from torch import OutOfMemoryError
 
-from client import policy, work
+from client import finals, policy, work
 from client.approval import Approvals
-from client.last_answer import LastAnswer
+from client.evaluations import Evaluations
+from client.last_answer import LAST_ANSWER, LastAnswer
 from client.lineage import Lineage
 from client.link import Link
 from client.open_round import OpenRound
@@ -76,13 +77,21 @@ def answer(
         return refusal(_code_of(error), site.site), b""
     try:
         reply, block = _done(site, task, payload, on_step, arrived)
-        return reply.model_copy(update={"protocol": task.protocol}), block
+        return _in_version(task.protocol, reply), block
     except Exception as error:
         # The server gets a code; what happened stays in the site's own log.
         code = _code_of(error)
         where = f"site {site.site}, round {task.round}, {task.kind}: {code}"
         logger.error("%s: %s", where, error, exc_info=code == ErrorCode.INTERNAL)
         return refusal(code, site.site, task), b""
+
+
+def _in_version(protocol: int, reply: Answer) -> Answer:
+    """An answer as another version of the protocol has it."""
+    changes: dict[str, Any] = {"protocol": protocol}
+    if protocol == 2:
+        changes["evaluation"] = None  # it knows no masked labels, and would take the counts for exact ones
+    return reply.model_copy(update=changes)
 
 
 def refusal(code: ErrorCode, site: str = "unknown", task: Task | None = None) -> Answer:
@@ -130,13 +139,18 @@ def _done(
         lineage = work.lineage(site, experiment, task.run)
         lineage.accept(task, arrays, link.received)
         if task.kind == "evaluate":
-            counts = work.evaluate(
-                site, experiment, task.run, task.round, arrays, probes=task.probes
+            counts = Evaluations(site).answer(
+                task,
+                link.received,
+                date.today(),
+                lambda: work.evaluate(site, experiment, task, arrays),
             )
             counts = policy.allowed_counts(site, counts)
             return _answer(site, task, evaluation=counts, holds=link.holds()), b""
         if task.kind == "finish":
+            finals.require_trained(site.run_folder(task.run))
             work.keep_final(site, experiment, task, arrays, link.received)
+            finals.prune(site.state, task.run)
             return _answer(site, task, final=link.received, holds=link.holds()), b""
         _check_upload(site, experiment)
         return _trained(site, task, experiment, link, lineage, arrays, on_step, arrived)
@@ -159,7 +173,7 @@ def _trained(
     """Train, or repeat the answer of before where the same was asked of the same model."""
     if experiment.privacy.secure:
         UnmaskedSums(site).require_new(basis_of(task, link.received))
-    known = LastAnswer(site.run_folder(task.run) / "last_answer.safetensors")
+    known = LastAnswer(site.run_folder(task.run) / LAST_ANSWER)
     before = known.read(task, link.received)
     if before is None:
         plan = Plan(site, experiment)

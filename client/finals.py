@@ -1,16 +1,22 @@
 """The last models of runs that this site took part in, each a folder for `mama-site report` and `mama evaluate`."""
 
+import shutil
 from pathlib import Path
 
 from pydantic import ValidationError
 
+from client.last_answer import LAST_ANSWER
+from client.refused import RefusedError
 from mama.config import Experiment, Section
+from mama.exchange.codes import ErrorCode
 from mama.exchange.protocol import Identifier, Sha256
 from mama.export import save_final
 from mama.files import write_text
 from mama.model import MaMA
 
 RECORD = "federation.json"
+# Whole models that stay; of more the oldest go.
+KEPT = 5
 
 
 class FinalModel(Section):
@@ -44,6 +50,25 @@ def finals(state: Path) -> list[tuple[Path, FinalModel, int]]:
         size = sum(part.stat().st_size for part in path.parent.rglob("*") if part.is_file())
         found.append((path.parent, record, size))
     return sorted(found, key=lambda one: (one[1].finished, one[1].run))
+
+
+def require_trained(run_folder: Path) -> None:
+    """Refuse the last model of a run in which this site trained no round: it would fill the disk for nobody.
+
+    Raises:
+        RefusedError: it trained none.
+    """
+    if not (run_folder / LAST_ANSWER).exists():
+        raise RefusedError(ErrorCode.POLICY_PLAN)
+
+
+def prune(state: Path, run: str) -> None:
+    """Remove all but the newest models; that of `run` stays."""
+    others = [folder for folder, record, _ in finals(state) if record.run != run]
+    for folder in others[: max(0, len(others) + 1 - KEPT)]:
+        # First what makes it whole, so that half of one is never listed.
+        (folder / RECORD).unlink()
+        shutil.rmtree(folder)
 
 
 def _read(path: Path) -> FinalModel | None:

@@ -10,6 +10,9 @@ from mama.checkpoint import load_tensors, save_tensors
 from mama.errors import ModelError
 from mama.exchange.protocol import Answer, Task
 
+# In a run's folder; its being there says that this site trained a round of the run.
+LAST_ANSWER = "last_answer.safetensors"
+
 
 class LastAnswer:
     """One file: an answer, its update, and the checksum of the global model it was made from."""

@@ -48,7 +48,12 @@ class AutoApproval(Section):
 
 class PolicyConfig(Section):
     """`minimum_cell`: counts of studies or breasts below it do not leave the site; the numbers of training
-    studies and their patients, an update's weight, do. `max_round_s`: seconds of training a round after which the site
+    studies and their patients, an update's weight, do. `label_odds`: the most by which all
+    evaluations together may change the odds of a label of one breast or study; null lets the labels count as they
+    are, for public data. `max_evaluations`: how many models are evaluated in a calendar month, enough for two runs
+    of 100 rounds that evaluate every 5.
+
+    `max_round_s`: seconds of training a round after which the site
     sends what it has; null sets no limit. `bundles`: SHA-256 of the app bundles that may come with a run; they are
     never opened, so without a list any is let be.
 
@@ -68,6 +73,8 @@ class PolicyConfig(Section):
     """
 
     minimum_cell: int = Field(5, ge=1, le=1000)
+    label_odds: float | None = Field(3.0, gt=1, le=100)
+    max_evaluations: int = Field(40, ge=0, le=100_000)
     max_local_steps: int = Field(10_000, ge=1)
     max_round_s: float | None = Field(None, gt=0, le=30 * 86400)
     max_round_steps: int | None = Field(None, ge=1)

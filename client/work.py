@@ -27,6 +27,7 @@ from mama.data.pairs import StudyPairs
 from mama.errors import ModelError, TrainingError
 from mama.evaluation.counts import label_counts
 from mama.evaluation.features import image_features
+from mama.evaluation.masking import Mask
 from mama.evaluation.predictions import Predictions
 from mama.evaluation.probe import linear_probe
 from mama.evaluation.zero_shot import zero_shot
@@ -35,7 +36,14 @@ from mama.exchange.codes import ErrorCode
 from mama.exchange.coding import encode
 from mama.exchange.fingerprint import describe as describe_model
 from mama.exchange.method import initial_arrays, travelling_shapes
-from mama.exchange.metrics import EvaluationCounts, Label, LabelCounts, Method, TrainingMetrics
+from mama.exchange.metrics import (
+    EvaluationCounts,
+    Label,
+    LabelCounts,
+    Method,
+    TrainingMetrics,
+    bounded,
+)
 from mama.exchange.protocol import Description, Task
 from mama.exchange.tensors import Arrays, local_tensors
 from mama.model import MaMA, build_model, count_parameters
@@ -134,34 +142,41 @@ def train(
             skipped=record.skipped,
             seconds=record.seconds,
             # A loss is of one site alone, which masks are to hide.
-            terms={} if experiment.privacy.secure else record.means(),
+            terms={} if experiment.privacy.secure else bounded(record.means()),
         )
     )
     return metrics, method.finish(model)
 
 
 def evaluate(
-    site: SiteFile, experiment: Experiment, run: str, number: int, arrays: Arrays, *, probes: bool
+    site: SiteFile, experiment: Experiment, task: Task, arrays: Arrays
 ) -> EvaluationCounts:
-    """Counts of a round's model's answers on this site's test studies; with `probes` also of linear probes."""
+    """Counts of a round's model's answers on this site's test studies; with `task.probes` also of linear probes.
+
+    The labels are masked before anything is scored or fitted, those of the training studies too.
+    """
     if experiment.privacy.mode == "patient":
         return EvaluationCounts(counts={})  # not noised, so it stays here
     (model, initial, _), dataset = _model(site, experiment), dataset_of(site)
     device = device_of(site)
-    LocalMethod(site, experiment.federation, run, number).put(model, arrays, initial, after=True)
-    test = dataset.studies("test")
+    method = LocalMethod(site, experiment.federation, task.run, task.round)
+    method.put(model, arrays, initial, after=True)
+    mask = Mask(dataset.manifest.studies, site.read_secret(), site.policy.label_odds)
+    test = mask.apply(dataset.studies("test"))
     features = image_features(model, dataset, test, device) if test else None
     methods: dict[Method, dict[Label, Predictions]] = {}
     if features:
         methods["zero_shot"] = zero_shot(model, experiment, test, features, device)
-    if features and probes:
-        train_studies = dataset.studies("train")
+    if features and task.probes:
+        train_studies = mask.apply(dataset.studies("train"))
         train_features = image_features(model, dataset, train_studies, device)
         methods["linear_probe"] = linear_probe(
             train_studies, train_features.pooled, test, features.pooled
         )
     return EvaluationCounts(
-        counts={method: _counts(site, answers) for method, answers in methods.items()}
+        counts={
+            method: _counts(site, experiment, mask, answers) for method, answers in methods.items()
+        }
     )
 
 
@@ -189,10 +204,16 @@ def device_of(site: SiteFile) -> torch.device:
     return torch.device(site.device)
 
 
-def _counts(site: SiteFile, answers: dict[Label, Predictions]) -> dict[Label, LabelCounts]:
+def _counts(
+    site: SiteFile, experiment: Experiment, mask: Mask, answers: dict[Label, Predictions]
+) -> dict[Label, LabelCounts]:
+    """The counts of each label whose classes are the experiment's; a probe has those of the site's own labels."""
     counted = {
-        label: label_counts(predictions, site.policy.minimum_cell, site.read_secret())
+        label: label_counts(
+            predictions, site.policy.minimum_cell, site.read_secret(), mask.rates(label)
+        )
         for label, predictions in answers.items()
+        if set(predictions.classes) <= set(experiment.evaluation.classes(label))
     }
     return {label: counts for label, counts in counted.items() if counts}
 

@@ -251,6 +251,10 @@ class EvaluationConfig(Section):
             raise ValueError("evaluation.suspicious needs exactly the classes 'no' and 'yes'")
         return self
 
+    def classes(self, label: str) -> set[str]:
+        """The classes of a label, density or suspicious."""
+        return set(self.density if label == "density" else self.suspicious)
+
 
 class Experiment(Section):
     """One experiment, from model to evaluation."""

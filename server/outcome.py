@@ -1,6 +1,7 @@
 """metrics.json: what came of a run, as its events tell it."""
 
 from collections.abc import Collection, Mapping, Sequence
+from statistics import median
 from typing import Any
 
 from mama.exchange.metrics import TrainingMetrics
@@ -31,13 +32,12 @@ def outcome(events: Sequence[Event], base: Description) -> dict[str, Any]:
 
 
 def terms(metrics: Collection[TrainingMetrics]) -> dict[str, float]:
-    """The mean of each loss over sites that have it, by their studies."""
-    result = {}
-    for name in sorted({name for of_site in metrics for name in of_site.terms}):
-        having = [of_site for of_site in metrics if name in of_site.terms]
-        total = sum(of_site.studies for of_site in having)
-        result[name] = sum(m.terms[name] * m.studies for m in having) / total
-    return result
+    """The median of each loss over sites that have it: one site can claim any loss, and any number of studies."""
+    names = sorted({name for of_site in metrics for name in of_site.terms})
+    return {
+        name: median(of_site.terms[name] for of_site in metrics if name in of_site.terms)
+        for name in names
+    }
 
 
 def training_seconds(metrics: Collection[TrainingMetrics], at_once: int) -> float:

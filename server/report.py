@@ -237,7 +237,7 @@ def _loss_curves(history: History) -> list[tuple[str, Markup]]:
     ]
     return [
         (
-            "Weighted sum of the terms, mean over sites; the band spans the sites. "
+            "Weighted sum of the terms, median over sites; the band spans the sites. "
             "It jumps where a term joins.",
             _draw(
                 "Loss",
@@ -246,7 +246,7 @@ def _loss_curves(history: History) -> list[tuple[str, Markup]]:
             ),
         ),
         (
-            "Each term before weighting, mean over sites; a late term's curve begins where it joins.",
+            "Each term before weighting, median over sites; a late term's curve begins where it joins.",
             _draw(
                 "Terms of the loss",
                 {

@@ -19,6 +19,7 @@ from server.asking import Arrival
 from server.audit import Audit, Entry, content_of
 from server.checkpoint import MODEL
 from server.choosing import choose, enrolled
+from server.figures import check_evaluation, most_units
 from server.folder import Event, RunFolder
 from server.folding import Folding
 from server.masked_folding import MaskedFolding
@@ -329,13 +330,22 @@ class Federation:
     def _evaluate(self, number: int, *, probes: bool) -> dict[str, Any]:
         resting = self.memory.resting(number, self.config.pause_after)
         counts: dict[str, EvaluationCounts] = {}
-        asked = sorted((set(self.memory.failures) & self._known()) - resting)
+        # Of a site without an update that counted it is not known how large it can be.
+        asked = sorted((set(self.memory.studies) & self._known()) - resting)
         # Under patient-level privacy evaluations stay at the sites.
         for arrival in self.sites.ask(
             "evaluate", number, [] if self.private else asked, probes=probes
         ):
-            if arrival.when == "time" and arrival.reply.answer and arrival.reply.answer.evaluation:
-                counts[arrival.site] = arrival.reply.answer.evaluation
+            answer = arrival.reply.answer
+            if arrival.when != "time" or not answer or not answer.evaluation:
+                continue
+            try:
+                most = most_units(arrival.site, self.memory.studies)
+                check_evaluation(answer.evaluation, self.experiment, most, probes=probes)
+            except ProtocolError as error:
+                self.sites.problem(number, arrival.site, f"evaluation refused: {error}")
+            else:
+                counts[arrival.site] = answer.evaluation
         evaluation = summary(counts, PRIVATE) if self.private else summary(counts)
         self._tell("evaluation", round=number, federated=evaluation)
         if self.experiment.privacy.mode == "none":

@@ -91,13 +91,17 @@ def make_sites(
 def policy_for(experiment: Experiment, patients: int) -> PolicyConfig:
     """The policy of hospitals that have read the experiment and agree to it: their patients are synthetic or public.
 
-    It is the default one but for what the experiment needs beyond it, and for the losses, which the report draws.
+    It is the default one but for what the experiment needs beyond it, the losses, which the report draws, and exact
+    evaluations.
     """
     defaults = PolicyConfig()
     batch = min(patients, experiment.optimiser.batch_size)
     drawn = min(patients // batch, experiment.federation.local_steps) * batch
     return PolicyConfig(
         metrics=["loss", *defaults.metrics],
+        # Benchmarks compare exact figures.
+        label_odds=None,
+        max_evaluations=100_000,
         allow=broken(experiment),
         min_patients_step=min(defaults.min_patients_step, batch),
         min_patients_update=min(defaults.min_patients_update, drawn),

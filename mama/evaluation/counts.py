@@ -1,5 +1,6 @@
 """What a site says of its predictions: score counts in cells that are empty or hold enough units (studies or breasts).
 
+The labels are masked before (`mama.evaluation.masking`), which protects a single one; the cells are coarse besides.
 Scores are the logit of a class's probability, cut into BINS equal bins over [-8, 8]. Neighbouring bins are
 merged until each cell holds, of positives and of negatives, none or at least `minimum`: totals stay
 exact and only resolution is lost. Right and wrong answers of a class are single cells that cannot be merged;
@@ -12,14 +13,22 @@ import hmac
 
 import numpy as np
 
+from mama.evaluation.masking import Rates
 from mama.evaluation.predictions import Predictions
 from mama.exchange.metrics import BINS, Cell, LabelCounts, Recall
 
 EDGE = 8.0
+EXACT = Rates()
 
 
-def label_counts(predictions: Predictions, minimum: int, secret: bytes) -> LabelCounts | None:
-    """Counts of one label, or None when no unit has a known truth."""
+def label_counts(
+    predictions: Predictions, minimum: int, secret: bytes, rates: Rates = EXACT
+) -> LabelCounts | None:
+    """Counts of one label, or None when no unit has a known truth.
+
+    Args:
+        rates: how the truths were masked.
+    """
     known = predictions.known()
     if not known.units:
         return None
@@ -35,9 +44,12 @@ def label_counts(predictions: Predictions, minimum: int, secret: bytes) -> Label
         if len(classes) > 2 or k == 1:
             histograms[name] = histogram(probabilities[:, k], of_class, minimum)
         correct, total = int((answers[of_class] == k).sum()), int(of_class.sum())
+        mistaken = int((answers[~of_class] == k).sum())
         seen = f"{name}:{studies}:{correct}".encode()
-        recalls[name] = _recall(correct, total, minimum, secret, seen) if total else None
-    return LabelCounts(histograms=histograms, recalls=recalls)
+        recall = _recall(correct, total, minimum, secret, seen)
+        others = _recall(mistaken, len(truth) - total, minimum, secret, seen + b":%d" % mistaken)
+        recalls[name] = recall.model_copy(update={"mistaken": others.correct}) if total else None
+    return LabelCounts(histograms=histograms, recalls=recalls, kept=rates.kept, moved=rates.moved)
 
 
 def histogram(probabilities: np.ndarray, positive: np.ndarray, minimum: int) -> list[Cell] | None:

@@ -57,7 +57,7 @@ def mismatch(labels: Collection[str], classes: Collection[str]) -> str | None:
 
     Names that fit several schemes, or none, are taken as they are.
     """
-    theirs, ours = _scheme(labels), _scheme(classes)
+    theirs, ours = scheme_of(labels), scheme_of(classes)
     if theirs is None or ours is None or theirs == ours:
         return None
     return f"the labels are {_named(theirs)}, the model's classes {_named(ours)}"
@@ -185,7 +185,7 @@ def _too_few(classes: int) -> str:
     return f"fewer than {MINIMUM} of a class"
 
 
-def _scheme(names: Collection[str]) -> str | None:
+def scheme_of(names: Collection[str]) -> str | None:
     """The one scheme that has all the names; None when several or none do."""
     having = [scheme for scheme, classes in SCHEMES.items() if names and classes.issuperset(names)]
     return having[0] if len(having) == 1 else None

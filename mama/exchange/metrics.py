@@ -8,14 +8,22 @@ from mama.config import Section
 from mama.config_federation import Weights
 
 BINS = 256
+# Of `kept` above `moved`: below it a figure would be noise, multiplied.
+LEAST_KEPT = 0.1
 
 Count = Annotated[int, Field(ge=0, le=10**9)]
-# Bounded so that no weighted sum of them leaves float64.
-Mean = Annotated[float, Field(ge=-1e30, le=1e30)]
+# A contrastive loss of a batch of N at scale s is at most 2 s + ln N: far below this for any batch and scale.
+LARGEST_LOSS = 1e4
+Mean = Annotated[float, Field(ge=-LARGEST_LOSS, le=LARGEST_LOSS)]
 ClassName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
 TermName = Annotated[
     str, Field(pattern=r"^(loss|image_text|second_text|image_image|local|guidance)$")
 ]
+
+
+def bounded(terms: dict[str, float]) -> dict[str, float]:
+    """Losses cut to what may leave a site."""
+    return {name: min(max(value, -LARGEST_LOSS), LARGEST_LOSS) for name, value in terms.items()}
 
 
 class PrivacySpent(Section):
@@ -77,19 +85,37 @@ class Cell(Section):
 
 
 class Recall(Section):
-    """Counts of right and wrong answers on one class."""
+    """Counts of right and wrong answers on one class, and of other classes' units that were taken for it."""
 
     correct: Count
     wrong: Count
+    mistaken: Count = 0
+
+    @property
+    def units(self) -> int:
+        """How many units of the class there are."""
+        return self.correct + self.wrong
 
 
 class LabelCounts(Section):
-    """One label's evaluation: score histograms and recalls by class; None where a class is too small."""
+    """One label's evaluation: score histograms and recalls by class; None where a class is too small.
+
+    The site masked the true classes (`mama.evaluation.masking`): each stayed with probability `kept` and became any
+    one other with `moved`.
+    """
 
     histograms: Annotated[
         dict[ClassName, Annotated[list[Cell], Field(max_length=BINS)] | None], Field(max_length=16)
     ]
     recalls: Annotated[dict[ClassName, Recall | None], Field(max_length=16)]
+    kept: float = Field(1.0, gt=0, le=1)
+    moved: float = Field(0.0, ge=0, le=0.5)
+
+    @model_validator(mode="after")
+    def _answerable(self) -> "LabelCounts":
+        if self.kept - self.moved < LEAST_KEPT:
+            raise ValueError("labels that are masked so much say nothing")
+        return self
 
 
 Label = Literal["density", "suspicious"]

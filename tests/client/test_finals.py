@@ -15,6 +15,7 @@ from client.cli import main
 from client.finals import RECORD, finals
 from client.sitefile import load_site
 from mama.exchange.block import digest_of
+from mama.exchange.codes import ErrorCode
 from mama.exchange.coding import decode
 from mama.exchange.protocol import Task
 from mama.exchange.tensors import trained_arrays
@@ -22,9 +23,14 @@ from mama.export import load_final
 
 
 @pytest.fixture
-def finish(make_task: Callable[..., Task]) -> Callable[[str], str]:
-    """The header of a run's last task."""
-    return lambda run: make_task("finish", run=run, round=2, task="finish-2-alder").encode()
+def finish(make_task: Callable[..., Task], site_file: Path, payload: bytes) -> Callable[[str], str]:
+    """The header of a run's last task, after a round of it."""
+
+    def make(run: str) -> str:
+        answer(load_site(site_file), make_task("train", run=run).encode(), payload)
+        return make_task("finish", run=run, round=2, task="finish-2-alder").encode()
+
+    return make
 
 
 def test_the_last_model_is_kept_whole(
@@ -86,3 +92,25 @@ def test_the_command_lists_them(
     assert all(row["bytes"] > 1000 and row["finished"].endswith("+00:00") for row in rows)
     (site.state / "runs" / "run-1" / "final" / RECORD).write_text("{}")
     assert len(json.loads(command(main, "models", site_file, "--json").out)) == 1
+
+
+def test_the_last_model_of_a_run_without_a_round_here_is_refused(
+    site_file: Path, make_task: Callable[..., Task], payload: bytes
+) -> None:
+    site = load_site(site_file)
+    reply, _ = answer(site, make_task("finish", run="never").encode(), payload)
+    assert reply.status == ErrorCode.POLICY_PLAN
+    assert finals(site.state) == []
+
+
+def test_the_newest_models_stay(
+    site_file: Path, finish: Callable[[str], str], payload: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("client.finals.KEPT", 2)
+    site = load_site(site_file)
+    for run in ("a", "b", "c"):
+        answer(site, finish(run), payload)
+    assert [record.run for _, record, _ in finals(site.state)] == ["b", "c"]
+    assert not (site.state / "runs" / "a" / "final").exists()
+    answer(site, finish("a"), payload)  # the run's own always stays
+    assert {record.run for _, record, _ in finals(site.state)} == {"a", "c"}

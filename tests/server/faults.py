@@ -126,12 +126,12 @@ class FakeSites(ClientApp):
 
 def counts(number: int) -> EvaluationCounts:
     """An evaluation whose AUC is best after round 2."""
-    right = 30 if number == 2 else 20
+    right = 12 if number == 2 else 8
     cells = [
-        Cell(start=0, stop=128, negatives=right, positives=10),
-        Cell(start=128, stop=256, negatives=10, positives=right),
+        Cell(start=0, stop=128, negatives=right, positives=4),
+        Cell(start=128, stop=256, negatives=4, positives=right),
     ]
-    recall = Recall(correct=right, wrong=10)
+    recall = Recall(correct=right, wrong=4, mistaken=4)
     label = LabelCounts(histograms={"yes": cells}, recalls={"no": recall, "yes": recall})
     return EvaluationCounts(counts={"zero_shot": {"suspicious": label}})
 

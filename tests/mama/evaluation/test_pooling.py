@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from mama.evaluation.pooling import cells_auc, site_auc, summary
+from mama.evaluation.pooling import Curve, cells_auc, rates_of, site_auc, summary
 from mama.exchange.metrics import BINS, Cell, EvaluationCounts, LabelCounts, Recall
 
 
@@ -98,3 +98,58 @@ def test_figures_that_no_site_can_give_are_null_with_a_reason() -> None:
             for found in labels.values():
                 assert (found["auc"], found["balanced_accuracy"]) == (None, None)
                 assert found["reason"] == "no site has enough labelled test studies of each class"
+
+
+def test_figures_are_freed_of_the_masking() -> None:
+    """Over many draws of masked labels the mean is the AUC of the true ones; taken as they are it is not."""
+    random = np.random.default_rng(0)
+    kept, moved = 0.75, 0.25
+    truth = np.array([False] * 140 + [True] * 60)
+    bins = (100 + 20 * truth + 20 * random.normal(size=200)).astype(int)
+    exact = roc_auc_score(truth, bins)
+    freed, raw = [], []
+    for _ in range(300):
+        told = truth ^ (random.random(200) > kept)
+        cells = [
+            cell(
+                int(b),
+                int(b) + 1,
+                int((~told & (bins == b)).sum()),
+                int((told & (bins == b)).sum()),
+            )
+            for b in np.unique(bins)
+        ]
+        freed.append(Curve(cells, kept, moved).auc())
+        raw.append(cells_auc(cells))
+    assert np.mean(freed) == pytest.approx(exact, abs=0.02)  # 4 standard errors
+    assert np.mean(raw) < exact - 0.08
+
+
+def test_balanced_accuracy_is_freed_of_the_masking() -> None:
+    """80 of 100 positives and 150 of 200 negatives right; then what is expected of masked labels."""
+    exact = answer([cell(0, 1, 200, 0), cell(1, 2, 0, 100)], yes=(80, 20), no=(150, 50))
+    masked = LabelCounts(
+        histograms={"yes": None},
+        recalls={
+            # 0.75 of 80 and 0.25 of the 50 negatives that were answered yes, and so on.
+            "yes": Recall(correct=72, wrong=53, mistaken=58),
+            "no": Recall(correct=118, wrong=57, mistaken=52),
+        },
+        kept=0.75,
+        moved=0.25,
+    )
+    cells = exact.counts["zero_shot"]["suspicious"].histograms["yes"]
+    both = masked.model_copy(update={"histograms": {"yes": cells}})
+    found = summary({"a": EvaluationCounts(counts={"zero_shot": {"suspicious": both}})})
+    assert found["zero_shot"]["suspicious"]["balanced_accuracy"] == pytest.approx(0.775, abs=0.01)
+
+
+def test_classes_that_were_left_out_change_the_rates() -> None:
+    recall = Recall(correct=9, wrong=0)
+    counts = LabelCounts(
+        histograms={},
+        recalls={"A": recall, "B": recall, "C": recall, "D": None},
+        kept=0.5,
+        moved=1 / 6,
+    )
+    assert rates_of(counts) == (pytest.approx(0.6), pytest.approx(0.2))
