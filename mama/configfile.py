@@ -101,8 +101,8 @@ def _put(values: dict[str, Any], override: str) -> None:
     if not equals or not all(parts):
         raise ConfigError("is not of the form a.b=value", where=f"--set {override}")
     try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError):
+        value = yaml.load(text, _PlainLoader)
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise ConfigError("has a value that is not YAML", where=f"--set {override}") from None
     place = values
     for part in parts[:-1]:

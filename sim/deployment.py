@@ -15,6 +15,7 @@ import yaml
 
 from client.service import ServiceFolder
 from client.sitefile import load_site
+from mama.configfile import read_yaml
 from mama.errors import ServiceError
 from mama.files import write_text
 from mama.signing import write_key_pair
@@ -63,7 +64,8 @@ class Box:
 
     def join(self, site_file: Path) -> Path:
         """Enrol a simulated hospital; returns its site file in the box, with a key pair and a coordinator."""
-        settings = yaml.safe_load(site_file.read_text())
+        load_site(site_file)  # a file that is none is named
+        settings = read_yaml(site_file)
         name, here = settings["site"], site_file.resolve().parent
         folder = self.folder / "sites" / name
         for key in ("source", "dataset"):

@@ -6,6 +6,7 @@ from tempfile import TemporaryDirectory
 
 import yaml
 
+from mama.configfile import read_yaml
 from mama.exchange.roster import Member, Roster
 from mama.files import write_text
 from mama.signing import write_key_pair
@@ -33,7 +34,7 @@ def introduce(site_files: Mapping[str, Path]) -> None:
     for path in site_files.values():
         write_text(path.parent / "ca.crt", authority)
         write_text(path.parent / "roster.json", signed)
-        settings = yaml.safe_load(path.read_text())
+        settings = read_yaml(path)
         if "peers" not in settings:
             settings["peers"] = {"key": "node.key", "authority": "ca.crt", "roster": "roster.json"}
             write_text(path, yaml.safe_dump(settings, sort_keys=False))

@@ -11,6 +11,7 @@ from client.bounds import broken
 from client.prepare import prepare
 from client.sitefile import PolicyConfig, load_site
 from mama.config import Experiment
+from mama.configfile import read_yaml
 from mama.data.ingest import IngestReport
 from mama.errors import ConfigError, DataError
 from mama.files import write_bytes, write_text
@@ -126,7 +127,8 @@ def _write_site(
     if not secret.exists():
         write_bytes(secret, hashlib.sha256(f"{seed}/{name}".encode()).digest(), private=True)
     if path.exists():
-        kept = yaml.safe_load(path.read_text())
+        load_site(path)  # a file that is none is named
+        kept = read_yaml(path)
         if kept["data"]["source"] != str(source.resolve()):
             kept["data"]["source"] = str(source.resolve())
             write_text(path, yaml.safe_dump(kept, sort_keys=False))

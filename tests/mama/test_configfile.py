@@ -154,6 +154,7 @@ def test_overrides_make_new_sections(tmp_path: Path) -> None:
         ("loss..weight=1", "is not of the form a.b=value"),
         ("seed=[1", "has a value that is not YAML"),
         ("name=2024-13-45", "has a value that is not YAML"),
+        ("name=[&a [1], *a]", "has a value that is not YAML"),
         ("seed.x=1", "'seed' is a value, not a section"),
     ],
 )

@@ -72,6 +72,22 @@ def test_sites_are_made_once(
     assert len(set(secrets)) == 3
 
 
+@pytest.mark.parametrize(
+    "text", ["[1, 2]", "site: [alder", "site: alder\n", "a: &x 1\nb: *x\n", "\0"]
+)
+def test_a_damaged_site_file_is_named_in_one_line(
+    mias_config: Any, make_films: Any, tmp_path: Path, text: str
+) -> None:
+    path = tmp_path / "out/sites/site-1/site.yaml"
+    path.parent.mkdir(parents=True)
+    path.write_text(text)
+    with pytest.raises(ConfigError) as error:
+        make_sites(mias_config(), tmp_path / "out", make_films(), silent)
+    assert str(path) in str(error.value)
+    assert "\n" not in str(error.value)
+    assert path.read_text() == text
+
+
 def test_progress_names_each_stage(make_films: Any, mias_config: Any, tmp_path: Path) -> None:
     told: list[tuple[str, int, int]] = []
     make_sites(mias_config(), tmp_path, make_films(), lambda *news: told.append(news))
