@@ -9,8 +9,10 @@ import typer
 
 from mama.cli_help import argument_help
 from mama.errors import FilesError, MamaError
+from mama.printable import printable
 
 STOPPED = 130  # typer's exit code after Ctrl-C
+LONGEST = 4000  # characters of an error
 
 FIXES = {
     errno.ENOSPC: "Make room, or give another folder",
@@ -36,11 +38,11 @@ def run_cli(app: typer.Typer) -> None:
         with argument_help():
             app()
     except MamaError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _print(error)
         sys.exit(error.exit_code)
     except OSError as error:
         # A full disk or a folder without rights is not our fault, and a person's to mend.
-        print(f"error: {_told(error)}", file=sys.stderr)
+        _print(_as_files_error(error))
         sys.exit(FilesError.exit_code)
     except SystemExit as end:
         if end.code == STOPPED:
@@ -48,12 +50,17 @@ def run_cli(app: typer.Typer) -> None:
         raise
 
 
+def _print(error: MamaError) -> None:
+    # Paths, names and what another machine said may hold what a terminal obeys.
+    print(f"error: {printable(str(error), LONGEST)}", file=sys.stderr)
+
+
 def silence() -> None:
     """Quiet is quiet: what a run remarks on its way is not printed."""
     logging.getLogger("fedmama").setLevel(logging.ERROR)
 
 
-def _told(error: OSError) -> FilesError:
+def _as_files_error(error: OSError) -> FilesError:
     return FilesError(
         (error.strerror or str(error) or type(error).__name__).lower(),
         where=str(error.filename or "system"),

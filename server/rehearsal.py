@@ -16,6 +16,7 @@ from mama.errors import QuorumError
 from mama.exchange.coding import encode
 from mama.exchange.protocol import Answer, Task
 from mama.files import write_json
+from mama.printable import printable
 from server.folder import RunFolder
 from server.post import Post
 from server.signers import Signers
@@ -169,7 +170,7 @@ def _long(hours: float) -> str:
 
 def _problem(answer: Answer | None, problem: str) -> str:
     if answer is None:
-        return problem
+        return printable(problem)
     return "answer holds nothing" if answer.status == "ok" else answer.status.sentence
 
 

@@ -54,3 +54,13 @@ def test_an_error_of_the_machine_without_a_file(ends: Callable[..., Any]) -> Non
     assert (
         ended.err == "error: system: no space left on device. Make room, or give another folder\n"
     )
+
+
+@pytest.mark.parametrize("text", ["a\x1b]0;owned\x07b", "a\nerror: b", "a\u202eb", "a\x9b31mb"])
+def test_an_error_is_one_line_that_no_terminal_obeys(ends: Callable[..., Any], text: str) -> None:
+    def refuse() -> None:
+        raise FilesError(text, where=f"/tmp/{text}")
+
+    ended = ends(refuse)
+    assert ended.err.count("\n") == 1
+    assert all(c.isprintable() for c in ended.err[:-1])
