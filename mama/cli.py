@@ -99,7 +99,6 @@ def ingest(
     from mama.data import ingest as reader
     from mama.data.manifest import Dataset
 
-    Dataset.refuse_resizing(dataset, long_side)
     with bar("reading images") as progress:
         report = reader.ingest(
             source,

@@ -84,7 +84,7 @@ def ingest(
     Raises:
         DataError: no folder, no studies, no readable image, a wrong table, a patient in both splits, or `out` holds
             a dataset of another key.
-        ConfigError: an unknown adapter, or `out` holds other things.
+        ConfigError: an unknown adapter, or `out` holds other things or a dataset of another `long_side`.
         ServiceError: another process is at work in `out`.
     """
     read = adapters.find(adapter)
@@ -96,6 +96,7 @@ def ingest(
         raise DataError("no studies", where=str(source), fix=_fix_for_none(raw, adapter))
     with at_work_in(out):
         key = _key_for(out, secret)
+        _require_same(out, key, long_side)
         ids = _Ids(key)
 
         sources = [
@@ -169,18 +170,21 @@ def _name(raw: str) -> str:
 
 def _key_for(out: Path, secret: bytes | Path) -> bytes:
     """The key of a dataset's ids; a dataset that is there keeps the one that it has."""
-    there = (out / MANIFEST).exists()
     if isinstance(secret, bytes):
-        key = secret
-    else:
-        key = read_secret(secret) if there or secret.exists() else make_secret(secret)
-    if there:
+        return secret
+    there = (out / MANIFEST).exists() or secret.exists()
+    return read_secret(secret) if there else make_secret(secret)
+
+
+def _require_same(out: Path, key: bytes, long_side: int) -> None:
+    """Refuse to mix a dataset that is there with ids of another key or pictures of another size."""
+    if (out / MANIFEST).exists():
         try:
             dataset = Dataset(out)
         except DataError:
-            return key  # damaged or of an older format: it is written anew as a whole
+            return  # damaged or of an older format: it is written anew as a whole
         dataset.require_key(key)
-    return key
+        dataset.require_long_side(long_side)
 
 
 def _study(raw: RawStudy, ids: _Ids, split: Split, cache: ImageCache, failed: set[str]) -> Study:

@@ -120,22 +120,20 @@ class Dataset:
             raise DataError(
                 f"was ingested at {self.manifest.long_side} pixels, the experiment needs {max(size)}",
                 where=str(self.folder),
-                fix=f"Ingest its source with --long-side {max(size)}",
+                fix=f"Ingest its source with --long-side {max(size)} into a new folder",
             )
 
-    @staticmethod
-    def refuse_resizing(folder: Path, long_side: int) -> None:
-        """Refuse to ingest at another size into a dataset, whose pictures would all be replaced.
+    def require_long_side(self, long_side: int) -> None:
+        """Refuse another longest side, in pixels, than that of the pictures here, which would all be replaced.
 
         Raises:
-            ConfigError: there is a dataset in `folder` whose pictures have another longest side, in pixels.
+            ConfigError: it is another.
         """
-        if (folder / MANIFEST).is_file() and (
-            there := read_manifest(folder).long_side
-        ) != long_side:
+        there = self.manifest.long_side
+        if there != long_side:
             raise ConfigError(
                 f"holds a dataset at {there} pixels, not {long_side}",
-                where=str(folder),
+                where=str(self.folder),
                 fix=f"Give another folder, or --long-side {there}, or remove it",
             )
 

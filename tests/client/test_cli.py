@@ -39,6 +39,20 @@ def test_ingest_says_what_it_found(
     )
 
 
+def test_ingest_at_another_size_is_refused_and_changes_nothing(
+    command: Callable[..., Any], site_file: Path
+) -> None:
+    """Rounds that are under way train on these pictures."""
+    assert command(main, "ingest", site_file, "--long-side", 96).code == 0
+    dataset = site_file.parent / "dataset"
+    before = {path: path.read_bytes() for path in dataset.rglob("*") if path.is_file()}
+    for size in (64, 128):
+        ended = command(main, "ingest", site_file, "--long-side", size)
+        assert ended.code == 2
+        assert f"holds a dataset at 96 pixels, not {size}. Give another folder" in ended.err
+    assert {path: path.read_bytes() for path in dataset.rglob("*") if path.is_file()} == before
+
+
 def test_one_corrupt_file_is_named_and_the_others_are_used(
     command: Callable[..., Any],
     own_archive: Path,
