@@ -29,7 +29,10 @@ BOUNDS = (
     Bound("image.lora.dropout", 0, 0.5),
     Bound("image.options.drop_path_rate", 0, 0.5),
     # AdamW divides gradients by their size, unless they are so small that its epsilon passes them on as they are.
-    Bound("optimiser.clip_norm", 0.01, 1e6),
+    Bound("optimiser.clip_norm", 0.1, 1e6),
+    # Without memory each step is the sign of one batch's gradient, or its size.
+    Bound("optimiser.betas.0", 0.5, 0.99),
+    Bound("optimiser.betas.1", 0.9, 0.9999),
     Bound("loss.image_text.weight", 0.01, 10),
     Bound("loss.second_text.weight", 0.01, 10),
     Bound("loss.image_image.weight", 0.01, 10),
@@ -77,7 +80,10 @@ def value_at(experiment: Experiment, key: str) -> float | None:
     """The number at a dotted key, None where a section or an option on the way is left out."""
     value: Any = experiment
     for part in key.split("."):
-        value = value.get(part) if isinstance(value, dict) else getattr(value, part, None)
+        if isinstance(value, tuple):
+            value = value[int(part)]
+        else:
+            value = value.get(part) if isinstance(value, dict) else getattr(value, part, None)
         if value is None:
             return None
     return float(value)

@@ -2,8 +2,9 @@
 
 A coordinator that may send any weights can choose ones that single out a patient (Fowl et al., "Robbing the Fed",
 ICLR 2022). So the first model must be the one that this site builds from the experiment and its own base models, a
-later one must lie within a bounded step of the last, and a round has one model. This bounds the
-speed of a drift: a patient coordinator can still steer the model over many rounds, each resting on many patients.
+later one must lie within a bounded step of the last in each of its tensors, and a round has one model. A planted tensor
+moves far, but one norm over all tensors would let it hide behind the many that may move. This bounds the speed of a
+drift: a patient coordinator can still steer the model over many rounds, each resting on many patients.
 """
 
 import math
@@ -33,7 +34,7 @@ REMEMBERED = 20
 MISSED_TURNS = 10
 # Equal seeds give equal weights up to the last bits of another processor's arithmetic.
 ROUNDING = 1e-5
-# Adam-like steps may exceed the learning rate in a few values; a mean over all of them does not by this factor.
+# Adam-like steps may exceed the learning rate in a few values; a mean over a tensor's does not by this factor.
 SLACK = 2.0
 DAMAGED = (
     "Restore the site's state folder, or approve with --join the run that is to be trusted as it is"
@@ -68,9 +69,11 @@ class Lineage:
         # Checksums by the number of rounds that made the model, and those that rounds were trained from.
         self._models: dict[str, str] = found.get("models", {})
         self._trained: dict[str, str] = found.get("trained", {})
-        # The model of `trained_from.safetensors`, and the length of the whole round's update that was sent for it.
+        # The model of `trained_from.safetensors`, and the norm of each tensor of the whole round's update sent for it.
         self._base: int | None = found.get("base")
-        self._norm: float = found.get("norm", 0.0)
+        self._norms: dict[str, float] = found.get("norms", {})
+        # The root mean square of all values of that update.
+        self._typical: float = found.get("typical", 0.0)
 
     def accept(self, task: Task, arrays: Arrays, checksum: str) -> None:
         """Take the model that came with a task, or refuse it.
@@ -104,7 +107,7 @@ class Lineage:
     def trained(
         self, task: Task, arrays: Arrays, checksum: str, update: Arrays, share: float
     ) -> None:
-        """Remember what a round was trained from and how long its update is.
+        """Remember what a round was trained from and how long each tensor of its update is.
 
         Args:
             share: the part of the round's planned steps that was taken.
@@ -113,7 +116,10 @@ class Lineage:
         if self.site.policy.max_model_step is not None:
             write_bytes(self.kept, encode(model))
             self._base = round_of_model(task)
-        self._norm = _length(split(update)[0]) / share
+        moves = split(update)[0]
+        self._norms = {name: _length(array) / share for name, array in moves.items()}
+        values = sum(array.size for array in moves.values())
+        self._typical = math.hypot(*self._norms.values()) / math.sqrt(max(1, values))
         self._trained[str(task.round)] = checksum
         self._write()
 
@@ -129,19 +135,32 @@ class Lineage:
             return (
                 "" if _equal(model, split(self._first())[0]) else "it is not the experiment's first"
             )
-        values = sum(array.size for array in model.values())
-        if self._base is None:
-            before, base = split(self._first())[0], 0
-            step = SLACK * self._planned(values)
-        else:
-            before, base = self._before(), self._base
-            step = (self.site.policy.max_model_step or 0) * self._norm
-        rounds = max(1, abs(index - base))
+        before = split(self._first())[0] if self._base is None else self._before()
+        rounds = max(1, abs(index - (self._base or 0)))
         if rounds > MISSED_TURNS * self._rounds_a_turn():
             return f"{rounds} rounds were missed"
-        moved = _distance(model, before)
-        bound = rounds * self._server_step(step, values) + ROUNDING * _length(before)
-        return "" if moved <= bound else f"it moved by {moved:.3g}, above {bound:.3g}"
+        if {n: a.shape for n, a in model.items()} != {n: a.shape for n, a in before.items()}:
+            return "it has other tensors"
+        for name, array in model.items():
+            moved = _length(array - before[name])
+            bound = self._bound(name, array.size, rounds) + ROUNDING * _length(before[name])
+            # Written so that a distance which is no number is refused.
+            if not moved <= bound:
+                return f"{name} moved by {moved:.3g}, above {bound:.3g}"
+        return ""
+
+    def _bound(self, name: str, values: int, rounds: int) -> float:
+        """The furthest that a tensor may move until this site sees it again, over a few missed rounds too.
+
+        It is `max_model_step` times the server's step for this site's own move of a round: that of the tensor, or,
+        where this site moved it less than others may, the average move of all values. Before its first round a site
+        has no move of its own; every value may then move by the learning rate at each step.
+        """
+        if self._base is None:
+            step = self._server_step(SLACK * self._planned(values), values)
+            return min(rounds, MISSED_TURNS) * step
+        own = max(self._norms.get(name, 0.0), self._typical * math.sqrt(values))
+        return self._server_step((self.site.policy.max_model_step or 0) * own, values)
 
     def _before(self) -> Arrays:
         try:
@@ -152,7 +171,7 @@ class Lineage:
             ) from None
 
     def _planned(self, values: int) -> float:
-        """The length of a round's update in which every value moves by the learning rate at each step."""
+        """The norm of a round's update of so many values, each of which moves by the learning rate at each step."""
         optimiser = self.experiment.optimiser
         return optimiser.lr * self.experiment.federation.local_steps * math.sqrt(values)
 
@@ -196,7 +215,8 @@ class Lineage:
             "models": _newest(self._models),
             "trained": _newest(self._trained),
             "base": self._base,
-            "norm": self._norm,
+            "norms": self._norms,
+            "typical": self._typical,
         }
         write_sealed(self.record, values)
 
@@ -205,17 +225,10 @@ def _newest(by_round: Mapping[str, str]) -> dict[str, str]:
     return {number: by_round[number] for number in sorted(by_round, key=int)[-REMEMBERED:]}
 
 
-def _length(arrays: Arrays) -> float:
-    """The Euclidean norm of all tensors together."""
-    squares = (float(np.vdot(flat, flat)) for flat in (a.reshape(-1) for a in arrays.values()))
-    return math.sqrt(sum(squares))
-
-
-def _distance(one: Arrays, other: Arrays) -> float:
-    """The Euclidean norm of the difference, infinite between different tensors."""
-    if {name: a.shape for name, a in one.items()} != {name: a.shape for name, a in other.items()}:
-        return math.inf
-    return math.sqrt(sum(_length({name: one[name] - other[name]}) ** 2 for name in one))
+def _length(array: np.ndarray) -> float:
+    """The Euclidean norm."""
+    flat = array.reshape(-1)
+    return math.sqrt(float(np.vdot(flat, flat)))
 
 
 def _equal(one: Arrays, other: Arrays) -> bool:

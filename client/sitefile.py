@@ -68,8 +68,8 @@ class PolicyConfig(Section):
     `min_patients_step` and `min_patients_update`: distinct patients that a step and an update rest on at least, except
     under patient-level differential privacy. `allow`: what an experiment may do beyond `client/bounds.py`:
     `scaffold`, `guidance`, `augment`, or the key of a bounded value. `max_parameters`: of the whole model.
-    `max_model_step`: how many times as long as this site's last update a round may change the global model; the first
-    model must be the one that the site builds itself. null takes any model.
+    `max_model_step`: how many times as far as this site's last update a round may move a tensor of the global model;
+    the first model must be the one that the site builds itself. null takes any model.
     """
 
     minimum_cell: int = Field(5, ge=1, le=1000)

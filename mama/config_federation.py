@@ -102,7 +102,10 @@ class FederationConfig(Section):
         le=30 * 86400,
         description="seconds of training a round after which a site sends what it has; null = local_steps in full",
     )
-    weights: Weights = "studies"
+    weights: Weights = Field(
+        "uniform",
+        description="what an update counts by; all but uniform is each site's own claim",
+    )
     fairness: float = Field(0.0, ge=0, le=5)
     aggregator: AggregatorConfig = SimpleAggregatorConfig(kind="mean")
     server_optimiser: ServerOptimiserConfig = SgdConfig(kind="sgd")

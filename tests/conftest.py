@@ -25,7 +25,7 @@ SMALL = [
     "text.layers=1",
     "heads={embedding: 32, view_hidden: 32, local_hidden: 32}",
     "optimiser.batch_size=4",
-    "federation={rounds: 2, local_steps: 2, quorum: 2, deadline_s: 300}",
+    "federation={rounds: 2, local_steps: 2, quorum: 2, deadline_s: 300, weights: studies}",
     "loss.local.start=0.25",
 ]
 

@@ -22,7 +22,9 @@ BEYOND = {
     "optimiser.lr": ["optimiser.lr=0.02"],
     "text.lora.rank": ["text.lora.rank=65"],
     "image.options.drop_path_rate": ["image.options.drop_path_rate=0.9"],
-    "optimiser.clip_norm": ["optimiser.clip_norm=1e-6"],
+    "optimiser.clip_norm": ["optimiser.clip_norm=0.05"],
+    "optimiser.betas.0": ["optimiser.betas=[0.0, 0.999]"],
+    "optimiser.betas.1": ["optimiser.betas=[0.9, 0.5]"],
     "loss.local.weight": ["loss.local.weight=1e-9"],
     "loss.view_temperature": ["loss.view_temperature=0.001"],
     "augment": [

@@ -12,6 +12,7 @@ from client.approval import Approvals
 from client.sitefile import SiteFile, load_site
 from mama.exchange.coding import decode, encode
 from mama.exchange.protocol import Answer, Task
+from mama.sealed import read_sealed
 
 Ask = Callable[..., Answer]
 
@@ -57,6 +58,39 @@ def test_a_later_model_lies_near_the_last(ask: Ask, payload: bytes) -> None:
     assert ask(moved(payload, 3e-3), **second).status == "ok"
     assert ask(moved(payload, 3e-3, seed=1), **second).status == "model_step"
     assert ask(moved(payload, 3e-3), **second).status == "ok"
+
+
+def test_no_planted_tensor_hides_behind_the_others(
+    ask: Ask, site: SiteFile, payload: bytes
+) -> None:
+    """Each of these models lies within ten lengths of the site's whole update."""
+    assert ask().status == "ok"
+    norms = read_sealed(site.run_folder("run-1") / "lineage.json", "")["norms"]
+    whole = float(np.hypot.reduce(list(norms.values())))
+    model = decode(payload)
+    values = sum(array.size for array in model.values())
+    for name, array in model.items():
+        planted = array + np.float32(5 * whole / np.sqrt(array.size))
+        reply = ask(encode(model | {name: planted}), round=2, task="train-2")
+        # What most of the update, or of the model, consists of may move so far.
+        own = max(norms[name], whole * np.sqrt(array.size / values))
+        assert (reply.status == "model_step") == (own < whole / 2), name
+
+
+def test_missed_rounds_do_not_add_up_without_limit(
+    edit: Callable[..., Path], small_config: Any, make_task: Any, payload: bytes
+) -> None:
+    site = load_site(edit(policy={"max_model_step": 10.0}))
+    rounds = "federation={rounds: 100, local_steps: 2, sites_per_round: 0.02}"
+    many = small_config(rounds).experiment()
+
+    def late(model: bytes, run: str) -> str:
+        task = make_task(of=many, round=100, task="train-100", run=run)
+        return answer(site, task.encode(), model)[0].status
+
+    # 99 rounds of two steps at 3e-3 would allow more than ten rounds do.
+    assert late(moved(payload, 0.2), "far") == "model_step"
+    assert late(moved(payload, 0.05), "near") == "ok"
 
 
 @pytest.mark.parametrize("kind", ["evaluate", "finish"])

@@ -322,7 +322,8 @@ def small_experiment(privacy: dict[str, Any] | None = None, **federation: Any) -
             "name": "faults",
             "image": {"tower": "vit_tiny_patch16_224", "size": [32, 32]},
             "text": {"tower": "all-MiniLM-L6-v2"},
-            "federation": {"rounds": 3, "local_steps": 4, "deadline_s": 60.0} | federation,
+            "federation": {"rounds": 3, "local_steps": 4, "deadline_s": 60.0, "weights": "studies"}
+            | federation,
             "privacy": privacy or {},
             "evaluation": {
                 "density": {"A": ["fatty"], "B": ["dense"]},

@@ -143,7 +143,7 @@ def test_finished_run_says_its_figures_and_why_one_is_missing(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("federation", "said"),
     [
-        ({}, "mean, weights studies; server optimiser sgd, lr 1.0, momentum 0.0"),
+        ({}, "mean, weights uniform; server optimiser sgd, lr 1.0, momentum 0.0"),
         (
             {"server_optimiser": {"kind": "adam", "lr": 0.01}},
             "server optimiser adam, lr 0.01, betas (0.9, 0.99), eps 0.001",

@@ -32,10 +32,11 @@ def combined(tmp_path: Path, config: dict, *sites: Said) -> list[float]:
 
 def test_weights_and_partial_work_by_hand(tmp_path: Path) -> None:
     whole, part = ([4.0, 8.0], {"studies": 10}), ([3.0, -1.0], {"studies": 30, "steps": 5})
-    # The plain mean of whole work, by studies: (10·4 + 30·3) / 40
-    assert combined(tmp_path, {}, whole, (part[0], {"studies": 30})) == [3.25, 1.25]
+    by_studies = {"weights": "studies"}
+    # The plain mean of whole work: (10·4 + 30·3) / 40
+    assert combined(tmp_path, by_studies, whole, (part[0], {"studies": 30})) == [3.25, 1.25]
     # 5 of 20 steps: directions 4 and 12, and 8 and -4; mean share 7/16
-    assert combined(tmp_path, {}, whole, part) == pytest.approx([4.375, -0.4375])
+    assert combined(tmp_path, by_studies, whole, part) == pytest.approx([4.375, -0.4375])
 
 
 def test_fairness_by_hand(tmp_path: Path) -> None:
@@ -67,7 +68,7 @@ def test_a_refused_site_does_not_count(tmp_path: Path) -> None:
 
 
 def test_variates_are_folded_by_weight_and_share_of_the_sites_not_by_work(tmp_path: Path) -> None:
-    config = FederationConfig(local_steps=20, scaffold=True)
+    config = FederationConfig(local_steps=20, scaffold=True, weights="studies")
     shapes: dict[str, tuple[int, ...]] = {"w": (1,), "variate/w": (1,)}
     combination = Combination(config, shapes, tmp_path / "scratch", 4)
     said = {"patients": 1, "skipped": 0, "seconds": 1, "terms": {}}

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from mama.config_federation import FederationConfig
 from mama.errors import ProtocolError
-from mama.exchange.metrics import TrainingMetrics
+from mama.exchange.metrics import LARGEST_LOSS, TrainingMetrics
 from server.aggregation.weights import weight_of
 
 
@@ -19,13 +19,13 @@ def metrics(steps: int = 9, **terms: float) -> TrainingMetrics:
 @pytest.mark.parametrize(
     ("config", "weight"),
     [
-        ({}, 120),
+        ({}, 1),
         ({"weights": "studies"}, 120),
         ({"weights": "patients"}, 80),
         ({"weights": "steps"}, 9),
         ({"weights": "uniform"}, 1),
         # q-FFL: 120 · 3² and 3^0.5
-        ({"fairness": 2}, 1080),
+        ({"weights": "studies", "fairness": 2}, 1080),
         ({"weights": "uniform", "fairness": 0.5}, 3**0.5),
     ],
 )
@@ -41,7 +41,7 @@ def test_a_site_that_is_served_badly_counts_more() -> None:
 
 @pytest.mark.parametrize("terms", [{}, {"image_text": 3.0}, {"loss": 0.0}, {"loss": -2.0}])
 def test_without_a_loss_there_is_no_fair_weight(terms: dict[str, float]) -> None:
-    assert weight_of("alder", metrics(**terms), FederationConfig()) == 120
+    assert weight_of("alder", metrics(**terms), FederationConfig()) == 1
     with pytest.raises(ProtocolError, match="alder: metrics give no usable weight"):
         weight_of("alder", metrics(**terms), FederationConfig(fairness=1))
 
@@ -55,7 +55,7 @@ def test_no_steps_and_more_than_asked_for_are_refused(steps: int, weights: str) 
         weight_of("alder", metrics(steps=steps), config)
 
 
-@given(st.floats(-1e30, 1e30), st.floats(0, 5), st.sampled_from(["studies", "uniform"]), st.data())
+@given(st.floats(-LARGEST_LOSS, LARGEST_LOSS), st.floats(0, 5), st.sampled_from(["studies", "uniform"]), st.data())
 def test_hostile_figures_give_a_usable_weight_or_are_refused(
     loss: float, fairness: float, weights: str, data: st.DataObject
 ) -> None:
