@@ -1,8 +1,8 @@
-"""The SuperLink's Control API. At the coordinator only this file, eager.py, lean.py and secagg.py use Flower's private
-modules."""
+"""The SuperLink's Control API. At the coordinator only this file, executor.py, serverapp.py, eager.py, lean.py and
+secagg.py use Flower's private modules."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,7 +12,7 @@ import httpx
 from cryptography.hazmat.primitives import serialization
 from flwr.cli.build import build_fab_from_files
 from flwr.cli.cli_client_interceptor import CliClientHttpInterceptor
-from flwr.common.serde import fab_to_proto, user_config_to_proto
+from flwr.common.serde import fab_to_proto
 from flwr.proto.control_pb2 import (
     ListNodesRequest,
     ListRunsRequest,
@@ -31,7 +31,8 @@ from mama.printable import printable
 from mama.signing import public_line, read_public_line
 from server.federation import Home
 
-# All that a bundle holds: both components are installed packages, and a site takes nothing from it.
+# All that a bundle holds: both components are installed packages, and neither side takes anything from it. Without a
+# configuration of its own, Flower refuses any that comes with a run.
 BUNDLE = """\
 [project]
 name = "fedmama"
@@ -41,12 +42,6 @@ publisher = "fedmama"
 [tool.flwr.app.components]
 serverapp = "server.app:app"
 clientapp = "client.app:app"
-[tool.flwr.app.config]
-out = ""
-expected-sites = 1
-sites-at-once = 1
-rehearse = 0
-roster = ""
 """
 
 
@@ -108,11 +103,9 @@ class Control:
         with self._asking():
             self._client.UnregisterNode(UnregisterNodeRequest(node_id=node))
 
-    def start_run(self, settings: Mapping[str, str | int]) -> int:
-        """Start the ServerApp with this run configuration; returns Flower's id of the run."""
-        request = StartRunRequest(
-            fab=fab_to_proto(bundle()), override_config=user_config_to_proto(dict(settings))
-        )
+    def start_run(self) -> int:
+        """Have Flower queue a ServerApp for the executor; returns Flower's id of the run."""
+        request = StartRunRequest(fab=fab_to_proto(bundle()))
         with self._asking():
             run = self._client.StartRun(request).run_id
         if not run:

@@ -48,7 +48,7 @@ class FederationFile(Section):
     base models' names to local folders or files, as in a site file.
 
     `behind_a_firewall` allows a `listen` beyond this machine. Flower's control interface shares that port and asks for
-    no password: whoever reaches it can run code here.
+    no password: whoever reaches it can stop runs and fill the disk.
     """
 
     name: SiteName
@@ -65,7 +65,7 @@ class FederationFile(Section):
         host = split_address(self.listen)[0]
         if not self.behind_a_firewall and not _is_loopback(host):
             raise ValueError(
-                f"listen {self.listen} is not on this machine alone, and whoever reaches it can run code here; "
+                f"listen {self.listen} is not on this machine alone, and whoever reaches it can stop runs and fill the disk; "
                 "listen on 127.0.0.1 behind the reverse proxy of deploy/nginx, or set behind_a_firewall: true"
             )
         return self
