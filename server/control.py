@@ -22,7 +22,7 @@ from flwr.proto.control_pb2 import (
     UnregisterNodeRequest,
 )
 from flwr.supercore.control import ControlHttpClient
-from flwr.supercore.error import FlowerError
+from flwr.supercore.error import ApiErrorCode, FlowerError
 from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
@@ -115,7 +115,14 @@ class Control:
     def run_ended(self, run: int) -> bool:
         """Whether a run's ServerApp has ended, well or not; also true of one that the service does not know."""
         with self._asking():
-            runs = self._client.ListRuns(ListRunsRequest(run_id=run)).run_dict
+            try:
+                runs = self._client.ListRuns(ListRunsRequest(run_id=run)).run_dict
+            except httpx.HTTPStatusError as error:
+                # Flower's database was lost, or put back from a backup.
+                told = FlowerError.from_json(error.response.text)
+                if told and told.code == ApiErrorCode.RUN_ID_NOT_FOUND:
+                    return True
+                raise
         return run not in runs or runs[run].status.status == "finished"
 
     def stop_run(self, run: int) -> None:

@@ -29,7 +29,7 @@ from mama.exchange.fingerprint import describe
 from mama.exchange.tensors import trained_arrays
 from mama.model import build_model
 from mama.supervise import Supervisor, log_to
-from server.control import BUNDLE, bundle
+from server.control import BUNDLE, Control, bundle
 from server.daemon import EXECUTOR, programs
 from server.federation import Home
 from server.folder import RunFolder
@@ -153,6 +153,9 @@ def test_none_of_a_foreign_runs_code_is_installed_or_run(tmp_path: Path) -> None
             outsider.submit(ours, out=str(tmp_path / "elsewhere"))
         assert {path for path in tmp_path.rglob("*") if "flower" not in path.parts} == before
         assert not (home.flower_home / "apps").exists()
+        # A run that Flower's database has lost must not hold up the queue.
+        with Control(home) as control:
+            assert control.run_ended(12345)
         lines = home.log.read_text().splitlines()
     refused = [line for line in lines if f"{EXECUTOR} | ERROR refused run" in line]
     assert [line.rpartition(": ")[0].rpartition(": ")[2] for line in refused[:3]] == (
