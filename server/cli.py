@@ -36,18 +36,14 @@ HERE = Path("federation.yaml")
 @app.command()
 def provision(
     federation: Annotated[Path, typer.Argument(help="The federation file")] = HERE,
-    encrypt: Annotated[
-        bool, typer.Option("--encrypt", help="Keep ca.key under a passphrase")
-    ] = False,
+    encrypt: Annotated[bool, typer.Option("--encrypt", help="Give ca.key a passphrase")] = False,
     passphrase_file: PassphraseOption = None,
 ) -> None:
     """Make authority, server certificate and roster, once; a repetition re-mints nothing."""
-    from server.federation import Home
-    from server.passphrase import passphrase_from
     from server.provision import pin, provision
 
     encrypt = encrypt or passphrase_file is not None
-    home = Home(federation, passphrase_from(passphrase_file, new=encrypt))
+    home = _home(federation, passphrase_file, new=encrypt)
     made = provision(home, encrypted=encrypt)
     typer.echo(f"made: {', '.join(made) or 'nothing, all is there'}")
     typer.echo(f"send every hospital {home.ca_certificate} and the address {home.file.address}")
@@ -58,11 +54,9 @@ def provision(
 def renew(federation: FederationOption = HERE, passphrase_file: PassphraseOption = None) -> None:
     """Make a new server certificate; a running service puts it into use by itself."""
     from server.certificates import days_left
-    from server.federation import Home
-    from server.passphrase import passphrase_from
     from server.provision import renew
 
-    home = Home(federation, passphrase_from(passphrase_file))
+    home = _home(federation, passphrase_file)
     renew(home)
     if not _waits(home):
         typer.echo(f"the certificate is good for {days_left(home.certificate):.0f} days")
@@ -77,12 +71,10 @@ def enrol(
     passphrase_file: PassphraseOption = None,
 ) -> None:
     """Let a site take part; a running service admits it by itself."""
-    from server.federation import Home
-    from server.passphrase import passphrase_from
     from server.roster import enrol
     from server.signature import site_certificate
 
-    home = Home(federation, passphrase_from(passphrase_file))
+    home = _home(federation, passphrase_file)
     typer.echo(str(enrol(home, site, key, share)))
     if not _waits(home):
         certificate = site_certificate(home, site)
@@ -96,11 +88,9 @@ def revoke(
     passphrase_file: PassphraseOption = None,
 ) -> None:
     """Take a site out; a running service shuts it out by itself."""
-    from server.federation import Home
-    from server.passphrase import passphrase_from
     from server.roster import revoke
 
-    home = Home(federation, passphrase_from(passphrase_file))
+    home = _home(federation, passphrase_file)
     typer.echo(str(revoke(home, site)))
     _waits(home)
 
@@ -172,7 +162,7 @@ def start(federation: FederationOption = HERE) -> None:
     home = Home(federation)
     if is_exposed(home):
         typer.echo(
-            f"WARN  {home.ca_key} is not encrypted, and this service's user can read it: move it to another machine"
+            f"WARN  {home.ca_key} is not encrypted, and this service can read it: move it away"
         )
     typer.echo(f"serving {home.file.listen}; the log is {home.log}")
     serve(home)
@@ -287,6 +277,13 @@ def audit(run: RunArgument) -> None:
     if trail.torn:
         typer.echo("a crash tore the line after them; the next start removes it")
     typer.echo(f"last hash: {trail.head}")
+
+
+def _home(federation: Path, passphrase_file: Path | None, *, new: bool = False) -> "Home":
+    from server.federation import Home
+    from server.passphrase import passphrase_from
+
+    return Home(federation, passphrase_from(passphrase_file, new=new))
 
 
 def _waits(home: "Home") -> bool:

@@ -23,12 +23,18 @@ def provision(home: Home, *, encrypted: bool = False) -> list[str]:
         encrypted: keep the authority's key under `home.passphrase`.
 
     Raises:
-        ConfigError: the authority's certificate is gone and its key is not, or it has no key here to sign the first
-            roster.
+        ConfigError: the authority's certificate is gone and its key is not, its key is needed and not here, or it is
+            to be encrypted and exists as it is.
     """
     home.state.mkdir(parents=True, exist_ok=True)
     home.state.chmod(0o700)
     made = []
+    if encrypted and home.ca_key.exists() and not is_encrypted(home.ca_key):
+        raise ConfigError(
+            "exists already, without a passphrase",
+            where=str(home.ca_key),
+            fix="Give it one with `openssl pkey` (docs/coordinator.md)",
+        )
     if not home.ca_certificate.exists():
         if home.ca_key.exists():
             raise ConfigError(

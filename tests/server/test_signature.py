@@ -118,6 +118,18 @@ def test_a_key_under_a_passphrase(coordinator: Coordinator, command: Callable[..
     assert programs(home)
 
 
+def test_a_key_that_exists_is_not_passed_off_as_encrypted(
+    coordinator: Coordinator, command: Callable[..., Any]
+) -> None:
+    provision(coordinator.home)
+    word = coordinator.folder / "word"
+    word.write_text(PASSPHRASE)
+    key = coordinator.home.ca_key.read_bytes()
+    ended = command(main, "provision", coordinator.path, "--passphrase-file", word)
+    refused(ended, "exists already, without a passphrase")
+    assert coordinator.home.ca_key.read_bytes() == key
+
+
 @pytest.mark.parametrize("given", ["", "\n", "short\n"])
 def test_a_passphrase_that_is_none_makes_nothing(
     coordinator: Coordinator, command: Callable[..., Any], given: str
