@@ -5,12 +5,14 @@ With Flower's executor in the place of ours the same request runs that code, as 
 
 import dataclasses
 import hashlib
+import os
 import shutil
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +30,17 @@ from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 from mama.exchange.fingerprint import describe
 from mama.exchange.tensors import trained_arrays
 from mama.model import build_model
+from mama.signing import write_key_pair
 from mama.supervise import Supervisor, log_to
 from server.control import BUNDLE, Control, bundle
 from server.daemon import EXECUTOR, programs
 from server.federation import Home
 from server.folder import RunFolder
 from server.follow import follow, submit
+from server.job import Job
+from server.jobs import JobFile
 from server.provision import provision
+from server.roster import enrol
 from sim.deployment import Box, free_port
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -80,6 +86,10 @@ class Outsider:
             return False
         return True
 
+    def status(self, run: int) -> Any:
+        """How a run is, as anybody may ask."""
+        return self._client.ListRuns(ListRunsRequest(run_id=run)).run_dict[run].status
+
     def submit(self, fab: Fab, **config: str) -> str:
         """Start a run, and wait for its end; returns how it ended."""
         request = StartRunRequest(
@@ -88,7 +98,7 @@ class Outsider:
         run = self._client.StartRun(request).run_id
         end = time.monotonic() + PATIENCE_S
         while True:
-            status = self._client.ListRuns(ListRunsRequest(run_id=run)).run_dict[run].status
+            status = self.status(run)
             if status.status == "finished":
                 return status.sub_status
             assert time.monotonic() < end, f"run {run} does not end: {status}"
@@ -190,3 +200,54 @@ def test_the_coordinators_own_runs_go_on_beside_foreign_ones(
     assert done.state == "finished"
     assert [e["round"] for e in folder.events() if e["event"] == "round"] == [1, 2]
     assert not (tmp_path / "ran").exists()
+
+
+def test_a_serverapp_ends_when_its_run_is_stopped_and_when_its_executor_dies(
+    small_config: Callable[..., Any], tmp_path: Path
+) -> None:
+    experiment = small_config().experiment()
+    model = build_model(experiment)
+    folder = RunFolder.create(tmp_path / "run", experiment, trained_arrays(model), describe(model))
+    with coordinator(tmp_path, flowers=False) as (home, outsider), Control(home) as control:
+        write_key_pair(tmp_path / "node.key", tmp_path / "node.pub")
+        enrol(home, "alder", tmp_path / "node.pub")
+
+        def start() -> tuple[int, int]:
+            """A run of the queue; its number and its process, which waits for the hospital."""
+            run = control.start_run()
+            job = Job(out=folder.path, asked=0, state="running", flower_run=run)
+            JobFile(home, folder.path).write(job)
+            found = wait_for(lambda: serverapps(home), f"the ServerApp of run {run}")
+            wait_for(lambda: outsider.status(run).status == "running", "its start")
+            return run, found[0]
+
+        run, _ = start()
+        control.stop_run(run)
+        wait_for(lambda: not serverapps(home), "the end of the run that was stopped")
+        assert control.run_ended(run)
+        _, process = start()
+        os.kill(parent(process), signal.SIGKILL)
+        wait_for(lambda: process not in serverapps(home), "the end of the executor's ServerApp")
+
+
+def serverapps(home: Home) -> list[int]:
+    """Processes that do a run of this coordinator's."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = entry.read_bytes().split(b"\0")
+            if b"server.serverapp" in words and str(home.path).encode() in words:
+                found.append(int(entry.parent.name))
+    return found
+
+
+def parent(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def wait_for(condition: Callable[[], Any], what: str) -> Any:
+    end = time.monotonic() + PATIENCE_S
+    while not (found := condition()):
+        assert time.monotonic() < end, f"waited too long for {what}"
+        time.sleep(0.1)
+    return found
