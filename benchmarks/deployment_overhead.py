@@ -41,7 +41,7 @@ SMALL = [
     "heads={embedding: 32, view_hidden: 32, local_hidden: 32}",
     "optimiser.batch_size=4",
 ]
-VICTIMS = ("alder/guard", "alder/node", "superlink", "superexec", "serverapp")
+VICTIMS = ("alder/guard", "alder/node", "superlink", "executor", "serverapp")
 
 
 def main() -> None:
@@ -124,7 +124,7 @@ def kill(box: Box, victim: str) -> None:
     if victim != "serverapp":
         os.kill(box.processes()[victim], signal.SIGKILL)
         return
-    for process in children(box.processes()["superexec"]):
+    for process in children(box.processes()["executor"]):
         os.kill(process, signal.SIGKILL)
 
 

@@ -1,8 +1,10 @@
 """The federation's own certificate authority and the server's certificate (X.509, RFC 5280)."""
 
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
+from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
@@ -12,6 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from mama.errors import ConfigError
 from mama.files import write_bytes
 from mama.signing import PrivateKey, PublicKey, new_key
+from server.passphrase import Passphrase, passphrase_from
 
 CA_YEARS = 10
 WARNING_DAYS = 30
@@ -19,8 +22,10 @@ WARNING_DAYS = 30
 SKEW = timedelta(hours=1)
 
 
-def make_authority(name: str, certificate: Path, key: Path) -> None:
-    """Write a certificate authority: its certificate, and its key with mode 0600."""
+def make_authority(
+    name: str, certificate: Path, key: Path, passphrase: bytes | None = None
+) -> None:
+    """Write an authority's certificate, and its key with mode 0600, encrypted if there is a passphrase."""
     private = new_key()
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"{name} federation")])
     now = datetime.now(UTC)
@@ -39,67 +44,63 @@ def make_authority(name: str, certificate: Path, key: Path) -> None:
         )
         .sign(private, SHA384())
     )
-    _write(made, certificate, private, key)
-
-
-def make_server_certificate(
-    names: list[str],
-    days: float,
-    authority: Path,
-    authority_key: Path,
-    certificate: Path,
-    key: Path,
-) -> None:
-    """Write a server's certificate for these host names and IP addresses, and its key with mode 0600."""
-    issuer, signer = read_certificate(authority), read_private_key(authority_key)
-    private, now = new_key(), datetime.now(UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])]))
-        .issuer_name(issuer.subject)
-        .public_key(private.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - SKEW)
-        .not_valid_after(min(now + timedelta(days=days), issuer.not_valid_after_utc))
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(sign_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.SubjectAlternativeName([_general(n) for n in names]), critical=False)
-        .add_extension(
-            x509.SubjectKeyIdentifier.from_public_key(private.public_key()), critical=False
-        )
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
-        )
-        .sign(signer, SHA384())
-    )
-    _write(made, certificate, private, key)
-
-
-def make_site_certificate(
-    site: str, public: PublicKey, authority: Path, authority_key: Path, certificate: Path
-) -> None:
-    """Write a certificate with which a site proves itself to a door that asks for it. It is good as long as its
-    authority: who takes part is the roster's to say."""
-    issuer, signer = read_certificate(authority), read_private_key(authority_key)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, site)]))
-        .issuer_name(issuer.subject)
-        .public_key(public)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(datetime.now(UTC) - SKEW)
-        .not_valid_after(issuer.not_valid_after_utc)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(sign_certificates=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
-        .add_extension(
-            x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False
-        )
-        .sign(signer, SHA384())
-    )
+    write_private_key(key, private, passphrase)
     write_bytes(certificate, made.public_bytes(serialization.Encoding.PEM), private=False)
+
+
+@dataclass(frozen=True)
+class Authority:
+    """The federation's certificate authority, able to sign."""
+
+    certificate: x509.Certificate
+    key: PrivateKey
+
+    @classmethod
+    def read(cls, certificate: Path, key: Path, passphrase: Passphrase) -> Self:
+        """The authority in two PEM files.
+
+        Raises:
+            ConfigError: one of them is missing or damaged, the passphrase is wrong, or they do not belong together.
+        """
+        authority = cls(read_certificate(certificate), read_private_key(key, passphrase))
+        if authority.certificate.public_key() != authority.key.public_key():
+            raise ConfigError(f"is not the key of {certificate}", where=str(key))
+        return authority
+
+    def server_certificate(self, names: list[str], days: float, public: PublicKey) -> bytes:
+        """A server's certificate (PEM) for these host names and IP addresses."""
+        end = datetime.now(UTC) + timedelta(days=days)
+        end = min(end, self.certificate.not_valid_after_utc)
+        made = self._certificate(names[0][:64], public, end, ExtendedKeyUsageOID.SERVER_AUTH)
+        general = [_general(name) for name in names]
+        made = made.add_extension(x509.SubjectAlternativeName(general), critical=False)
+        return made.sign(self.key, SHA384()).public_bytes(serialization.Encoding.PEM)
+
+    def site_certificate(self, site: str, public: PublicKey) -> bytes:
+        """A certificate (PEM) with which a site proves itself to a door that asks for it. It is good as long as its
+        authority: who takes part is the roster's to say."""
+        end = self.certificate.not_valid_after_utc
+        made = self._certificate(site, public, end, ExtendedKeyUsageOID.CLIENT_AUTH)
+        return made.sign(self.key, SHA384()).public_bytes(serialization.Encoding.PEM)
+
+    def _certificate(
+        self, name: str, public: PublicKey, end: datetime, use: x509.ObjectIdentifier
+    ) -> x509.CertificateBuilder:
+        signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        return (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]))
+            .issuer_name(self.certificate.subject)
+            .public_key(public)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(datetime.now(UTC) - SKEW)
+            .not_valid_after(end)
+            .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(_usage(sign_certificates=False), critical=True)
+            .add_extension(x509.ExtendedKeyUsage([use]), critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
+            .add_extension(signer, critical=False)
+        )
 
 
 def days_left(certificate: Path) -> float:
@@ -122,34 +123,47 @@ def read_certificate(path: Path) -> x509.Certificate:
         ) from None
 
 
-def read_private_key(path: Path) -> PrivateKey:
+def read_private_key(path: Path, passphrase: Passphrase | None = None) -> PrivateKey:
     """The private key in a PEM file.
 
+    Args:
+        passphrase: called where the key is encrypted; by default the terminal is asked.
+
     Raises:
-        ConfigError: there is none, or not of our kind.
+        ConfigError: there is none, it is not of our kind, or the passphrase is another.
     """
+    encrypted = is_encrypted(path)
+    given = (passphrase or passphrase_from(None))() if encrypted else None
     try:
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+        key = serialization.load_pem_private_key(path.read_bytes(), given)
     except (OSError, ValueError, TypeError):
         key = None
     if not isinstance(key, PrivateKey):
+        if encrypted:
+            raise ConfigError("has another passphrase, or is damaged", where=str(path))
         raise ConfigError(
-            "holds no EC private key", where=str(path), fix="Run `mama-server provision`"
+            "holds no EC private key", where=str(path), fix="Restore it from your backup"
         )
     return key
 
 
-def _write(certificate: x509.Certificate, path: Path, key: PrivateKey, key_path: Path) -> None:
-    write_bytes(
-        key_path,
-        key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        ),
-        private=True,
+def is_encrypted(path: Path) -> bool:
+    """Whether a private key in a PEM file needs a passphrase; False where there is no file or it cannot be read."""
+    try:
+        return path.read_bytes().startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
+    except OSError:
+        return False
+
+
+def write_private_key(path: Path, key: PrivateKey, passphrase: bytes | None = None) -> None:
+    """Write a private key as PEM (PKCS 8) with mode 0600."""
+    kept = (
+        serialization.BestAvailableEncryption(passphrase)
+        if passphrase
+        else serialization.NoEncryption()
     )
-    write_bytes(path, certificate.public_bytes(serialization.Encoding.PEM), private=False)
+    data = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, kept)
+    write_bytes(path, data, private=True)
 
 
 def _general(name: str) -> x509.GeneralName:

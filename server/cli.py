@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mama.cli_errors import run_cli
 from mama.logs import LogOption, write_logs
+
+if TYPE_CHECKING:
+    from server.federation import Home
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
@@ -24,34 +27,39 @@ def _root(log: LogOption = None) -> None:
 FederationOption = Annotated[
     Path, typer.Option("--federation", help="The federation file", show_default=True)
 ]
+PassphraseOption = Annotated[
+    Path | None, typer.Option(help="A file with the passphrase of ca.key; else a terminal asks")
+]
 HERE = Path("federation.yaml")
 
 
 @app.command()
 def provision(
     federation: Annotated[Path, typer.Argument(help="The federation file")] = HERE,
+    encrypt: Annotated[bool, typer.Option("--encrypt", help="Give ca.key a passphrase")] = False,
+    passphrase_file: PassphraseOption = None,
 ) -> None:
     """Make authority, server certificate and roster, once; a repetition re-mints nothing."""
-    from server.federation import Home
     from server.provision import pin, provision
 
-    home = Home(federation)
-    made = provision(home)
+    encrypt = encrypt or passphrase_file is not None
+    home = _home(federation, passphrase_file, new=encrypt)
+    made = provision(home, encrypted=encrypt)
     typer.echo(f"made: {', '.join(made) or 'nothing, all is there'}")
     typer.echo(f"send every hospital {home.ca_certificate} and the address {home.file.address}")
     typer.echo(f"and read out this fingerprint by telephone: {pin(home)}")
 
 
 @app.command()
-def renew(federation: FederationOption = HERE) -> None:
+def renew(federation: FederationOption = HERE, passphrase_file: PassphraseOption = None) -> None:
     """Make a new server certificate; a running service puts it into use by itself."""
     from server.certificates import days_left
-    from server.federation import Home
     from server.provision import renew
 
-    home = Home(federation)
+    home = _home(federation, passphrase_file)
     renew(home)
-    typer.echo(f"the certificate is good for {days_left(home.certificate):.0f} days")
+    if not _waits(home):
+        typer.echo(f"the certificate is good for {days_left(home.certificate):.0f} days")
 
 
 @app.command()
@@ -60,28 +68,69 @@ def enrol(
     key: Annotated[Path, typer.Argument(help="Its public key, node.pub")],
     share: Annotated[float, typer.Option(help="Its public weight, agreed beforehand")] = 1.0,
     federation: FederationOption = HERE,
+    passphrase_file: PassphraseOption = None,
 ) -> None:
     """Let a site take part; a running service admits it by itself."""
-    from server.federation import Home
-    from server.provision import issue
     from server.roster import enrol
+    from server.signature import site_certificate
 
-    home = Home(federation)
-    roster = enrol(home, site, key, share)
-    typer.echo(str(roster))
-    typer.echo(f"for mutual TLS, if the door asks for it, send the site {issue(home, site)}")
+    home = _home(federation, passphrase_file)
+    typer.echo(str(enrol(home, site, key, share)))
+    if not _waits(home):
+        certificate = site_certificate(home, site)
+        typer.echo(f"for mutual TLS, if the door asks for it, send the site {certificate}")
 
 
 @app.command()
 def revoke(
     site: Annotated[str, typer.Argument(help="The site's name")],
     federation: FederationOption = HERE,
+    passphrase_file: PassphraseOption = None,
 ) -> None:
     """Take a site out; a running service shuts it out by itself."""
-    from server.federation import Home
     from server.roster import revoke
 
-    typer.echo(str(revoke(Home(federation), site)))
+    home = _home(federation, passphrase_file)
+    typer.echo(str(revoke(home, site)))
+    _waits(home)
+
+
+@app.command()
+def sign(
+    request: Annotated[Path, typer.Argument(help="The unsigned.json of the coordinator")],
+    authority: Annotated[Path, typer.Option(help="The folder of ca.crt and ca.key")] = Path("."),
+    passphrase_file: PassphraseOption = None,
+) -> None:
+    """Sign what the coordinator asks for, on the machine that has ca.key; compare what it prints."""
+    from mama.files import write_json
+    from server.certificates import Authority
+    from server.passphrase import passphrase_from
+    from server.signature import read_request, sign
+
+    wanted = read_request(request)
+    for line in wanted.lines():
+        typer.echo(line)
+    passphrase = passphrase_from(passphrase_file)
+    signed = sign(wanted, Authority.read(authority / "ca.crt", authority / "ca.key", passphrase))
+    out = request.with_name("signed.json")
+    write_json(out, signed.model_dump(mode="json"))
+    typer.echo(f"signed: take {out} back, and `mama-server accept` it there")
+
+
+@app.command()
+def accept(
+    signed: Annotated[Path, typer.Argument(help="What `mama-server sign` wrote")],
+    federation: FederationOption = HERE,
+) -> None:
+    """Put what was signed elsewhere into use; a running service follows by itself."""
+    from mama.locks import locked
+    from server.federation import Home
+    from server.signature import read_signed, take
+
+    home, given = Home(federation), read_signed(signed)
+    with locked(home.state / "roster.lock"):
+        typer.echo(str(take(home, given, where=str(signed))))
+    _waits(home)
 
 
 @app.command()
@@ -90,7 +139,9 @@ def roster(federation: FederationOption = HERE) -> None:
     from server.federation import Home
     from server.roster import read_roster
 
-    typer.echo(str(read_roster(Home(federation))))
+    home = Home(federation)
+    typer.echo(str(read_roster(home)))
+    _waits(home)
 
 
 @app.command()
@@ -106,8 +157,13 @@ def start(federation: FederationOption = HERE) -> None:
     """Run the federation's service until it is told to stop."""
     from server.daemon import serve
     from server.federation import Home
+    from server.provision import is_exposed
 
     home = Home(federation)
+    if is_exposed(home):
+        typer.echo(
+            f"WARN  {home.ca_key} is not encrypted, and this service can read it: move it away"
+        )
     typer.echo(f"serving {home.file.listen}; the log is {home.log}")
     serve(home)
 
@@ -221,6 +277,24 @@ def audit(run: RunArgument) -> None:
     if trail.torn:
         typer.echo("a crash tore the line after them; the next start removes it")
     typer.echo(f"last hash: {trail.head}")
+
+
+def _home(federation: Path, passphrase_file: Path | None, *, new: bool = False) -> "Home":
+    from server.federation import Home
+    from server.passphrase import passphrase_from
+
+    return Home(federation, passphrase_from(passphrase_file, new=new))
+
+
+def _waits(home: "Home") -> bool:
+    """Say what waits for a signature from the machine with ca.key; whether something does."""
+    from server.signature import waiting_request
+
+    waiting = waiting_request(home)
+    if waiting:
+        typer.echo(f"waits for a signature: roster version {waiting.roster.version}")
+        typer.echo(f"take {home.unsigned} to the machine with ca.key, and `mama-server sign` it")
+    return waiting is not None
 
 
 def _say(line: str | None) -> None:

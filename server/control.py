@@ -1,8 +1,8 @@
-"""The SuperLink's Control API. At the coordinator only this file, eager.py, lean.py and secagg.py use Flower's private
-modules."""
+"""The SuperLink's Control API. At the coordinator only this file, executor.py, serverapp.py, eager.py, lean.py and
+secagg.py use Flower's private modules."""
 
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -12,7 +12,7 @@ import httpx
 from cryptography.hazmat.primitives import serialization
 from flwr.cli.build import build_fab_from_files
 from flwr.cli.cli_client_interceptor import CliClientHttpInterceptor
-from flwr.common.serde import fab_to_proto, user_config_to_proto
+from flwr.common.serde import fab_to_proto
 from flwr.proto.control_pb2 import (
     ListNodesRequest,
     ListRunsRequest,
@@ -22,7 +22,7 @@ from flwr.proto.control_pb2 import (
     UnregisterNodeRequest,
 )
 from flwr.supercore.control import ControlHttpClient
-from flwr.supercore.error import FlowerError
+from flwr.supercore.error import ApiErrorCode, FlowerError
 from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
@@ -31,7 +31,8 @@ from mama.printable import printable
 from mama.signing import public_line, read_public_line
 from server.federation import Home
 
-# All that a bundle holds: both components are installed packages, and a site takes nothing from it.
+# All that a bundle holds: both components are installed packages, and neither side takes anything from it. Without a
+# configuration of its own, Flower refuses any that comes with a run.
 BUNDLE = """\
 [project]
 name = "fedmama"
@@ -41,12 +42,6 @@ publisher = "fedmama"
 [tool.flwr.app.components]
 serverapp = "server.app:app"
 clientapp = "client.app:app"
-[tool.flwr.app.config]
-out = ""
-expected-sites = 1
-sites-at-once = 1
-rehearse = 0
-roster = ""
 """
 
 
@@ -108,11 +103,9 @@ class Control:
         with self._asking():
             self._client.UnregisterNode(UnregisterNodeRequest(node_id=node))
 
-    def start_run(self, settings: Mapping[str, str | int]) -> int:
-        """Start the ServerApp with this run configuration; returns Flower's id of the run."""
-        request = StartRunRequest(
-            fab=fab_to_proto(bundle()), override_config=user_config_to_proto(dict(settings))
-        )
+    def start_run(self) -> int:
+        """Have Flower queue a ServerApp for the executor; returns Flower's id of the run."""
+        request = StartRunRequest(fab=fab_to_proto(bundle()))
         with self._asking():
             run = self._client.StartRun(request).run_id
         if not run:
@@ -122,7 +115,14 @@ class Control:
     def run_ended(self, run: int) -> bool:
         """Whether a run's ServerApp has ended, well or not; also true of one that the service does not know."""
         with self._asking():
-            runs = self._client.ListRuns(ListRunsRequest(run_id=run)).run_dict
+            try:
+                runs = self._client.ListRuns(ListRunsRequest(run_id=run)).run_dict
+            except httpx.HTTPStatusError as error:
+                # Flower's database was lost, or put back from a backup.
+                told = FlowerError.from_json(error.response.text)
+                if told and told.code == ApiErrorCode.RUN_ID_NOT_FOUND:
+                    return True
+                raise
         return run not in runs or runs[run].status.status == "finished"
 
     def stop_run(self, run: int) -> None:

@@ -1,6 +1,6 @@
 """`mama-server start`: the federation's service on this machine.
 
-Flower's SuperLink and its executor run as programs of their own, are started again when they end, and write to one
+Flower's SuperLink and our executor run as programs of their own, are started again when they end, and write to one
 log. Beside them a thread keeps the SuperLink's nodes as the roster says, looks after the runs asked for, and puts a
 renewed certificate into use.
 """
@@ -26,11 +26,7 @@ from server.federation import Home, split_address
 from server.jobs import JobRunner
 from server.roster import read_roster
 
-LINK, EXECUTOR = "superlink", "superexec"
-SWITCHES = SILENCE | {
-    # Seconds between the executor's questions for a ServerApp to start; Flower's default is 1.
-    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.25",
-}
+LINK, EXECUTOR = "superlink", "executor"
 # What the SuperLink says of every call that went well.
 NOISE = re.compile(
     r"uvicorn\.access.* [23]\d\d$|ControlServicer\.List|\[Fleet\.(Get|Pull|Push|Send)"
@@ -64,30 +60,22 @@ def serve(home: Home) -> None:
 
 
 def programs(home: Home) -> list[Program]:
-    """Flower's two programs at the coordinator."""
+    """The two programs at the coordinator."""
     host, port = split_address(home.file.listen)
-    bin_folder = Path(sys.executable).parent
-    environment = os.environ | SWITCHES
-    environment["FLWR_HOME"] = str(home.flower_home)
-    # The executor finds the ServerApp's program by name.
-    environment["PATH"] = f"{bin_folder}{os.pathsep}{os.environ.get('PATH', '')}"
+    environment = os.environ | SILENCE | {"FLWR_HOME": str(home.flower_home)}
     # Between our own processes no proxy is asked.
     environment["NO_PROXY"] = environment["no_proxy"] = "*"
-    secret = ["--superexec-auth-secret-file", str(home.secret)]
     link = [
-        str(bin_folder / "flower-superlink"),
+        str(Path(sys.executable).parent / "flower-superlink"),
         *("--host", host, "--port", str(port)),
         *("--ssl-ca-certfile", str(home.ca_certificate)),
         *("--ssl-certfile", str(home.certificate), "--ssl-keyfile", str(home.key)),
         "--enable-supernode-auth",
-        *("--database", str(home.database), "--isolation", "process", *secret),
+        *("--database", str(home.database), "--isolation", "process"),
+        *("--superexec-auth-secret-file", str(home.secret)),
         "--disable-runtime-dependency-installation",
     ]
-    executor = [
-        str(bin_folder / "flower-superexec"),
-        *("--runtime-api-address", home.file.loopback),
-        *("--root-certificates", str(home.ca_certificate), *secret),
-    ]
+    executor = [sys.executable, "-I", "-m", "server.executor", str(home.path)]
     return [
         Program(LINK, link, environment, home.flower_home, noise=NOISE),
         Program(EXECUTOR, executor, environment, home.flower_home),

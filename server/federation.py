@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, model_validator
 from mama.config import Section
 from mama.configfile import load
 from mama.exchange.protocol import SiteName
+from server.passphrase import Passphrase, passphrase_from
 
 
 def split_address(value: str) -> tuple[str, int]:
@@ -48,7 +49,7 @@ class FederationFile(Section):
     base models' names to local folders or files, as in a site file.
 
     `behind_a_firewall` allows a `listen` beyond this machine. Flower's control interface shares that port and asks for
-    no password: whoever reaches it can run code here.
+    no password: whoever reaches it can stop runs and fill the disk.
     """
 
     name: SiteName
@@ -65,8 +66,9 @@ class FederationFile(Section):
         host = split_address(self.listen)[0]
         if not self.behind_a_firewall and not _is_loopback(host):
             raise ValueError(
-                f"listen {self.listen} is not on this machine alone, and whoever reaches it can run code here; "
-                "listen on 127.0.0.1 behind the reverse proxy of deploy/nginx, or set behind_a_firewall: true"
+                f"listen {self.listen} is not on this machine alone, and whoever reaches it can stop runs and "
+                "fill the disk; listen on 127.0.0.1 behind the reverse proxy of deploy/nginx, or set "
+                "behind_a_firewall: true"
             )
         return self
 
@@ -104,9 +106,15 @@ def _unspecified(host: str) -> bool:
 
 
 class Home:
-    """A federation's file and the folder of its keys and state."""
+    """A federation's file and the folder of its keys and state.
 
-    def __init__(self, path: Path):
+    Args:
+        path: the federation file.
+        passphrase: gives that of `ca.key`, and is called only where it is needed; by default the terminal is asked.
+    """
+
+    def __init__(self, path: Path, passphrase: Passphrase | None = None):
+        self.passphrase = passphrase or passphrase_from(None)
         self.path = path.resolve()
         self.file = load(FederationFile, path)
         self.state = self.path.parent / self.file.state
@@ -114,6 +122,9 @@ class Home:
         self.ca_key = self.state / "ca.key"
         self.certificate = self.state / "server.crt"
         self.key = self.state / "server.key"
+        # Of the certificate that was asked for.
+        self.next_key = self.state / "server.key.next"
+        self.unsigned = self.state / "unsigned.json"
         self.secret = self.state / "executor.secret"
         self.roster = self.state / "roster.json"
         self.jobs = self.state / "jobs"

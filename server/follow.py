@@ -13,7 +13,8 @@ from mama.privacy.plan import require_possible
 from server.daemon import is_running, require_running
 from server.federation import Home
 from server.folder import Event, RunFolder
-from server.jobs import Job, JobFile, Kind, ending
+from server.job import Job, Kind
+from server.jobs import JobFile, ending
 from server.towers import initial_model
 
 LOOK_S = 0.5

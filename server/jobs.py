@@ -4,50 +4,25 @@ The service does them one after the other and starts a ServerApp again until its
 """
 
 import hashlib
-import logging
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
-from pydantic import Field
-
-from mama.config import Section
 from mama.errors import ConfigError, MamaError, ModelError
 from mama.files import write_json
 from server.control import Control
 from server.federation import Home
 from server.finish import finish
 from server.folder import Event, RunFolder
+from server.job import Job, Kind, read_job
 from server.rehearsal import REHEARSAL
 from server.roster import read_roster
 
-logger = logging.getLogger("fedmama.service")
-
-Kind = Literal["run", "rehearsal"]
-State = Literal["queued", "running", "finished", "failed", "stopped"]
 # A ServerApp that dies so often without a further round in between is not started again.
 MOST_FUTILE = 5
 PAUSE_S = 2.0
 # A ServerApp whose process is gone so long is given up; Flower itself notices after 45 s.
 GONE_S = 4.0
-
-
-class Job(Section):
-    """A run's folder, whether it is to be rehearsed or done, and how far it is.
-
-    `flower_run` is Flower's id of its ServerApp, `futile` its deaths since the last new round.
-    """
-
-    out: Path
-    asked: float
-    kind: Kind = "run"
-    state: State = "queued"
-    reason: str = ""
-    flower_run: int | None = None
-    round: int = 0
-    futile: int = Field(0, ge=0)
 
 
 def ending(events: list[Event]) -> Event | None:
@@ -67,7 +42,7 @@ class JobFile:
 
     def read(self) -> Job | None:
         """The job, None where the service was never asked."""
-        return _read(self.path)
+        return read_job(self.path)
 
     def write(self, job: Job) -> None:
         """Keep the job."""
@@ -108,19 +83,6 @@ class JobFile:
         self.stop.touch()
 
 
-def _read(path: Path) -> Job | None:
-    """A job; a file that is none is set aside, so that the others do not wait for it."""
-    try:
-        return Job.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        aside = path.with_suffix(".damaged")
-        logger.error("%s is no job (%s); set aside as %s", path, type(error).__name__, aside.name)
-        os.replace(path, aside)
-        return None
-
-
 class JobRunner:
     """Does the jobs, a step at a time.
 
@@ -140,7 +102,7 @@ class JobRunner:
         Raises:
             ServiceError: the service does not answer; the next step tries again.
         """
-        jobs = [job for path in sorted(self.home.jobs.glob("*.json")) if (job := _read(path))]
+        jobs = [job for path in sorted(self.home.jobs.glob("*.json")) if (job := read_job(path))]
         for job in jobs:
             if job.state == "queued" and JobFile(self.home, job.out).stop.exists():
                 self._look_after(JobFile(self.home, job.out), job)
@@ -186,21 +148,11 @@ class JobRunner:
         return self._seen[0] == run and now - self._seen[1] > GONE_S
 
     def _start(self, job: Job) -> Job:
-        sites = len(read_roster(self.home).active)
-        if not sites:
+        if not read_roster(self.home).active:
             return job.model_copy(
                 update={"state": "failed", "reason": "no site is enrolled; use `mama-server enrol`"}
             )
-        settings: dict[str, str | int] = {
-            "out": str(job.out),
-            "expected-sites": sites,
-            "sites-at-once": sites,
-            "rehearse": int(job.kind == "rehearsal"),
-            "roster": str(self.home.roster),
-        }
-        return job.model_copy(
-            update={"state": "running", "flower_run": self.control.start_run(settings)}
-        )
+        return job.model_copy(update={"state": "running", "flower_run": self.control.start_run()})
 
     def _ended(self, job: Job) -> Job:
         """What the end of a ServerApp means: the run's folder says, Flower does not."""

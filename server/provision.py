@@ -1,41 +1,68 @@
 """Provisioning: everything a federation needs before its first site, made once. Sites come and go without it."""
 
+import os
 import secrets
-from pathlib import Path
 
+from mama.errors import ConfigError
+from mama.exchange.roster import Roster
 from mama.files import write_bytes
-from mama.signing import fingerprint, read_public_line
-from server.certificates import (
-    make_authority,
-    make_server_certificate,
-    make_site_certificate,
-    read_certificate,
-)
+from mama.locks import locked
+from mama.signing import fingerprint
+from server.certificates import is_encrypted, make_authority, read_certificate
 from server.federation import Home
-from server.roster import read_roster, start_roster
+from server.roster import newest_roster
+from server.signature import new_server_key, put_forward
 
 
-def provision(home: Home) -> list[str]:
+def provision(home: Home, *, encrypted: bool = False) -> list[str]:
     """Make what is missing of authority, server certificate, secret and roster; returns what was made.
 
     What is there stays as it is, so that a repetition re-mints nothing.
+
+    Args:
+        encrypted: keep the authority's key under `home.passphrase`.
+
+    Raises:
+        ConfigError: the authority's certificate is gone and its key is not, its key is needed and not here, or it is
+            to be encrypted and exists as it is.
     """
     home.state.mkdir(parents=True, exist_ok=True)
     home.state.chmod(0o700)
     made = []
+    if encrypted and home.ca_key.exists() and not is_encrypted(home.ca_key):
+        raise ConfigError(
+            "exists already, without a passphrase",
+            where=str(home.ca_key),
+            fix="Give it one with `openssl pkey` (docs/coordinator.md)",
+        )
     if not home.ca_certificate.exists():
-        make_authority(home.file.name, home.ca_certificate, home.ca_key)
+        if home.ca_key.exists():
+            raise ConfigError(
+                "is missing beside ca.key",
+                where=str(home.ca_certificate),
+                fix="Restore it from your backup or from a site",
+            )
+        passphrase = home.passphrase() if encrypted else None
+        make_authority(home.file.name, home.ca_certificate, home.ca_key, passphrase)
         made.append("certificate authority")
-    if not home.certificate.exists():
-        renew(home)
-        made.append("server certificate")
+    missing = [
+        name
+        for name, path in (("server certificate", home.certificate), ("roster", home.roster))
+        if not path.exists()
+    ]
+    if missing and not home.ca_key.exists():
+        raise ConfigError(
+            f"is missing, and the {missing[0]} needs it",
+            where=str(home.ca_key),
+            fix="Bring it back for this command",
+        )
+    if missing:
+        roster = newest_roster(home) if home.roster.exists() else Roster(federation=home.file.name)
+        put_forward(home, roster, new_server_key(home) if missing[0] != "roster" else None)
     if not home.secret.exists():
         write_bytes(home.secret, secrets.token_hex(32).encode(), private=True)
-        made.append("executor secret")
-    if not home.roster.exists():
-        start_roster(home)
-        made.append("roster")
-    return made
+        missing.insert(len(missing) - ("roster" in missing), "executor secret")
+    return made + missing
 
 
 def pin(home: Home) -> str:
@@ -44,21 +71,13 @@ def pin(home: Home) -> str:
     return fingerprint(key)  # type: ignore[arg-type]
 
 
-def issue(home: Home, site: str) -> Path:
-    """A certificate for an enrolled site's own key, for a door that asks for one; returns its file."""
-    (key,) = [m.public_key for m in read_roster(home).active if m.site == site]
-    path = home.state / "sites" / f"{site}.crt"
-    make_site_certificate(site, read_public_line(key), home.ca_certificate, home.ca_key, path)
-    return path
-
-
 def renew(home: Home) -> None:
     """A new server certificate from the same authority: sites notice nothing."""
-    make_server_certificate(
-        home.file.certificate_names,
-        home.file.valid_days,
-        home.ca_certificate,
-        home.ca_key,
-        home.certificate,
-        home.key,
-    )
+    newest_roster(home)  # before provisioning there is nothing to be locked
+    with locked(home.state / "roster.lock"):
+        put_forward(home, newest_roster(home), new_server_key(home))
+
+
+def is_exposed(home: Home) -> bool:
+    """Whether the authority's key lies open to the user of this process, and so to all that runs as that user."""
+    return os.access(home.ca_key, os.R_OK) and not is_encrypted(home.ca_key)

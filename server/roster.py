@@ -4,18 +4,13 @@ from pathlib import Path
 
 from mama.configfile import build
 from mama.errors import ConfigError
-from mama.exchange.protocol import MAX_ROSTER, SiteName
+from mama.exchange.protocol import SiteName
 from mama.exchange.roster import Member, Roster
-from mama.files import write_text
 from mama.locks import locked
 from mama.signing import public_line, read_public_line
-from server.certificates import read_certificate, read_private_key
+from server.certificates import read_certificate
 from server.federation import Home
-
-
-def start_roster(home: Home) -> None:
-    """Write an empty roster."""
-    _write(home, Roster(federation=home.file.name))
+from server.signature import put_forward, waiting_request
 
 
 def read_roster(home: Home) -> Roster:
@@ -33,8 +28,16 @@ def read_roster(home: Home) -> Roster:
     return Roster.verified(home.roster.read_text(), key)  # type: ignore[arg-type]
 
 
+def newest_roster(home: Home) -> Roster:
+    """The roster that still waits for a signature, or else the one in use."""
+    in_use, waiting = read_roster(home), waiting_request(home)
+    return waiting.roster if waiting and waiting.roster.version > in_use.version else in_use
+
+
 def enrol(home: Home, site: SiteName, key_file: Path, share: float = 1.0) -> Roster:
     """Add a site by the public key that it made; enrolling the same again changes nothing.
+
+    Without `ca.key` on this machine the change waits for a signature (`server.signature`), as `revoke` does.
 
     Raises:
         ConfigError: no such key, a key of another site or a revoked one, or the site has another key.
@@ -49,7 +52,7 @@ def enrol(home: Home, site: SiteName, key_file: Path, share: float = 1.0) -> Ros
     except OSError:
         raise ConfigError("cannot be read", where=str(key_file), fix="Give a .pub file") from None
     with locked(home.state / "roster.lock"):  # two administrators at once take turns
-        roster = read_roster(home)
+        roster = newest_roster(home)
         for member in roster.members:
             if member.public_key == line and member.status == "revoked":
                 raise ConfigError(
@@ -73,7 +76,7 @@ def revoke(home: Home, site: SiteName) -> Roster:
     """
     read_roster(home)  # before provisioning there is nothing to be locked
     with locked(home.state / "roster.lock"):  # two administrators at once take turns
-        roster = read_roster(home)
+        roster = newest_roster(home)
         if site not in {member.site for member in roster.active}:
             names = ", ".join(member.site for member in roster.active) or "none"
             raise ConfigError("is not enrolled", where=site, fix=f"Enrolled sites: {names}")
@@ -88,14 +91,5 @@ def _changed(home: Home, roster: Roster, members: tuple[Member, ...]) -> Roster:
     if members == roster.members:
         return roster
     changed = Roster(federation=roster.federation, version=roster.version + 1, members=members)
-    _write(home, changed)
+    put_forward(home, changed)
     return changed
-
-
-def _write(home: Home, roster: Roster) -> None:
-    signed = roster.signed(read_private_key(home.ca_key))
-    if len(signed) > MAX_ROSTER:
-        raise ConfigError(
-            f"has more keys than a message takes ({len(roster.members)})", where=str(home.roster)
-        )
-    write_text(home.roster, signed + "\n")

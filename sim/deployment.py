@@ -110,7 +110,7 @@ class Box:
             thread.join()
 
     def processes(self) -> dict[str, int]:
-        """Ids of the processes that do the work: superlink, superexec, and of each site NAME/node and NAME/guard."""
+        """Ids of the processes that do the work: superlink, executor, and of each site NAME/node and NAME/guard."""
         found = _read(self.home.status)
         for name, path in self.sites.items():
             of_site = _read(ServiceFolder(load_site(path)).processes)

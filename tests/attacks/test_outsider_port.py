@@ -1,4 +1,4 @@
-"""Whoever reaches the coordinator's port can run code there, so it listens on this machine alone."""
+"""Whoever reaches the coordinator's port can stop runs and fill the disk, so it listens on this machine alone."""
 
 from pathlib import Path
 

@@ -32,8 +32,9 @@ from mama.data.adapters import find
 from mama.data.manifest import Dataset, write_manifest
 from mama.exchange.roster import Member, Roster
 from mama.signing import fingerprint, public_line, write_key_pair
-from server.certificates import make_authority, make_server_certificate, read_certificate
+from server.certificates import make_authority, read_certificate
 from sim.deployment import free_port
+from tests.certificates import make_server_certificate
 from tests.client.authority import Authority
 
 

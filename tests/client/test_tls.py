@@ -9,7 +9,7 @@ from client.sitefile import CoordinatorConfig
 from client.tls import context_for
 from mama.errors import ConfigError
 from mama.signing import fingerprint, read_public_line, write_key_pair
-from server.certificates import make_authority, make_site_certificate
+from server.certificates import Authority, make_authority
 
 
 @pytest.fixture
@@ -19,7 +19,8 @@ def coordinator(tmp_path: Path) -> CoordinatorConfig:
     for name in ("node", "other"):
         write_key_pair(tmp_path / f"{name}.key", tmp_path / f"{name}.pub")
     public = read_public_line((tmp_path / "node.pub").read_text())
-    make_site_certificate("alder", public, *authority, tmp_path / "alder.crt")
+    signer = Authority.read(*authority, lambda: b"")
+    (tmp_path / "alder.crt").write_bytes(signer.site_certificate("alder", public))
     return CoordinatorConfig(
         address="a:1",
         pin=fingerprint(authority_key(authority[0])),

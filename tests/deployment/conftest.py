@@ -24,7 +24,7 @@ from mama.model import build_model
 from server.control import bundle
 from server.folder import Event, RunFolder
 from server.follow import follow, submit
-from server.jobs import Job
+from server.job import Job
 from sim.deployment import Box
 
 PATIENCE_S = 240

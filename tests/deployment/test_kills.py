@@ -13,15 +13,15 @@ from mama.supervise import children
 from server.jobs import JobFile
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
-# superexec last but one: the ServerApp that it started is not the child of the next.
-VICTIMS = ("alder/guard", "alder/node", "serverapp", "superexec", "superlink")
+# The executor last but one: the ServerApp that it started is not the child of the next.
+VICTIMS = ("alder/guard", "alder/node", "serverapp", "executor", "superlink")
 ROUNDS = 20
 
 
 def kill(federation: Any, victim: str) -> int:
     """kill -9, a guard's in the middle of a task; returns the process."""
     if victim == "serverapp":
-        (process,) = children(federation.box.processes()["superexec"])
+        (process,) = children(federation.box.processes()["executor"])
         os.kill(process, signal.SIGKILL)
         return process
     if victim == "alder/guard":

@@ -18,7 +18,7 @@ import yaml
 from client.service import ServiceFolder, Status, read_status
 from client.sitefile import load_site
 from client.tls import context_for
-from server.provision import issue
+from server.signature import site_certificate
 from sim.deployment import Box, free_port
 
 NGINX = shutil.which("nginx")
@@ -66,7 +66,7 @@ def with_nginx(made_sites: Path, folder: Path, *, mutual: bool) -> Iterator[Box]
     path = box.join(folder / "alder" / "site.yaml")
     if mutual:
         settings = yaml.safe_load(path.read_text())
-        settings["coordinator"]["client_certificate"] = str(issue(box.home, "alder"))
+        settings["coordinator"]["client_certificate"] = str(site_certificate(box.home, "alder"))
         path.write_text(yaml.safe_dump(settings))
     nginx = subprocess.Popen(nginx_with(box, port, folder, mutual=mutual))
     try:

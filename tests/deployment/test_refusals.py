@@ -26,11 +26,12 @@ from client.service import ServiceFolder, Status, read_status
 from client.sitefile import load_site
 from mama.signing import fingerprint
 from server import cli as coordinator
-from server.certificates import make_authority, make_server_certificate, read_certificate
+from server.certificates import make_authority, read_certificate
 from server.control import Control
 from server.folder import RunFolder
 from server.roster import enrol, revoke
 from sim.deployment import free_port, service
+from tests.certificates import make_server_certificate
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

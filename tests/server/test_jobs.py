@@ -1,7 +1,7 @@
 """Jobs: one after the other, again after a death, until the run's folder says that it is over."""
 
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +15,25 @@ from server.daemon import require_running
 from server.federation import Home
 from server.folder import RunFolder
 from server.follow import follow, prepare, submit
+from server.job import job_of
 from server.jobs import MOST_FUTILE, JobFile, JobRunner, ending
 from server.provision import provision
 from server.rehearsal import REHEARSAL
 from server.roster import enrol
+from server.serverapp import settings
 
 
 class FakeControl:
     """The SuperLink's side: runs that end when a test says so."""
 
     def __init__(self) -> None:
-        self.started: list[Mapping[str, Any]] = []
+        self.started = 0
         self.ended: set[int] = set()
         self.stopped: list[int] = []
 
-    def start_run(self, settings: Mapping[str, Any]) -> int:
-        self.started.append(settings)
-        return len(self.started)
+    def start_run(self) -> int:
+        self.started += 1
+        return self.started
 
     def run_ended(self, run: int) -> bool:
         return run in self.ended
@@ -97,6 +99,12 @@ def state(job: JobFile) -> str:
     return found.state
 
 
+def configured(bench: Bench, run: int) -> dict[str, str | int]:
+    job = job_of(bench.home.jobs, run)
+    assert job is not None
+    return settings(bench.home, job)
+
+
 def test_one_after_the_other(bench: Bench, folder: Callable[[str], RunFolder]) -> None:
     runs = [folder(name) for name in ("one", "two")]
     first, second = (JobFile(bench.home, run.path) for run in runs)
@@ -104,15 +112,14 @@ def test_one_after_the_other(bench: Bench, folder: Callable[[str], RunFolder]) -
     second.ask()
     bench.steps(3)
     assert (state(first), state(second)) == ("running", "queued")
-    assert bench.control.started == [
-        {
-            "out": str(runs[0].path.resolve()),
-            "expected-sites": 1,
-            "sites-at-once": 1,
-            "rehearse": 0,
-            "roster": str(bench.home.roster),
-        }
-    ]
+    assert bench.control.started == 1
+    assert configured(bench, 1) == {
+        "out": str(runs[0].path.resolve()),
+        "expected-sites": 1,
+        "sites-at-once": 1,
+        "rehearse": 0,
+        "roster": str(bench.home.roster),
+    }
     runs[0].log({"event": "finished"})
     bench.control.ended.add(1)
     bench.steps(2)
@@ -130,7 +137,7 @@ def test_a_serverapp_that_dies_is_started_again(
     run.log({"event": "start"})
     bench.control.ended.add(1)
     bench.steps(2)
-    assert len(bench.control.started) == 2
+    assert bench.control.started == 2
     assert state(job) == "running"
     assert bench.finished == []
 
@@ -150,7 +157,7 @@ def test_one_that_gets_nowhere_is_given_up(
     assert found is not None
     assert "ended 5 times in round 1; read" in found.reason
     bench.steps(3)
-    assert len(bench.control.started) == MOST_FUTILE
+    assert bench.control.started == MOST_FUTILE
 
 
 def test_the_death_of_its_process_is_noticed_before_flower_does(
@@ -168,7 +175,7 @@ def test_the_death_of_its_process_is_noticed_before_flower_does(
     bench.steps()
     assert bench.control.stopped == [1]
     bench.steps(2)
-    assert len(bench.control.started) == 2
+    assert bench.control.started == 2
 
 
 def test_too_few_sites_end_a_run(bench: Bench, folder: Callable[[str], RunFolder]) -> None:
@@ -195,7 +202,7 @@ def test_a_rehearsal_ends_with_its_result_and_the_run_comes_after_it(
     (run.path / REHEARSAL).write_text("of an earlier one")
     job.ask("rehearsal")
     bench.steps()
-    assert bench.control.started[0]["rehearse"] == 1
+    assert configured(bench, 1)["rehearse"] == 1
     with pytest.raises(ConfigError, match="its rehearsal is at work"):
         job.ask()
     bench.control.ended.add(1)
@@ -207,7 +214,7 @@ def test_a_rehearsal_ends_with_its_result_and_the_run_comes_after_it(
     assert (state(job), bench.finished) == ("finished", [])
     job.ask()
     bench.steps()
-    assert bench.control.started[-1]["rehearse"] == 0
+    assert configured(bench, 3)["rehearse"] == 0
     with pytest.raises(ConfigError, match="its run is at work"):
         job.ask("rehearsal")
     assert (run.path / REHEARSAL).exists()
@@ -228,7 +235,7 @@ def test_stopping(bench: Bench, folder: Callable[[str], RunFolder]) -> None:
     bench.serverapp = True
     job.ask()
     bench.steps(3)
-    assert (state(job), len(bench.control.started)) == ("queued", 1)
+    assert (state(job), bench.control.started) == ("queued", 1)
     bench.serverapp = False
     bench.steps()
     assert state(job) == "running"

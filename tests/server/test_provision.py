@@ -10,11 +10,12 @@ from cryptography import x509
 
 from mama.errors import ConfigError, ProtocolError
 from mama.signing import write_key_pair
-from server import roster as rosters
-from server.certificates import days_left, make_authority, make_server_certificate, read_certificate
+from server import signature
+from server.certificates import days_left, make_authority, read_certificate
 from server.federation import Home
 from server.provision import pin, provision, renew
 from server.roster import enrol, read_roster, revoke
+from tests.certificates import make_server_certificate
 
 
 def federation(folder: Path, text: str = "") -> Home:
@@ -208,7 +209,7 @@ def test_a_roster_that_no_message_takes_is_refused(
 ) -> None:
     enrol(home, "alder", key_of(home, "alder"))
     before = home.roster.read_bytes()
-    monkeypatch.setattr(rosters, "MAX_ROSTER", len(before) + 100)
+    monkeypatch.setattr(signature, "MAX_ROSTER", len(before) + 100)
     with pytest.raises(ConfigError, match=r"more keys than a message takes \(2\)"):
         enrol(home, "birch", key_of(home, "birch"))
     assert home.roster.read_bytes() == before

@@ -10,7 +10,6 @@ import pytest
 
 from mama.signing import write_key_pair
 from server import warnings as module
-from server.certificates import make_server_certificate
 from server.cli import main
 from server.federation import Home
 from server.folder import Event, RunFolder
@@ -19,6 +18,7 @@ from server.provision import provision
 from server.roster import enrol
 from server.status import status
 from server.warnings import warnings
+from tests.certificates import make_server_certificate
 from tests.server.faults import Fault, World
 from tests.server.test_status import DONE, ROSTER, START, closed, run_of
 
