@@ -1,4 +1,4 @@
-"""All of Flower's private modules that a site uses, for flwr 1.41; its test runs against real processes.
+"""Flower's private modules that a site uses, with intake.py, for flwr 1.41; its test runs against real processes.
 
 Two uses: the node (Flower's SuperNode, with shorter pauses and its calls reported), and the runtime API on which the
 node hands out tasks, from which the site's guard takes them instead of Flower's own executor.
@@ -9,7 +9,6 @@ import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from functools import partial
 from pathlib import Path
 from ssl import SSLContext
 from typing import Any, Self
@@ -33,7 +32,7 @@ from flwr.supercore.constant import TaskType
 from flwr.supercore.error import FlowerError
 from flwr.supercore.heartbeat import HeartbeatSender
 from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
-from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, pull_objects
+from flwr.supercore.inflatable.inflatable_utils import ObjectPullError
 from flwr.supercore.interceptors import (
     RuntimeTokenHttpInterceptor,
     RuntimeVersionHttpInterceptor,
@@ -51,10 +50,10 @@ from flwr.supernode.nodestate.in_memory_nodestate import (
     CLIENT_APP_CRASHED_ERROR,
     InMemoryNodeState,
 )
-from flwr.supernode.runtime import run_clientapp
 from flwr.supernode.runtime.run_clientapp import pull_task_input, push_message
 
 from client.enrolment import own_key
+from client.intake import UNREADABLE, pull_within
 from client.pace import NodePauses
 from client.sitefile import CoordinatorConfig
 from client.tls import context_for
@@ -74,21 +73,17 @@ HEARTBEAT_S = 30.0
 UNFINISHED = (Status.PENDING, Status.STARTING, Status.RUNNING)
 # The calls by which a node takes a message's content.
 OF_A_MESSAGE = ("/pull-object", "/confirm-message-received")
-# A message is announced before its content is there; Flower looks again after 1 s, then 2, 4, 8.
-EAGER: dict[str, Any] = {"initial_backoff": 0.05, "backoff_cap": 1.0, "max_tries_per_object": None}
-run_clientapp.pull_and_inflate_object_from_tree = partial(
-    run_clientapp.pull_and_inflate_object_from_tree, **EAGER
-)
 SEND = start_client_internal._push_messages
 
 
-def run_node(arguments: list[str], context: SSLContext, report: Report) -> None:
+def run_node(arguments: list[str], context: SSLContext, report: Report, room: int) -> None:
     """Flower's SuperNode in this process, until it is told to stop.
 
     Args:
         arguments: those of `flower-supernode`.
         context: for the connection to the coordinator; Flower's own cannot present a certificate.
         report: told of every call to the coordinator.
+        room: bytes of tensors that a task can bring at most; one that brings more is dropped.
     """
     pauses, repeats = NodePauses(), _Repeats()
 
@@ -116,7 +111,7 @@ def run_node(arguments: list[str], context: SSLContext, report: Report) -> None:
 
     fleet_http_connection.FleetHttpClient = ReportingClient  # type: ignore[misc]
     start_client_internal.time = pauses  # type: ignore[assignment]
-    start_client_internal.pull_objects = partial(pull_objects, **EAGER)
+    start_client_internal.pull_objects = pull_within(room)
     start_client_internal._push_messages = _send_whole
     sys.argv = ["flower-supernode", *arguments]
     flower_supernode()
@@ -343,7 +338,11 @@ class Runtime:
             for_client_app = answer.task.type == TaskType.CLIENT_APP
             try:
                 assignment = Assignment(client, for_client_app=for_client_app)
-            except (ObjectPullError, RuntimeError):  # the node gave the message up
+            except (ObjectPullError, RuntimeError, *UNREADABLE) as error:
+                # The node gave the message up, or it is none.
+                logger.error("a task could not be read (%s)", type(error).__name__)
+                _end_task(client, SubStatus.FAILED, "the task could not be read")
+                self._unfinished.unlink(missing_ok=True)
                 yield None
                 return
             yield assignment

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -21,7 +22,9 @@ from client.app import app
 from client.consent import dataset_of
 from client.flower import Assignment, Runtime
 from client.installed import require_installed_code
+from client.intake import take_tasks_within
 from client.pace import Pace
+from client.room import room_of
 from client.service import Record, ServiceFolder
 from client.sitefile import load_site
 from mama.errors import MamaError
@@ -120,12 +123,16 @@ def main(site_file: Path, port: int) -> None:
     guard = Guard(site_file, folder)
     # At once: to take down all that torch has loaded takes a second, and kill -9 would lose nothing either.
     signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
+    take_tasks_within(partial(room_of, site_file))
     runtime = Runtime(f"127.0.0.1:{port}", folder.secret.read_bytes().strip(), folder.unfinished)
     while True:
         try:
             guard.work(runtime)
         except httpx.HTTPError as error:
             logger.warning("the node does not answer (%s)", type(error).__name__)
+            time.sleep(AWAY_S)
+        except MemoryError:
+            logger.error("a task was given up: there is no memory for it")
             time.sleep(AWAY_S)
 
 

@@ -13,6 +13,7 @@ from client.service import Record, ServiceFolder, read_record
 from client.sitefile import load_site
 from client.tls import context_for
 from mama.errors import MamaError
+from mama.exchange.message_size import most_bytes
 
 
 def main(site_file: Path, port: int) -> None:
@@ -43,6 +44,8 @@ def main(site_file: Path, port: int) -> None:
         ],
         context_for(coordinator),
         report,
+        # Of whatever experiment; SCAFFOLD's variates are as many again.
+        most_bytes(2 * folder.site.policy.max_parameters),
     )
 
 

@@ -17,8 +17,6 @@ from flwr.supercore.inflatable.inflatable_object import (
     get_object_children_ids_from_object_content,
 )
 
-from mama.exchange.coding import MAX_BYTES
-
 M_MMAP_THRESHOLD = -3  # malloc.h
 LARGE = 2**20
 
@@ -37,7 +35,10 @@ def stay_lean() -> None:
 def _inflate(
     cls: type[Array], object_content: bytes, children: dict[str, InflatableObject] | None = None
 ) -> Array:
-    """As Flower's, but each piece is let go of once it is in its place. The other side's errors are ValueErrors."""
+    """As Flower's, but each piece is let go of once it is in its place. The other side's errors are ValueErrors.
+
+    What the pieces add up to was bounded before, by `mama.exchange.message_size`.
+    """
     pieces = cast(dict[str, ArrayChunk], children or {})
     names = get_object_children_ids_from_object_content(object_content)
     try:
@@ -46,10 +47,8 @@ def _inflate(
         array = cls(dtype=body["dtype"], shape=tuple(body["shape"]), stype=body["stype"], data=b"")
     except (LookupError, TypeError):
         raise ValueError("not an array") from None
-    size = sum(len(pieces[name].data) for name in order if name in pieces)
-    # A piece may come a million times: what it makes is bounded before it takes memory.
-    if set(order) != set(pieces) or size > MAX_BYTES:
-        raise ValueError("pieces of another array, or too many")
+    if set(order) != set(pieces):
+        raise ValueError("pieces of another array")
     uses, data = Counter(order), BytesIO()
     for name in order:
         data.write(pieces[name].data)

@@ -9,7 +9,10 @@ from flwr.serverapp import Grid
 from google.protobuf.message import DecodeError
 
 from mama.errors import ProtocolError
+from mama.exchange.message_size import most_bytes
 from mama.exchange.protocol import WAVES, Answer, Task
+from server.eager import LostError
+from server.room import room_for
 from server.signers import Signers
 
 FLOWER_TYPES = {
@@ -26,7 +29,10 @@ LOST = {
     ErrorCode.CLIENT_APP_CRASHED: "the site's process ended while it worked",
 }
 # What Flower raises while it puts a message together from whatever a site sent.
-UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, RecursionError, DecodeError)
+UNREADABLE = (
+    *(ValueError, TypeError, LookupError, AttributeError, RecursionError),
+    *(DecodeError, MemoryError),
+)
 # How long Flower keeps a message after the deadline of its task, in seconds.
 GRACE_S = 60.0
 
@@ -47,10 +53,12 @@ class Post:
 
     Args:
         signers: whose answers count; of others comes a problem and nothing else.
+        values: of the run's largest update. What a site sends is bounded by what the answer to its task can hold.
     """
 
-    def __init__(self, grid: Grid, signers: Signers):
+    def __init__(self, grid: Grid, signers: Signers, values: int):
         self._grid, self.signers = grid, signers
+        self._update_bytes = most_bytes(values)
 
     def nodes(self) -> set[int]:
         """The nodes that are connected now."""
@@ -82,7 +90,14 @@ class Post:
     def pull(self, name: str, task: Task) -> Iterator[Reply]:
         """What has come for the message of a task: nothing, a reply, or several where it was delivered twice."""
         try:
-            arrived = list(self._grid.pull_messages([name]))
+            with room_for(task, self._update_bytes):
+                arrived = list(self._grid.pull_messages([name]))
+        except LostError:
+            yield Reply(problem=LOST[ErrorCode.MESSAGE_UNAVAILABLE], lost=True)
+            return
+        except ProtocolError as error:
+            yield Reply(problem=str(error))
+            return
         except UNREADABLE as error:
             # A site can send Flower pieces that make no message; the one of this name is gone all the same.
             yield Reply(problem=f"what came is no message ({type(error).__name__})")

@@ -130,7 +130,7 @@ def rehearse(
         experiment_hash=experiment.hash(),
         nonce=secrets.token_hex(16),
     )
-    post, wait_s = Post(grid, signers), experiment.federation.deadline_s
+    post, wait_s = Post(grid, signers, parameters), experiment.federation.deadline_s
     begin, last = time.monotonic(), 0.0
     sites: dict[str, SiteRehearsal] = {}
     problems: dict[str, str] = {}

@@ -3,6 +3,7 @@
 import secrets
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from math import prod
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -68,7 +69,8 @@ class Sites:
         self.exhausted: set[str] = set()
         self._canonical, self._hash = experiment.canonical_json(), experiment.hash()
         self.downlink = Downlink(experiment.federation.exchange, models)
-        post = Post(grid, Signers(roster))
+        values = sum(prod(shape) for shape in checkpoint.shapes.values())
+        post = Post(grid, Signers(roster), values)
         self._attendance = Attendance(
             post,
             checkpoint.base,

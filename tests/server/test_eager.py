@@ -1,37 +1,117 @@
-"""A reply's content is waited for as long as it comes, and no longer."""
-
-import time
+"""A reply is taken once it is whole, and until then holds nobody up."""
 
 import pytest
-from flwr.supercore.inflatable.inflatable_utils import ObjectPullError, ObjectUnavailableError
+from flwr.superlink.grid.http_grid import HttpGrid
 
 from server import eager
-from server.eager import pull_while_it_comes
+from server.eager import STALLED_S, look_eagerly
+from server.lean import stay_lean
+from tests.server.superlink import MIB, Parts, SuperLink, reply_to, task_of
+
+TASK = task_of("train")
+DATA = bytes(range(256)) * (6 * MIB // 256)  # two pieces
 
 
-def test_a_slow_reply_comes_whole(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes longer as a whole than any of its pieces may."""
-    monkeypatch.setattr(eager, "STALLED_S", 0.4)
-    begin = time.monotonic()
-    there_after = {"a": 0.0, "b": 0.3, "c": 0.6}
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
 
-    def pull(name: str) -> bytes:
-        if time.monotonic() - begin < there_after[name]:
-            raise ObjectUnavailableError(name)
-        return name.encode()
-
-    assert pull_while_it_comes(["a", "b", "c"], pull) == {"a": b"a", "b": b"b", "c": b"c"}
+    def monotonic(self) -> float:
+        return self.now
 
 
-def test_one_of_which_nothing_more_comes_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(eager, "STALLED_S", 0.2)
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(eager, "time", clock)
+    monkeypatch.setattr(HttpGrid, "pull_messages", HttpGrid.pull_messages)  # put back at the end
+    look_eagerly()
+    stay_lean()
+    return clock
 
-    def pull(name: str) -> bytes:
-        if name == "b":
-            raise ObjectUnavailableError(name)
-        return b"a"
 
-    begin = time.monotonic()
-    with pytest.raises(ObjectPullError, match="does not come"):
-        pull_while_it_comes(["a", "b"], pull)
-    assert time.monotonic() - begin < 5
+def coming(clock: Clock, gap_s: float, order: int = 1) -> SuperLink:
+    """A SuperLink to which a reply comes, a piece each `gap_s`; in the order of a site, or backwards."""
+    link = SuperLink()
+    parts = Parts(reply_to(TASK, DATA))
+    begin = clock.now
+    there = {name: place for place, name in enumerate(list(parts.pieces)[::order], start=1)}
+    link.ready = lambda task, piece: clock.now >= begin + gap_s * there[piece]
+    link.replies["t"] = parts
+    return link
+
+
+def test_a_slow_reply_comes_whole(clock: Clock) -> None:
+    """It takes longer as a whole than any of its pieces may, and each of them is pulled twice at most."""
+    link, begin = coming(clock, 0.9 * STALLED_S), clock.now
+    replies = []
+    while not replies:
+        assert clock.now < begin + 8 * STALLED_S
+        clock.now += 1
+        replies = list(link.post.pull("t", TASK))
+    (reply,) = replies
+    assert reply.payload == DATA
+    assert clock.now > begin + 5 * STALLED_S
+    assert max(link.pulled.count(name) for name in link.pulled) <= 2
+    assert link.kept == 0
+
+
+def test_one_that_comes_backwards_is_no_sites_and_costs_little(clock: Clock) -> None:
+    link = coming(clock, 0.9 * STALLED_S, order=-1)
+    replies: list = []
+    while not replies:
+        clock.now += 1
+        replies = list(link.post.pull("t", TASK))
+    assert replies[0].lost
+    assert max(link.pulled.count(name) for name in link.pulled) <= 2
+
+
+def test_one_that_is_there_is_pulled_once(clock: Clock) -> None:
+    link = coming(clock, 0)
+    (reply,) = link.post.pull("t", TASK)
+    assert reply.payload == DATA
+    assert len(link.pulled) == len(set(link.pulled))
+
+
+def test_one_of_which_nothing_more_comes_is_lost(clock: Clock) -> None:
+    link, begin = coming(clock, 0.0), clock.now
+    last = link.replies["t"].tree.object_id
+    link.ready = lambda task, piece: piece != last
+    replies: list = []
+    while not replies:
+        clock.now += 1
+        replies = list(link.post.pull("t", TASK))
+    (reply,) = replies
+    assert reply.lost
+    # Two pieces and four records are noticed one a look.
+    assert STALLED_S < clock.now - begin < STALLED_S + 10
+    assert link.kept == 0
+    assert list(link.post.pull("t", TASK)) == []
+
+
+def test_a_piece_that_the_superlink_has_lost(clock: Clock) -> None:
+    link = coming(clock, 0.0)
+    parts = link.replies["t"]
+    del parts.pieces[next(iter(parts.pieces))]
+    (reply,) = link.post.pull("t", TASK)
+    assert reply.lost
+
+
+def test_a_reply_that_nobody_asks_for_is_forgotten(clock: Clock) -> None:
+    link = coming(clock, 1e9)
+    assert list(link.post.pull("t", TASK)) == []
+    clock.now += eager.FORGOTTEN_S + 1
+    assert list(link.post.pull("other", TASK)) == []
+    assert (
+        list(link.post.pull("t", TASK)) == []
+    )  # asked of the SuperLink again, which announces once
+    assert link.pulled == []
+
+
+def test_a_message_within_itself_is_no_message(clock: Clock) -> None:
+    link = coming(clock, 0.0)
+    parts = link.replies["t"]
+    inner = parts.tree.children[0]
+    parts.tree.CopyFrom(inner)  # announced as the message: its content
+    (reply,) = link.post.pull("t", TASK)
+    assert reply.problem == "what came is no message"
