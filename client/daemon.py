@@ -16,11 +16,12 @@ from pathlib import Path
 
 from client.enrolment import own_key, pinned_key
 from client.health import serve_health
-from client.service import ServiceFolder, read_record
+from client.service import ServiceFolder
 from client.sitefile import load_site
 from mama.errors import ServiceError
-from mama.files import write_bytes, write_json
+from mama.files import write_bytes
 from mama.locks import locked_if_free
+from mama.sealed import read_if_whole, write_sealed
 from mama.silence import SILENCE
 from mama.supervise import Program, Supervisor, log_to, stop_on_signals
 
@@ -67,8 +68,10 @@ def programs(site_file: Path, folder: ServiceFolder) -> list[Program]:
 
     def silent(process: int) -> bool:
         # What an earlier node wrote says nothing of this one.
-        record = read_record(folder.node)
-        return record.get("process") == process and time.time() - record["attempt"] > SILENT_S
+        record = read_if_whole(folder.node)
+        return (
+            record.get("process") == process and time.time() - record.get("attempt", 0) > SILENT_S
+        )
 
     return [
         Program(
@@ -94,7 +97,7 @@ def _record_processes(folder: ServiceFolder, supervisor: Supervisor) -> None:
         ids = {name: supervisor.process_id(name) for name in (NODE, GUARD)}
         if ids != written:
             with suppress(OSError):  # on a full disk status is older than it might be
-                write_json(folder.processes, {"process": os.getpid(), **ids})
+                write_sealed(folder.processes, {"process": os.getpid(), **ids})
                 written = ids
 
 

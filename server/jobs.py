@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from mama.config import Section
-from mama.errors import ConfigError, MamaError, ModelError
-from mama.files import write_json
+from mama.errors import ConfigError, IntegrityError, MamaError, ModelError
+from mama.sealed import read_sealed, write_sealed
 from server.control import Control
 from server.federation import Home
 from server.finish import finish
@@ -71,7 +71,7 @@ class JobFile:
 
     def write(self, job: Job) -> None:
         """Keep the job."""
-        write_json(self.path, job.model_dump(mode="json"))
+        write_sealed(self.path, job.model_dump(mode="json"))
 
     def ask(self, kind: Kind = "run") -> Job:
         """Ask the service for this run or its rehearsal; what is queued or running already stays so.
@@ -111,10 +111,9 @@ class JobFile:
 def _read(path: Path) -> Job | None:
     """A job; a file that is none is set aside, so that the others do not wait for it."""
     try:
-        return Job.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
+        found = read_sealed(path)
+        return None if found is None else Job.model_validate(found)
+    except (IntegrityError, ValidationError) as error:
         aside = path.with_suffix(".damaged")
         logger.error("%s is no job (%s); set aside as %s", path, type(error).__name__, aside.name)
         os.replace(path, aside)
