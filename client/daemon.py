@@ -16,6 +16,7 @@ from pathlib import Path
 
 from client.enrolment import own_key, pinned_key
 from client.health import serve_health
+from client.in_force import refuse_weaker
 from client.service import ServiceFolder
 from client.sitefile import load_site
 from mama.errors import ServiceError
@@ -39,10 +40,12 @@ def serve(site_file: Path) -> None:
     """Run the site's service until SIGTERM or SIGINT.
 
     Raises:
-        ConfigError: the site file has no coordinator, its authority is not the pinned one, or there is no key.
+        ConfigError: the site file has no coordinator, its authority is not the pinned one, or there is no key; or its
+            policy is weaker than the last.
         ServiceError: it runs already.
     """
     folder = ServiceFolder(load_site(site_file))
+    refuse_weaker(folder.site)
     pinned_key(folder.coordinator)
     own_key(folder.coordinator.key)
     folder.make()

@@ -122,6 +122,7 @@ def _write_site(
     if not secret.exists():
         write_bytes(secret, hashlib.sha256(f"{seed}/{name}".encode()).digest(), private=True)
     if path.exists():
+        load_site(path)  # says in one line what is wrong with it
         kept = yaml.safe_load(path.read_text())
         if kept["data"]["source"] != str(source.resolve()):
             kept["data"]["source"] = str(source.resolve())
