@@ -12,6 +12,7 @@ from torch import OutOfMemoryError
 from client import finals, policy, work
 from client.approval import Approvals
 from client.evaluations import Evaluations
+from client.in_force import require_in_force
 from client.last_answer import LAST_ANSWER, LastAnswer
 from client.lineage import Lineage
 from client.link import Link
@@ -51,6 +52,7 @@ IN_PROTOCOL_2 = {
     ErrorCode.POLICY_SIZE: ErrorCode.POLICY_MEMORY,
     ErrorCode.POLICY_PLAN: ErrorCode.NOT_APPROVED,
     ErrorCode.POLICY_EVALUATIONS: ErrorCode.POLICY_PRIVACY,
+    ErrorCode.POLICY_WEAKER: ErrorCode.NOT_APPROVED,
     ErrorCode.MODEL_STEP: ErrorCode.BAD_REQUEST,
     ErrorCode.SECURE_PEERS: ErrorCode.SECURE_TERMS,
     ErrorCode.SECURE_REPEATED: ErrorCode.SECURE_TERMS,
@@ -119,6 +121,7 @@ def _done(
     on_step: Callable[[str, int], None] | None,
     arrived: float,
 ) -> tuple[Answer, bytes]:
+    require_in_force(site)
     take_roster(site, task.roster)
     experiment = task.read_experiment()
     _ask_policy(site, experiment)

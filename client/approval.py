@@ -9,9 +9,9 @@ from pathlib import Path
 
 from client.sitefile import SiteFile
 from mama.config import Experiment
-from mama.errors import ConfigError, IntegrityError
+from mama.errors import ConfigError
 from mama.files import write_text
-from mama.sealed import read_sealed, write_sealed
+from mama.sealed import read_if_whole, write_sealed
 
 # A coordinator that sends many fills no disk.
 MOST_WAITING = 20
@@ -42,10 +42,7 @@ class Approvals:
         return list(self._of(digest).get("joined", []))
 
     def _of(self, digest: str) -> dict:
-        try:
-            return read_sealed(self.approved / digest) or {}
-        except IntegrityError:
-            return {}
+        return read_if_whole(self.approved / digest)
 
     def note(self, experiment: Experiment) -> None:
         """Keep an experiment that waits for approval, so that a person can read it; of many the newest."""

@@ -114,18 +114,35 @@ def status(
 @app.command()
 def policy(
     site: SiteArgument,
-    experiment: Annotated[Path, typer.Option("--explain", help="An experiment's file")],
+    experiment: Annotated[
+        Path | None, typer.Option("--explain", help="An experiment's file")
+    ] = None,
+    accept_: Annotated[
+        bool, typer.Option("--accept", help="Put a policy in force that became weaker")
+    ] = False,
 ) -> None:
-    """Say what the site would answer to an experiment, rule by rule: its policy, budget and patients."""
+    """Say what the site would answer to an experiment, rule by rule: its policy, budget and patients.
+
+    Without an experiment: whether the policy is weaker than the one in force.
+    """
     from datetime import datetime
 
+    from client.in_force import accept, refuse_weaker, weaker
     from client.patients import sentences
     from client.policy import explain, review
     from client.sitefile import load_site
     from mama.config import Experiment
     from mama.configfile import load
 
-    settings, asked = load_site(site), load(Experiment, experiment, without=["simulation"])
+    settings = load_site(site)
+    if accept_:
+        typer.echo(weaker(settings) or "the policy is nowhere weaker than before")
+        accept(settings)
+        typer.echo("the site file's policy is in force")
+    if experiment is None:
+        refuse_weaker(settings)
+        return
+    asked = load(Experiment, experiment, without=["simulation"])
     found = list(review(settings, asked, datetime.now()))
     if asked.privacy.mode == "patient":
         # Imported late: Opacus takes seconds to load.

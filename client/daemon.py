@@ -16,11 +16,13 @@ from pathlib import Path
 
 from client.enrolment import own_key, pinned_key
 from client.health import serve_health
-from client.service import ServiceFolder, read_record
+from client.in_force import refuse_weaker
+from client.service import ServiceFolder
 from client.sitefile import load_site
 from mama.errors import ServiceError
-from mama.files import write_bytes, write_json
+from mama.files import write_bytes
 from mama.locks import locked_if_free
+from mama.sealed import read_if_whole, write_sealed
 from mama.silence import SILENCE
 from mama.supervise import Program, Supervisor, log_to, stop_on_signals
 
@@ -38,10 +40,12 @@ def serve(site_file: Path) -> None:
     """Run the site's service until SIGTERM or SIGINT.
 
     Raises:
-        ConfigError: the site file has no coordinator, its authority is not the pinned one, or there is no key.
+        ConfigError: the site file has no coordinator, its authority is not the pinned one, or there is no key; or its
+            policy is weaker than the last.
         ServiceError: it runs already.
     """
     folder = ServiceFolder(load_site(site_file))
+    refuse_weaker(folder.site)
     pinned_key(folder.coordinator)
     own_key(folder.coordinator.key)
     folder.make()
@@ -67,8 +71,10 @@ def programs(site_file: Path, folder: ServiceFolder) -> list[Program]:
 
     def silent(process: int) -> bool:
         # What an earlier node wrote says nothing of this one.
-        record = read_record(folder.node)
-        return record.get("process") == process and time.time() - record["attempt"] > SILENT_S
+        record = read_if_whole(folder.node)
+        return (
+            record.get("process") == process and time.time() - record.get("attempt", 0) > SILENT_S
+        )
 
     return [
         Program(
@@ -94,7 +100,7 @@ def _record_processes(folder: ServiceFolder, supervisor: Supervisor) -> None:
         ids = {name: supervisor.process_id(name) for name in (NODE, GUARD)}
         if ids != written:
             with suppress(OSError):  # on a full disk status is older than it might be
-                write_json(folder.processes, {"process": os.getpid(), **ids})
+                write_sealed(folder.processes, {"process": os.getpid(), **ids})
                 written = ids
 
 

@@ -11,8 +11,8 @@ from mama.config import Experiment, Section
 from mama.exchange.codes import ErrorCode
 from mama.exchange.protocol import Identifier, Sha256
 from mama.export import save_final
-from mama.files import write_text
 from mama.model import MaMA
+from mama.sealed import read_if_whole, write_sealed
 
 RECORD = "federation.json"
 # Whole models that stay; of more the oldest go.
@@ -37,7 +37,7 @@ def keep(folder: Path, model: MaMA, experiment: Experiment, record: FinalModel) 
         return
     (folder / RECORD).unlink(missing_ok=True)
     save_final(folder, model, experiment)
-    write_text(folder / RECORD, record.model_dump_json(indent=1) + "\n")
+    write_sealed(folder / RECORD, record.model_dump(mode="json"))
 
 
 def finals(state: Path) -> list[tuple[Path, FinalModel, int]]:
@@ -73,6 +73,6 @@ def prune(state: Path, run: str) -> None:
 
 def _read(path: Path) -> FinalModel | None:
     try:
-        return FinalModel.model_validate_json(path.read_bytes())
-    except (OSError, ValidationError):  # none yet, or another version's
+        return FinalModel.model_validate(read_if_whole(path))
+    except ValidationError:  # none yet, a damaged one, or another version's
         return None

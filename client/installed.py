@@ -52,7 +52,13 @@ def _distribution() -> Distribution:
 
 
 def _checkout(found: Distribution) -> Path | None:
-    origin = json.loads(found.read_text("direct_url.json") or "{}")
-    if not origin.get("dir_info", {}).get("editable"):
-        return None
-    return Path(unquote(urlparse(origin["url"]).path))
+    try:
+        origin = json.loads(found.read_text("direct_url.json") or "{}")
+        editable = bool(origin.get("dir_info", {}).get("editable"))
+        return Path(unquote(urlparse(origin["url"]).path)) if editable else None
+    except (ValueError, KeyError, AttributeError, RecursionError):
+        raise ServiceError(
+            "the installation's direct_url.json is damaged",
+            where=sys.prefix,
+            fix="Install fedmama again",
+        ) from None

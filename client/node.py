@@ -9,11 +9,12 @@ import time
 from pathlib import Path
 
 from client.flower import ABSENCE_S, run_node, say_goodbye
-from client.service import Record, ServiceFolder, read_record
+from client.service import Record, ServiceFolder
 from client.sitefile import load_site
 from client.tls import context_for
 from mama.errors import MamaError
 from mama.exchange.message_size import most_bytes
+from mama.sealed import read_if_whole
 
 
 def main(site_file: Path, port: int) -> None:
@@ -21,7 +22,7 @@ def main(site_file: Path, port: int) -> None:
     folder = ServiceFolder(load_site(site_file))
     coordinator = folder.coordinator
     record = Record(folder.node)
-    earlier = read_record(folder.node).get("node")
+    earlier = read_if_whole(folder.node).get("node")
     record.put(news=True, process=os.getpid(), registered=False, attempt=time.time(), node=earlier)
     if earlier and say_goodbye(coordinator, earlier):
         time.sleep(ABSENCE_S)

@@ -18,7 +18,7 @@ from client.refused import RefusedError
 from mama.errors import ProtocolError, SignatureError
 from mama.exchange.codes import ErrorCode
 from mama.exchange.tensors import Arrays
-from mama.files import write_bytes
+from mama.sealed import read_if_whole, write_sealed
 from mama.secagg import keys
 from mama.secagg.masks import add_mask
 from mama.secagg.messages import (
@@ -241,12 +241,12 @@ class Participant:
         return self.folder / "secrets.json"
 
     def _keep(self, secrets: _Secrets) -> None:
-        write_bytes(self._file, secrets.model_dump_json().encode(), private=True)
+        write_sealed(self._file, secrets.model_dump(mode="json"))
 
     def _at(self, stage: str) -> _Secrets:
         try:
-            kept = _Secrets.model_validate_json(self._file.read_bytes())
-        except (OSError, ValidationError):
+            kept = _Secrets.model_validate(read_if_whole(self._file))
+        except ValidationError:
             raise ProtocolError("the round has not begun at this site") from None
         if kept.stage != stage:
             raise ProtocolError("the waves are out of order, or one came twice")

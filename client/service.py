@@ -10,7 +10,8 @@ from typing import Any
 from client.sitefile import CoordinatorConfig, SiteFile
 from mama.errors import ConfigError
 from mama.exchange.roster import Roster
-from mama.files import private_folder, write_json
+from mama.files import private_folder
+from mama.sealed import read_if_whole, write_sealed
 
 # A heartbeat comes every half minute.
 FRESH_S = 90.0
@@ -64,7 +65,7 @@ class Status:
 
 def read_status(folder: ServiceFolder) -> Status:
     """Put together what node and guard last wrote."""
-    node, guard = read_record(folder.node), read_record(folder.guard)
+    node, guard = read_if_whole(folder.node), read_if_whole(folder.guard)
     success = node.get("success")
     since = None if success is None else max(0.0, time.time() - success)
     registered = bool(node.get("registered"))
@@ -117,21 +118,13 @@ class Record:
         if news or time.monotonic() - self._written > self.pause:
             self._written = time.monotonic()
             with suppress(OSError):  # work goes on on a full disk, and says so itself
-                write_json(self.path, self.values)
-
-
-def read_record(path: Path) -> dict[str, Any]:
-    """What such a file says; nothing where there is none."""
-    try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
+                write_sealed(self.path, self.values)
 
 
 def _ended(folder: ServiceFolder, node: dict[str, Any]) -> str:
     """Why there is no node: nobody started it, or it ends whenever it is started."""
     told = f" ({node['reason']})" if node.get("reason") else ""
-    if not _alive(read_record(folder.processes)):
+    if not _alive(read_if_whole(folder.processes)):
         return f"the service does not run{told}; start it with `mama-site start`"
     return f"the node ended{told}; `mama-site check` and the service's log say why"
 
@@ -149,7 +142,7 @@ def _in_contact(node: dict[str, Any], since: float | None) -> bool:
 
 def _no_guard(folder: ServiceFolder) -> str:
     """The supervisor knows a guard's process before it has loaded its code and written a line of its own."""
-    starting = _alive({"process": read_record(folder.processes).get("guard")})
+    starting = _alive({"process": read_if_whole(folder.processes).get("guard")})
     return "the guard is starting" if starting else "the guard does not run"
 
 

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from mama.config import Experiment, Section
 from mama.configfile import load
 from mama.data.secret import read_secret
+from mama.errors import ConfigError
 from mama.exchange.protocol import Sha256, SiteName
 
 HOURS = r"^([01]\d|2[0-3]):[0-5]\d-([01]\d|2[0-3]):[0-5]\d$"
@@ -185,9 +186,15 @@ def load_site(path: Path) -> SiteFile:
     """Read a site file and make its paths absolute.
 
     Raises:
-        ConfigError: the file is missing or has an unknown key, wrong type or impossible value.
+        ConfigError: the file is missing, cut short, or has an unknown key, wrong type or impossible value.
     """
     site = load(SiteFile, path)
+    if not path.read_bytes().endswith(b"\n"):
+        raise ConfigError(
+            "is cut short: its last line has no end",
+            where=str(path),
+            fix="Compare it with a copy, and end it with a line break",
+        )
     home = path.resolve().parent
     data = site.data.model_copy(
         update={

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from mama.errors import IntegrityError, ModelError
+from mama.errors import ModelError
 from mama.files import private_folder
 from mama.locks import locked
-from mama.sealed import Values, read_sealed, write_sealed
+from mama.sealed import Values, read_if_whole, write_sealed
 
 logger = logging.getLogger("fedmama.client")
 
@@ -82,8 +82,4 @@ class RoundStates:
         )
 
     def _known(self) -> Values:
-        try:
-            return read_sealed(self.index) or {}
-        except IntegrityError as error:
-            logger.warning("%s; the files that are there count", error)
-            return {}
+        return read_if_whole(self.index)

@@ -91,6 +91,6 @@ def read_experiment(folder: Path) -> Experiment:
         )
     try:
         values = json.loads(path.read_text())
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ModelError("experiment is damaged", where=str(path), fix="Copy it again") from None
     return build(Experiment, values, str(path))

@@ -28,8 +28,9 @@ from mama.errors import ConfigError
 from mama.evaluation.predictions import mismatch
 from mama.evaluation.whole import evaluate_whole
 from mama.export import save_final
-from mama.files import write_json, write_text
+from mama.files import write_text
 from mama.model import build_model
+from mama.sealed import read_if_whole, write_sealed
 from mama.stops import Stops
 from mama.trainer import Trainer
 from mama.workers import join, world
@@ -118,7 +119,7 @@ def train(
         writer.close()
         save_final(out / "final", model, experiment, models)
         metrics = {"steps": done, "evaluation": _evaluation(out / "final", dataset, device)}
-        write_json(out / "metrics.json", metrics)
+        write_sealed(out / "metrics.json", metrics)
     _wait()
     return metrics
 
@@ -148,11 +149,11 @@ def _check(experiment: Experiment, dataset: Dataset, out: Path, models: Mapping[
 
 
 def _ended(out: Path, experiment: Experiment) -> dict[str, Any]:
-    """The figures of a run that came to its end, else nothing."""
+    """The figures of a run that came to its end, else nothing; damaged ones are made anew."""
     path = out / "metrics.json"
     if path.exists() and (out / "final" / "model.safetensors").exists():
-        metrics: dict[str, Any] = json.loads(path.read_text())
-        if metrics["steps"] == experiment.total_steps:
+        metrics = read_if_whole(path)
+        if metrics.get("steps") == experiment.total_steps:
             return metrics
     return {}
 

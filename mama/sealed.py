@@ -5,12 +5,14 @@ Any program may read one as plain JSON; only ours write them.
 
 import hashlib
 import json
+import logging
 from pathlib import Path
 from typing import Any
 
 from mama.errors import IntegrityError
 from mama.files import write_bytes
 
+logger = logging.getLogger("fedmama.files")
 SEAL = "sha256"
 
 Values = dict[str, Any]
@@ -49,6 +51,21 @@ def read_sealed(path: Path, fix: str = "") -> Values | None:
     return values
 
 
+def read_if_whole(path: Path) -> Values:
+    """Read what `write_sealed` wrote and can be done without: empty where it is missing or damaged."""
+    try:
+        return read_sealed(path) or {}
+    except IntegrityError as error:
+        logger.warning("%s; it counts as missing", error)
+        return {}
+
+
+def sealed_line(values: Values) -> bytes:
+    """An object with its seal as a line of a log."""
+    values = json.loads(json.dumps(values))  # keys as they will be read, of which the seal is made
+    return json.dumps(values | {SEAL: seal(values)}).encode() + b"\n"
+
+
 def opened(data: bytes) -> Values | None:
     """The values of a sealed object's JSON, None where it is not as it was written."""
     try:
@@ -63,6 +80,6 @@ def seal(values: Values) -> str:
     """The SHA-256 of an object, whatever the order of its keys.
 
     Raises:
-        ValueError: a number is not finite.
+        TypeError: a value is not JSON's.
     """
-    return hashlib.sha256(json.dumps(values, sort_keys=True, allow_nan=False).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()

@@ -62,5 +62,5 @@ class Stops:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _whole(self) -> list[Path]:
-        found = [path.parent for path in self.folder.glob("step-*/model.safetensors")]
+        found = [path.parent for path in self.folder.glob("step-[0-9]*/model.safetensors")]
         return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))

@@ -3,7 +3,8 @@
 A line of audit.jsonl is a JSON object: time (UTC), run, round, site, task, outcome, bytes and sha256 of the tensors
 that came (in secure aggregation: of what a site said in a wave), `previous` (the hash of the line before, zeros in the
 first) and `hash`, the SHA-256 of all of these. Whoever changes, removes or adds a line breaks the chain, unless they
-rewrite every line that follows or cut off the end; the last hash, noted elsewhere, shows that too.
+rewrite every line that follows or cut off the end. Each checkpoint keeps how long the log was and its digest, which
+show that too (server/heads.py); the last hash, noted elsewhere, shows it where the checkpoints were rewritten as well.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 from mama.errors import IntegrityError
 
 START = "0" * 64
+LOST = "lines lost"
 
 Entry = dict[str, Any]
 
@@ -48,6 +50,10 @@ class Audit:
         """Note what a site sent for a task (`content_of` it), in which round, and what became of it."""
         what = {"round": number, "site": site, "task": task, "outcome": outcome}
         self._append(what | content)
+
+    def lines_lost(self, lines: int, left: int) -> None:
+        """Note that of the first `lines` lines so many are left: the log lacks the rest for good."""
+        self._append({"outcome": LOST, "lines": lines, "left": left})
 
     def _append(self, values: Entry) -> None:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -2,27 +2,28 @@
 
 round-0007/
     model.safetensors   the global model, as the very block that sites are sent (mama/exchange/block.py)
-    state.json          run, round, what the run remembers, and the SHA-256 of itself and of the other files
+    state.json          run, round, what the run remembers, the heads of its logs, and the SHA-256 of itself and of
+                        the other files
     ...                 optimiser and whatever else aggregation keeps
 """
 
 import hashlib
-import json
 import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from mama.errors import ModelError
+from mama.errors import IntegrityError, ModelError
 from mama.exchange.block import Shape, read_shapes
 from mama.exchange.coding import decode
 from mama.exchange.protocol import Description
 from mama.exchange.tensors import Arrays
-from mama.files import private_folder, sync_folder, write_json
+from mama.files import private_folder, sync_folder
+from mama.sealed import read_sealed, write_sealed
+from server.heads import Head
 from server.memory import Memory
 
 MODEL = "model.safetensors"
@@ -33,7 +34,10 @@ Writer = Callable[[Path], None]
 
 
 class State(BaseModel):
-    """What state.json says; `base` is what all sites' base models must be, `files` are checksums by name."""
+    """What state.json says; `base` is what all sites' base models must be, `files` are checksums by name.
+
+    `heads` are those of the run's logs, by file name.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -41,6 +45,7 @@ class State(BaseModel):
     round: int
     base: Description
     memory: Memory
+    heads: dict[str, Head] = {}
     files: dict[str, str] = {}
 
 
@@ -96,8 +101,7 @@ def write_checkpoint(folder: Path, state: State, files: Mapping[str, Writer]) ->
         for name, write in files.items():
             write(new / name)
         state = state.model_copy(update={"files": {name: _sha256(new / name) for name in files}})
-        content = state.model_dump(mode="json")
-        write_json(new / STATE, {"sha256": _sha256_of(content), **content})
+        write_sealed(new / STATE, state.model_dump(mode="json"))
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(new, folder)
     finally:
@@ -112,24 +116,39 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     Raises:
         ModelError: it is damaged.
     """
+    state = read_state(folder)
     try:
-        content = json.loads((folder / STATE).read_text())
-        if content.pop("sha256") != _sha256_of(content):
-            raise ValueError
-        state = State.model_validate(content)
-        if any(_sha256(folder / name) != digest for name, digest in state.files.items()):
-            raise ValueError
-    except (OSError, ValueError, KeyError, AttributeError, ValidationError):
-        raise ModelError(
-            "checkpoint is damaged", where=str(folder), fix="Take an older one"
-        ) from None
+        whole = all(_sha256(folder / name) == digest for name, digest in state.files.items())
+    except OSError:
+        whole = False
+    if not whole:
+        raise _damaged(folder)
     return Checkpoint(folder, state)
+
+
+def read_state(folder: Path) -> State:
+    """A checkpoint's state alone; the other files are not looked at.
+
+    Raises:
+        ModelError: it is damaged.
+    """
+    try:
+        return State.model_validate(read_sealed(folder / STATE))
+    except (IntegrityError, ValidationError):
+        raise _damaged(folder) from None
+
+
+def restate(checkpoint: Checkpoint, heads: Mapping[str, Head]) -> Checkpoint:
+    """Write other heads of the logs into a checkpoint."""
+    state = checkpoint.state.model_copy(update={"heads": dict(heads)})
+    write_sealed(checkpoint.folder / STATE, state.model_dump(mode="json"))
+    return Checkpoint(checkpoint.folder, state, checkpoint.damaged)
+
+
+def _damaged(folder: Path) -> ModelError:
+    return ModelError("checkpoint is damaged", where=str(folder), fix="Take an older one")
 
 
 def _sha256(path: Path) -> str:
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def _sha256_of(content: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

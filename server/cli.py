@@ -268,15 +268,24 @@ def status(
 
 @app.command()
 def audit(run: RunArgument) -> None:
-    """Check that no line of a run's audit log was changed, and print the last line's hash to note elsewhere."""
+    """Check that no line of a run's logs was changed or lost, and print the audit log's last hash to note elsewhere."""
+    from mama.errors import IntegrityError
     from server.audit import read_audit
+    from server.folder import RunFolder
+    from server.heads import AUDIT, losses, noted
 
-    trail = read_audit(run / "audit.jsonl")
+    trail = read_audit(run / AUDIT)
     sites = len({entry["site"] for entry in trail.entries if "site" in entry})
     typer.echo(f"{len(trail.entries)} entries from {sites} sites, unbroken")
     if trail.torn:
         typer.echo("a crash tore the line after them; the next start removes it")
     typer.echo(f"last hash: {trail.head}")
+    folder = RunFolder(run)
+    lost = [*losses(run, folder.state().heads), *noted(trail.entries, folder.events())]
+    if lost:
+        raise IntegrityError(
+            "; ".join(map(str, lost)), where=str(run), fix="Compare with a copy of the log"
+        )
 
 
 def _home(federation: Path, passphrase_file: Path | None, *, new: bool = False) -> "Home":

@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from mama.errors import MamaError, ServiceError
-from mama.files import write_json
 from mama.locks import locked_if_free
 from mama.printable import printable
+from mama.sealed import write_sealed
 from mama.silence import SILENCE
 from mama.supervise import Program, Supervisor, children, log_to, stop_on_signals
 from server.certificates import WARNING_DAYS, days_left
@@ -115,7 +115,7 @@ class _Keeper:
     def _write_status(self) -> None:
         now = {name: self.supervisor.process_id(name) for name in (LINK, EXECUTOR)}
         if now != self._processes:
-            write_json(self.home.status, {"process": os.getpid(), **now})
+            write_sealed(self.home.status, {"process": os.getpid(), **now})
             self._processes = now
 
     def _serverapp_runs(self) -> bool:

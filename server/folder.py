@@ -1,18 +1,18 @@
 """A run's folder: everything that is known of a run, so that it can be stopped anywhere and continued.
 
 experiment.yaml   the experiment
-rounds.jsonl      one line an event (docs/reliability.md lists them)
+rounds.jsonl      one line an event (docs/reliability.md lists them), each with the SHA-256 of itself
 metrics.json      the outcome
 best.json         which round's model answered best so far
 checkpoints/round-0007/   (server/checkpoint.py)
 """
 
-import json
 import os
 import secrets
 import shutil
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ from mama.errors import ConfigError, ModelError
 from mama.exchange.coding import encode
 from mama.exchange.protocol import Description
 from mama.exchange.tensors import Arrays
-from mama.files import full_disk_named, write_bytes, write_json, write_text
+from mama.files import full_disk_named, write_bytes, write_text
+from mama.sealed import opened, read_if_whole, read_sealed, sealed_line, write_sealed
 from server.aggregation.norm import update_norm
 from server.checkpoint import (
     MODEL,
@@ -33,9 +34,14 @@ from server.checkpoint import (
     State,
     Writer,
     read_checkpoint,
+    read_state,
+    restate,
     write_checkpoint,
 )
+from server.heads import EVENTS, heads
 from server.memory import Memory
+
+METRICS, BEST = "metrics.json", "best.json"
 
 Event = dict[str, Any]
 
@@ -84,15 +90,22 @@ class RunFolder:
             if _number(damaged) > state.round:  # it was passed over, and its round is done again
                 shutil.rmtree(damaged)
         folder = self.path / "checkpoints" / f"round-{state.round:04d}"
+        state = state.model_copy(update={"heads": heads(self.path)})
         checkpoint = write_checkpoint(folder, state, files)
+        best = self.best().get("round")
         for old in self.checkpoints()[:-kept]:
-            if _number(old) != self.best().get("round"):
+            if _number(old) != best:
                 shutil.rmtree(old)
         return checkpoint
 
+    def anchored(self, checkpoint: Checkpoint) -> Checkpoint:
+        """The checkpoint with the heads of the logs as they are now, on the disk too."""
+        return restate(checkpoint, heads(self.path))
+
     def checkpoints(self) -> list[Path]:
         """Folders of checkpoints, oldest first."""
-        return sorted(self.path.glob("checkpoints/round-*"), key=_number)
+        found = self.path.glob("checkpoints/round-*")
+        return sorted((path for path in found if path.name[6:].isdecimal()), key=_number)
 
     def latest(self) -> Checkpoint:
         """The newest checkpoint that is whole; it names newer ones that are damaged.
@@ -102,17 +115,33 @@ class RunFolder:
             ModelError: all are damaged.
         """
         folders = self.checkpoints()[::-1]
-        if not folders:
-            raise ConfigError("holds no run", where=str(self.path), fix="Start one first")
         for place, folder in enumerate(folders):
             try:
                 checkpoint = read_checkpoint(folder)
             except ModelError:
                 continue
             return Checkpoint(folder, checkpoint.state, tuple(folders[:place]))
-        raise ModelError(
+        raise self._none_whole()
+
+    def state(self) -> State:
+        """The newest checkpoint's state that is whole, quickly: its model is not looked at.
+
+        Raises:
+            ConfigError: there is no checkpoint.
+            ModelError: all are damaged.
+        """
+        for folder in self.checkpoints()[::-1]:
+            with suppress(ModelError):
+                return read_state(folder)
+        raise self._none_whole()
+
+    def _none_whole(self) -> ConfigError | ModelError:
+        folders = self.checkpoints()
+        if not folders:
+            return ConfigError("holds no run", where=str(self.path), fix="Start one first")
+        return ModelError(
             "every checkpoint is damaged",
-            where=str(folders[0]),
+            where=str(folders[-1]),
             fix="Restore the folder from a backup, or start again with another --out",
         )
 
@@ -122,42 +151,56 @@ class RunFolder:
         return [folder / MODEL for folder in folders if (folder / MODEL).exists()]
 
     def best(self) -> dict[str, Any]:
-        """`round` and `auc` of the best evaluation so far; empty before the first."""
-        path = self.path / "best.json"
-        return json.loads(path.read_text()) if path.exists() else {}
+        """`round` and `auc` of the best evaluation so far; empty before the first.
+
+        Where best.json is missing or damaged, the events of evaluations say it again.
+        """
+        if known := read_if_whole(self.path / BEST):
+            return known
+        measured = [event for event in self.events() if event.get("auc") is not None]
+        best = max(measured, key=lambda event: event["auc"], default={})
+        return {key: best[key] for key in ("round", "auc") if best}
 
     def evaluated(self, number: int, auc: float | None) -> None:
         """Take a round's mean AUC; the checkpoint of the best is kept."""
-        if auc is not None and auc > self.best().get("auc", -1.0):
-            write_json(self.path / "best.json", {"round": number, "auc": auc})
+        best = self.best()
+        if auc is not None and auc > best.get("auc", -1.0):
+            best = {"round": number, "auc": auc}
+        if best:
+            write_sealed(self.path / BEST, best)
 
     def log(self, event: Event) -> None:
         """Append one event to rounds.jsonl, on a line of its own also after a torn one."""
-        line = json.dumps({"time": round(time.time(), 3), **event}) + "\n"
-        with open(self.path / "rounds.jsonl", "ab+") as handle:
+        line = sealed_line({"time": round(time.time(), 3), **event})
+        with open(self.path / EVENTS, "ab+") as handle:
             if handle.seek(0, os.SEEK_END):
                 handle.seek(-1, os.SEEK_END)
                 if handle.read(1) != b"\n":
-                    line = "\n" + line
-            handle.write(line.encode())
+                    line = b"\n" + line
+            handle.write(line)
             handle.flush()
             # A checkpoint must not outlast what was told of its round: privacy is counted from it.
             os.fsync(handle.fileno())
 
     def events(self) -> list[Event]:
-        """All events so far; a line torn by a crash is left out."""
-        path = self.path / "rounds.jsonl"
-        events = []
-        for line in path.read_text().splitlines() if path.exists() else []:
-            try:
-                events.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
-        return events
+        """All events so far; a line torn by a crash, or changed since, is left out."""
+        path = self.path / EVENTS
+        lines = path.read_bytes().split(b"\n") if path.exists() else []
+        return [event for line in lines if (event := opened(line)) is not None]
 
     def write_metrics(self, metrics: dict[str, Any]) -> None:
         """Write metrics.json."""
-        write_json(self.path / "metrics.json", metrics)
+        write_sealed(self.path / METRICS, metrics)
+
+    def metrics(self) -> dict[str, Any] | None:
+        """What metrics.json says; None where there is none.
+
+        Raises:
+            IntegrityError: it is damaged.
+        """
+        return read_sealed(
+            self.path / METRICS, "Remove it, and run again with the same --out: it is made anew"
+        )
 
 
 def _number(checkpoint: Path) -> int:

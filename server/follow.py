@@ -64,7 +64,12 @@ def follow(home: Home, file: JobFile, tell: Callable[[Event], None]) -> Job:
     told, missing = len(folder.events()), 0.0
     while True:
         job = file.read()
-        assert job is not None
+        if job is None:
+            raise ServiceError(
+                "the service no longer knows of this run",
+                where=str(file.out),
+                fix="Its job's file was damaged or removed; the same command asks for it again",
+            )
         events = folder.events()
         for event in events[told:]:
             tell(event)

@@ -5,9 +5,11 @@ import os
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from mama.config import Section
+from mama.errors import IntegrityError
+from mama.sealed import read_sealed
 
 logger = logging.getLogger("fedmama.service")
 
@@ -34,10 +36,9 @@ class Job(Section):
 def read_job(path: Path) -> Job | None:
     """A job; a file that is none is set aside, so that the others do not wait for it."""
     try:
-        return Job.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
+        found = read_sealed(path)
+        return None if found is None else Job.model_validate(found)
+    except (IntegrityError, ValidationError) as error:
         aside = path.with_suffix(".damaged")
         logger.error("%s is no job (%s); set aside as %s", path, type(error).__name__, aside.name)
         os.replace(path, aside)

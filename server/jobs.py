@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mama.errors import ConfigError, MamaError, ModelError
-from mama.files import write_json
+from mama.sealed import write_sealed
 from server.control import Control
 from server.federation import Home
 from server.finish import finish
@@ -46,7 +46,7 @@ class JobFile:
 
     def write(self, job: Job) -> None:
         """Keep the job."""
-        write_json(self.path, job.model_dump(mode="json"))
+        write_sealed(self.path, job.model_dump(mode="json"))
 
     def ask(self, kind: Kind = "run") -> Job:
         """Ask the service for this run or its rehearsal; what is queued or running already stays so.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from statistics import median
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -14,7 +15,9 @@ class Memory(BaseModel):
 
     `paused`: the round since which a site is asked only now and then. `studies`: what a site last said that it has.
     `norms`: the median length of the updates of each recent round. `model_norm`: that of the initial model, which
-    stands in for them in the first round.
+    stands in for them in the first round. `noised`: how often a mean was noised under site-level privacy, repeated
+    rounds among them. `ledgers`: what each site's ledger said last. The privacy statement counts both, though the log
+    of the rounds be lost.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -24,6 +27,8 @@ class Memory(BaseModel):
     studies: dict[str, int] = {}
     norms: list[float] = []
     model_norm: float = 0.0
+    noised: int = 0
+    ledgers: dict[str, dict[str, Any]] = {}
 
     def met(self, site: str) -> None:
         """A site is there, maybe for the first time."""

@@ -1,15 +1,22 @@
 """The privacy statement of a run: what the sites' ledgers say, and what the coordinator remembers of them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mama.config import Experiment
 from server.folder import Event
+from server.memory import Memory
 
 
-def spent(events: Iterable[Event]) -> dict[str, dict[str, Any]]:
-    """What each site's ledger said last, by site; an older word never replaces a newer one."""
-    latest: dict[str, dict[str, Any]] = {}
+def spent(
+    events: Iterable[Event], known: Mapping[str, dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """What each site's ledger said last, by site; an older word never replaces a newer one.
+
+    Args:
+        known: what is known without the events, some of which may be lost.
+    """
+    latest = dict(known)
     for event in events:
         if event["event"] != "round":
             continue
@@ -21,14 +28,20 @@ def spent(events: Iterable[Event]) -> dict[str, dict[str, Any]]:
 
 
 def noised(events: Iterable[Event]) -> int:
-    """How often a mean was noised that may have been seen: a round that a crash repeated counts again."""
-    return sum(event["event"] == "round" for event in events)
+    """How often a mean was noised that may have been seen: a round that a crash repeated counts again.
+
+    A round's event has the number that it was itself, so that lines that are lost before it count.
+    """
+    rounds = [event for event in events if event["event"] == "round"]
+    return max([len(rounds), *(event.get("noised", 0) for event in rounds)])
 
 
-def statement(experiment: Experiment, events: Iterable[Event]) -> dict[str, Any] | None:
+def statement(
+    experiment: Experiment, events: Iterable[Event], memory: Memory
+) -> dict[str, Any] | None:
     """The figures of metrics.json: target, each site's epsilon, and the largest; what secure aggregation hid.
 
-    None for a run with neither.
+    None for a run with neither. What `memory` knows to be spent counts where the events say less.
     """
     config, events = experiment.privacy, list(events)
     told: dict[str, Any] = {"mode": config.mode}
@@ -47,12 +60,12 @@ def statement(experiment: Experiment, events: Iterable[Event]) -> dict[str, Any]
         # Imported late: Opacus takes seconds to load.
         from server.site_privacy import site_epsilon
 
-        done = noised(events)
+        done = max(memory.noised, noised(events))
         spent_by_all = site_epsilon(config, experiment.federation.rounds, done)
         return told | {"rounds": done, "sites": {}, "maximum": spent_by_all}
     sites = {
         site: {key: figure for key, figure in said.items() if key != "head"}
-        for site, said in sorted(spent(events).items())
+        for site, said in sorted(spent(events, memory.ledgers).items())
     }
     largest = max((figures["epsilon"] for figures in sites.values()), default=None)
     return told | {"sites": sites, "maximum": largest}

@@ -1,6 +1,5 @@
 """A round without training: random numbers of the model's size go to every site, and of an update's size come back."""
 
-import json
 import resource
 import secrets
 import time
@@ -12,11 +11,11 @@ import numpy as np
 from flwr.serverapp import Grid
 
 from mama.config import Experiment
-from mama.errors import QuorumError
+from mama.errors import IntegrityError, QuorumError
 from mama.exchange.coding import encode
 from mama.exchange.protocol import Answer, Task
-from mama.files import write_json
 from mama.printable import printable
+from mama.sealed import read_sealed, write_sealed
 from server.folder import RunFolder
 from server.post import Post
 from server.signers import Signers
@@ -80,8 +79,11 @@ class RehearsalReport:
 
         Raises:
             QuorumError: no site had answered.
+            IntegrityError: the file is missing or damaged.
         """
-        found = json.loads(path.read_text())
+        found = read_sealed(path, "Rehearse again")
+        if found is None:
+            raise IntegrityError("is gone", where=str(path), fix="Rehearse again")
         if "reason" in found:
             raise QuorumError(found["reason"])
         sites = {name: SiteRehearsal(**one) for name, one in found.pop("sites").items()}
@@ -102,7 +104,7 @@ def rehearse_run(grid: Grid, folder: RunFolder, signers: Signers) -> None:
         found = asdict(report)
     except QuorumError as error:
         found = {"reason": str(error)}
-    write_json(folder.path / REHEARSAL, found)
+    write_sealed(folder.path / REHEARSAL, found)
 
 
 def rehearse(

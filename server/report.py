@@ -5,7 +5,6 @@ and any request.
 """
 
 import io
-import json
 import re
 from collections import defaultdict
 from collections.abc import Iterable
@@ -42,13 +41,14 @@ def write_report(folder: Path) -> Path:
 
     Raises:
         ConfigError: the folder holds no outcome of a run.
+        IntegrityError: its metrics.json is damaged.
     """
-    outcome = folder / "metrics.json"
-    if not outcome.is_file():
-        raise ConfigError("holds no run's outcome", where=str(folder), fix="Give a run's folder")
     run = RunFolder(folder)
+    outcome = run.metrics()
+    if outcome is None:
+        raise ConfigError("holds no run's outcome", where=str(folder), fix="Give a run's folder")
     page = render(
-        json.loads(outcome.read_text()),
+        outcome,
         replay(run.events()),
         run.experiment(),
         (folder / "experiment.yaml").read_text(),

@@ -22,6 +22,7 @@ from server.choosing import choose, enrolled
 from server.figures import check_evaluation, most_units
 from server.folder import Event, RunFolder
 from server.folding import Folding
+from server.heads import AUDIT, note_losses
 from server.masked_folding import MaskedFolding
 from server.members import Members
 from server.outcome import mean_auc, outcome, terms, training_seconds
@@ -66,8 +67,8 @@ class Federation:
         self.members = Members(self.config, roster)
         self.quorum = Quorum(self.config, self.members.shares())
         self.private = self.experiment.privacy.mode == "patient"
-        self.audit = Audit(folder.path / "audit.jsonl", self.checkpoint.run)
-        ledgers = {site: said["head"] for site, said in spent(folder.events()).items()}
+        self.audit = Audit(folder.path / AUDIT, self.checkpoint.run)
+        ledgers = {site: said["head"] for site, said in self._ledgers().items()}
         self.sites = Sites(
             grid,
             self.experiment,
@@ -89,6 +90,7 @@ class Federation:
             PrivacyError: too few sites' budgets allow a round, or delta is too large for so few sites.
             StorageError: the disk is full; what was done is kept.
             ServiceError: another process is at work in the folder.
+            IntegrityError: the audit log is not the one that the checkpoint knows.
         """
         try:
             with full_disk_named(self.folder.path), at_work_in(self.folder.path, "run.lock"):
@@ -101,6 +103,8 @@ class Federation:
             raise
 
     def _run(self) -> None:
+        if note_losses(self.folder.path, self.checkpoint.state.heads, self.audit, self._tell):
+            self.checkpoint = self.folder.anchored(self.checkpoint)
         for path in self.checkpoint.damaged:
             self._tell("damaged", checkpoint=path.name, instead=self.checkpoint.round)
         self._tell(
@@ -111,6 +115,7 @@ class Federation:
             shares=self.members.shares(),
         )
         if self.experiment.privacy.mode == "site":
+            self.memory.noised = self._noised()
             self._require_small_delta()
         self.sites.gather(self.expected)
         for _ in range(self.config.extend):
@@ -137,6 +142,15 @@ class Federation:
         self._tell("finished", round=self.checkpoint.round, model=self.sites.downlink.digest)
         self._write_metrics("finished", evaluation)
 
+    def _ledgers(self) -> dict[str, dict[str, Any]]:
+        """What each site's ledger said last."""
+        return spent(self.folder.events(), self.memory.ledgers)
+
+    def _noised(self) -> int:
+        """How often a mean was noised, as the events, the checkpoint and newer damaged ones know."""
+        newest = [int(path.name.removeprefix("round-")) for path in self.checkpoint.damaged[:1]]
+        return max([self.memory.noised, noised(self.folder.events()), *newest])
+
     def _require_small_delta(self) -> None:
         """Refuse a delta with which a whole site could be published.
 
@@ -154,7 +168,7 @@ class Federation:
     def _spent(self) -> bool:
         """Whether one more mean under site-level privacy would cost more than the planned rounds."""
         site_level = self.experiment.privacy.mode == "site"
-        return site_level and noised(self.folder.events()) >= self.config.rounds
+        return site_level and self._noised() >= self.config.rounds
 
     def _spent_by_a_quorum(self, meant: Collection[str]) -> bool:
         """True if a quorum of more than one site says that its patients' budget is spent."""
@@ -168,13 +182,15 @@ class Federation:
             BudgetError: too few sites' budgets allowed the first one.
         """
         rounds = [event for event in self.folder.events() if event["event"] == "round"]
-        if not rounds:
+        if not self.checkpoint.round:
             raise BudgetError(
                 "too few sites' budgets allow the first round",
                 where="privacy",
                 fix="Ask the hospitals to raise their budgets and run again, or plan a smaller epsilon for a new --out",
             )
-        if all(event.get("lost") for event in rounds):
+        # Of rounds whose events are lost nothing is known.
+        known = {event["round"] for event in rounds}
+        if len(known) >= self.checkpoint.round and all(event.get("lost") for event in rounds):
             raise QuorumError(
                 f"none of the {len(rounds)} rounds could be unmasked: the model is the one of the start",
                 where="privacy.secure",
@@ -203,7 +219,11 @@ class Federation:
             self._tell("paused", round=number, site=site, failures=self.memory.failures[site])
         # Told before it is saved: a crash between the two repeats the round, and its last telling counts.
         seconds = time.monotonic() - begin
-        self._tell("round", round=number, **self._figures(seconds, asked, meant, folding))
+        figures = self._figures(seconds, asked, meant, folding)
+        if self.experiment.privacy.mode == "site":
+            self.memory.noised = figures["noised"] = self._noised() + 1
+        self._tell("round", round=number, **figures)
+        self.memory.ledgers = self._ledgers()
         self.checkpoint = self.folder.save(
             self.checkpoint.state.model_copy(update={"round": number}),
             {
@@ -347,10 +367,10 @@ class Federation:
             else:
                 counts[arrival.site] = answer.evaluation
         evaluation = summary(counts, PRIVATE) if self.private else summary(counts)
-        self._tell("evaluation", round=number, federated=evaluation)
-        if self.experiment.privacy.mode == "none":
-            # Choosing the best by figures that are not noised would be another release.
-            self.folder.evaluated(number, mean_auc(evaluation))
+        # Choosing the best by figures that are not noised would be another release.
+        auc = mean_auc(evaluation) if self.experiment.privacy.mode == "none" else None
+        self._tell("evaluation", round=number, federated=evaluation, auc=auc)
+        self.folder.evaluated(number, auc)
         return evaluation
 
     def _hand_out(self) -> None:
@@ -387,7 +407,8 @@ class Federation:
                 "rounds": self.checkpoint.round,
                 "sites": sorted(self.memory.failures),
                 "evaluation": {"federated": evaluation},
-                "privacy": statement(self.experiment, events),
+                "privacy": statement(self.experiment, events, self.memory),
                 **outcome(events, self.checkpoint.base),
             }
         )
+        self.checkpoint = self.folder.anchored(self.checkpoint)

@@ -1,4 +1,4 @@
-"""How a run stands, read from its rounds.jsonl alone: it may be looked at from anywhere, while it runs or after."""
+"""How a run stands, read from its rounds.jsonl: it may be looked at from anywhere, while it runs or after."""
 
 from pathlib import Path
 from typing import Any
@@ -6,10 +6,11 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from mama.errors import ConfigError
+from mama.errors import ConfigError, IntegrityError
 from mama.exchange.protocol import WAVES
 from mama.printable import printable
 from server.folder import Event, RunFolder
+from server.heads import EVENTS, losses
 
 # What a site was told to do, as its state while it does it.
 AT_WORK = {"train": "training", "evaluate": "evaluating", "finish": "receiving"} | dict.fromkeys(
@@ -29,9 +30,18 @@ def status(run: Path) -> Status:
 
     Raises:
         ConfigError: there is no run in this folder.
+        IntegrityError: there is one, but its rounds.jsonl is lost.
     """
-    events = RunFolder(run).events()
+    folder = RunFolder(run)
+    events = folder.events()
     if not any(event["event"] == "start" for event in events):
+        lost = losses(run, folder.state().heads) if folder.checkpoints() else []
+        for loss in [loss for loss in lost if loss.log == EVENTS]:
+            raise IntegrityError(
+                f"{loss}; the last checkpoint is of round {folder.state().round}",
+                where=str(run),
+                fix="The same `run` command goes on from there",
+            )
         raise ConfigError("holds no run", where=str(run), fix="Give the folder of a run")
     # A round that was told twice counts once, the last time.
     rounds = {event["round"]: event for event in events if event["event"] == "round"}

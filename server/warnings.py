@@ -4,10 +4,12 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from mama.errors import ModelError
 from server.certificates import WARNING_DAYS, days_left
 from server.daemon import is_running
 from server.federation import Home
 from server.folder import Event, RunFolder
+from server.heads import losses
 from server.jobs import JobFile
 from server.roster import read_roster
 from server.status import Status
@@ -28,7 +30,7 @@ def warnings(run: Path, whole: Status, home: Home | None) -> list[str]:
     Raises:
         MamaError: the federation's files are damaged.
     """
-    found: list[str] = []
+    found = _of_logs(RunFolder(run))
     if home and home.certificate.exists():
         found += _of_federation(run, whole, home)
     if whole["state"] == "finished":
@@ -52,6 +54,15 @@ def _of_federation(run: Path, whole: Status, home: Home) -> Iterator[str]:
     for member in read_roster(home).active:
         if member.site not in whole["sites"]:
             yield f"{member.site}: enrolled, but never there in this run"
+
+
+def _of_logs(folder: RunFolder) -> list[str]:
+    if not folder.checkpoints():
+        return []
+    try:
+        return [str(loss) for loss in losses(folder.path, folder.state().heads)]
+    except ModelError as error:
+        return [str(error)]
 
 
 def _of_disk(folder: RunFolder) -> Iterator[str]:

@@ -1,7 +1,6 @@
 """A federation in a box: the coordinator's service and every hospital's as real processes, with TLS and keys on
 loopback, started for one run and stopped after it."""
 
-import json
 import os
 import socket
 import sys
@@ -18,6 +17,7 @@ from client.sitefile import load_site
 from mama.configfile import read_yaml
 from mama.errors import ServiceError
 from mama.files import write_text
+from mama.sealed import read_if_whole
 from mama.signing import write_key_pair
 from mama.supervise import Program, Supervisor, log_to
 from server.daemon import require_running
@@ -111,9 +111,9 @@ class Box:
 
     def processes(self) -> dict[str, int]:
         """Ids of the processes that do the work: superlink, executor, and of each site NAME/node and NAME/guard."""
-        found = _read(self.home.status)
+        found = read_if_whole(self.home.status)
         for name, path in self.sites.items():
-            of_site = _read(ServiceFolder(load_site(path)).processes)
+            of_site = read_if_whole(ServiceFolder(load_site(path)).processes)
             found |= {f"{name}/{key}": value for key, value in of_site.items()}
         return {name: number for name, number in found.items() if number}
 
@@ -130,10 +130,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]
-
-
-def _read(path: Path) -> dict[str, int]:
-    return json.loads(path.read_text()) if path.exists() else {}
 
 
 def _wait_for(home: Home) -> None:

@@ -25,6 +25,7 @@ from typing import Any, Literal
 import numpy as np
 
 from mama.files import private_folder, write_json, write_text
+from mama.sealed import read_if_whole, write_sealed
 from sim.phantom import SIDES, Density, Phantom, Side, make_phantom
 from sim.vendors import VENDORS, Vendor, uid, write_mammogram
 from sim.wording import Style, write_report
@@ -103,7 +104,7 @@ def make_hospitals(
         )
     )
     marker = folder / COMPLETE
-    if marker.is_file() and json.loads(marker.read_text()) == recipe:
+    if read_if_whole(marker) == recipe:
         return
     marker.unlink(missing_ok=True)
     for site in sites:
@@ -125,7 +126,7 @@ def make_hospitals(
         write_text(folder / name / "reports.csv", _table([row for row, _ in studies]))
         truth = {row["study"]: study for row, study in studies}
         write_json(folder / name / "truth.json", {"studies": truth})
-    write_json(marker, recipe)
+    write_sealed(marker, recipe)
 
 
 def _orders(

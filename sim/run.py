@@ -1,6 +1,5 @@
 """One simulated federation, from configuration to reports."""
 
-import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,9 @@ from mama.files import write_text
 from mama.locks import at_work_in
 from mama.model import build_model
 from mama.privacy.plan import require_possible
+from mama.sealed import read_if_whole
 from server.app import make_app as make_server_app
-from server.folder import Event, RunFolder
+from server.folder import METRICS, Event, RunFolder
 from server.report import write_report
 from sim.config import DEFAULT_ENGINE, Engine, SimulatedExperiment
 from sim.inprocess import run_inprocess
@@ -96,7 +96,7 @@ def federate(
     try:
         run_engine(engine, folder, site_files, listeners)
     finally:
-        if (out / "metrics.json").exists():
+        if (out / METRICS).exists():
             write_report(out)
     end = folder.latest()
     trained, _ = split(end.arrays)
@@ -104,7 +104,7 @@ def federate(
     save_final(out / "final", model, experiment)
     for path, page in pages.items():
         write_site_report(load_site(path), out / "final", page, end.run)
-    return _read(out / "metrics.json")
+    return folder.metrics() or {}
 
 
 def run_engine(
@@ -131,14 +131,9 @@ def run_engine(
 
 
 def _ended(out: Path, experiment: Experiment, pages: Iterable[Path]) -> dict[str, Any]:
-    """The outcome of a run that came to its end, else nothing."""
-    parts = [out / "metrics.json", out / "report.html", out / "final" / "model.safetensors", *pages]
+    """The outcome of a run that came to its end, else nothing; a damaged one is made anew."""
+    parts = [out / METRICS, out / "report.html", out / "final" / "model.safetensors", *pages]
     if not all(part.exists() for part in parts) or RunFolder(out).experiment() != experiment:
         return {}
-    metrics = _read(out / "metrics.json")
-    return metrics if metrics["status"] == "finished" else {}
-
-
-def _read(path: Path) -> dict[str, Any]:
-    metrics: dict[str, Any] = json.loads(path.read_text())
-    return metrics
+    metrics = read_if_whole(out / METRICS)
+    return metrics if metrics.get("status") == "finished" else {}

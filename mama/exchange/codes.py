@@ -32,6 +32,7 @@ class ErrorCode(StrEnum):
     POLICY_SIZE = "policy_size"
     POLICY_PLAN = "policy_plan"
     POLICY_EVALUATIONS = "policy_evaluations"
+    POLICY_WEAKER = "policy_weaker"
     MODEL_STEP = "model_step"
     SECURE_PEERS = "secure_peers"
     SECURE_REPEATED = "secure_repeated"
@@ -72,6 +73,7 @@ SENTENCES = {
     ErrorCode.POLICY_SIZE: "The model has more parameters than the site's policy allows.",
     ErrorCode.POLICY_PLAN: "The task is beyond the planned rounds, or the runs and steps that the site approved.",
     ErrorCode.POLICY_EVALUATIONS: "The site's quota of evaluations is used up, or the round was evaluated before.",
+    ErrorCode.POLICY_WEAKER: "The site's policy became weaker and waits for a person's word at the site.",
     ErrorCode.MODEL_STEP: "The model is not the experiment's first one, or does not follow from the last one.",
     ErrorCode.SECURE_PEERS: "The sites of the round do not all train the same experiment from the same model.",
     ErrorCode.SECURE_REPEATED: "A sum with this update was unmasked before; a second one needs a person's approval.",

@@ -1,14 +1,13 @@
 """The slots of a site's patients. Their number is public; who sits in them is not."""
 
-import json
 import math
 import random
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from mama.errors import PrivacyError
-from mama.files import write_json
+from mama.errors import IntegrityError, PrivacyError
+from mama.sealed import read_sealed, write_sealed
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class PatientSlotRoster:
 
     def save(self, path: Path) -> None:
         """Keep the roster at the site."""
-        write_json(path, {"slots": self.slots})
+        write_sealed(path, {"slots": self.slots})
 
     @classmethod
     def load(cls, path: Path) -> "PatientSlotRoster":
@@ -51,11 +50,9 @@ class PatientSlotRoster:
             PrivacyError: the file is damaged.
         """
         try:
-            slots = json.loads(path.read_text())["slots"]
-            return cls(tuple(None if slot is None else str(slot) for slot in slots))
-        except FileNotFoundError:
-            return cls()
-        except (OSError, ValueError, KeyError, TypeError):
+            found = read_sealed(path)
+            return cls() if found is None else cls(tuple(found["slots"]))
+        except (IntegrityError, KeyError, TypeError):
             raise PrivacyError(
                 "the roster of patients' slots is damaged",
                 where=str(path),

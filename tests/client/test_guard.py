@@ -16,9 +16,10 @@ import client.installed
 from client import guard
 from client.guard import Guard
 from client.installed import installed_file, require_installed_code
-from client.service import ServiceFolder, read_record
+from client.service import ServiceFolder
 from client.sitefile import load_site
 from mama.errors import ServiceError
+from mama.sealed import read_if_whole
 
 ROOT = Path(__file__).parents[2]
 FILE = "site: north\ndata: {source: archive, dataset: dataset}\nstate: state\nsecret: secret.key\n"
@@ -173,7 +174,7 @@ def test_a_missing_dataset_is_said_in_its_record(
     make_guard: Callable[..., Guard], tmp_path: Path
 ) -> None:
     make_guard()
-    record = read_record(ServiceFolder(load_site(tmp_path / "site.yaml")).guard)
+    record = read_if_whole(ServiceFolder(load_site(tmp_path / "site.yaml")).guard)
     assert record["dataset"] is False
     assert "no such folder" in record["reason"]
 
@@ -184,14 +185,14 @@ def test_data_that_comes_or_goes_is_noticed_and_the_list_of_bundles_is_read_anew
     folder = ServiceFolder(load_site(site_file))
     folder.make()
     watching = Guard(site_file, folder)
-    assert read_record(folder.guard)["dataset"] is True
+    assert read_if_whole(folder.guard)["dataset"] is True
     dataset = folder.site.data.dataset
     dataset.rename(dataset.with_name("away"))
     watching._look_at_data()
-    assert read_record(folder.guard)["dataset"] is False
+    assert read_if_whole(folder.guard)["dataset"] is False
     dataset.with_name("away").rename(dataset)
     watching._look_at_data()
-    assert read_record(folder.guard) | {"dataset": True, "reason": None} == read_record(
+    assert read_if_whole(folder.guard) | {"dataset": True, "reason": None} == read_if_whole(
         folder.guard
     )
 

@@ -18,6 +18,7 @@ from client.health import serve_health
 from client.service import FRESH_S, Record, ServiceFolder, read_status, tell_status
 from client.sitefile import load_site
 from mama.errors import ConfigError, ServiceError
+from mama.sealed import read_if_whole, write_sealed
 from server.certificates import make_authority
 from sim.deployment import free_port
 
@@ -42,8 +43,8 @@ def record(folder: ServiceFolder, **changed: Any) -> None:
     for name, value in changed.items():
         part, _, key = name.partition("_")
         {"node": node, "guard": guard}[part][key] = value
-    folder.node.write_text(json.dumps(node))
-    folder.guard.write_text(json.dumps(guard))
+    write_sealed(folder.node, node)
+    write_sealed(folder.guard, guard)
 
 
 def test_at_work(folder: ServiceFolder) -> None:
@@ -90,13 +91,13 @@ def test_not_serving_and_why(folder: ServiceFolder, changed: dict, reason: str) 
 def test_a_node_that_ended_just_now_tells_why(folder: ServiceFolder) -> None:
     record(folder, node_process=2**22 + 1, node_attempt=time.time(), node_reason="HTTP 401")
     assert "the service does not run (HTTP 401)" in read_status(folder).reason
-    folder.processes.write_text(json.dumps({"process": os.getpid()}))
+    write_sealed(folder.processes, {"process": os.getpid()})
     assert "the node ended (HTTP 401); `mama-site check`" in read_status(folder).reason
 
 
 def test_a_guard_that_has_not_loaded_its_code_is_starting(folder: ServiceFolder) -> None:
     record(folder, guard_process=2**22 + 1)
-    folder.processes.write_text(json.dumps({"guard": os.getpid()}))
+    write_sealed(folder.processes, {"guard": os.getpid()})
     assert read_status(folder).reason == "the guard is starting"
 
 
@@ -133,9 +134,9 @@ def test_a_record_is_written_at_once_when_it_is_news(tmp_path: Path) -> None:
     kept = Record(path, pause=1000)
     kept.put(news=True, a=1)
     kept.put(news=False, a=2)
-    assert json.loads(path.read_text()) == {"a": 1}
+    assert read_if_whole(path) == {"a": 1}
     kept.put(news=True, b=3)
-    assert json.loads(path.read_text()) == {"a": 2, "b": 3}
+    assert read_if_whole(path) == {"a": 2, "b": 3}
 
 
 def test_a_site_file_without_a_coordinator(tmp_path: Path) -> None:

@@ -39,7 +39,7 @@ NEW = {("models", "bert"): "/models/bert", ("licences", "bert"): 'MIT # "as is":
         ),
         ("models:\n  bert: /old  # moved\n", 'models:\n  bert: "/models/bert"  # moved\n'),
         ("models: {bert: '/old'}\n", 'models: {bert: "/models/bert"}\n'),
-        ("models:\n  vit: /v", 'models:\n  "bert": "/models/bert"\n  vit: /v\n'),
+        ("models:\n  vit: /v\n", 'models:\n  "bert": "/models/bert"\n  vit: /v\n'),
     ],
 )
 def test_all_else_stays_as_it_was_written(tmp_path: Path, models: str, expected: str) -> None:

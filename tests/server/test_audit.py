@@ -13,8 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mama.errors import IntegrityError
+from mama.exchange.protocol import Description
 from server.audit import START, Audit, content_of, read_audit
+from server.checkpoint import State
 from server.cli import main
+from server.folder import RunFolder
+from server.memory import Memory
 
 ROOT = Path(__file__).parents[2]
 
@@ -144,6 +148,10 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
 def test_the_command(five: bytes, tmp_path: Path, command: Callable[..., Any]) -> None:
     path = tmp_path / "audit.jsonl"
     path.write_bytes(five)
+    assert "holds no run" in command(main, "audit", tmp_path).err  # nothing says how long it was
+    base = Description(fingerprint="0" * 64, trained_parameters=1, frozen_parameters=0)
+    state = State(run="r", round=0, base=base, memory=Memory())
+    RunFolder(tmp_path).save(state, {})
     ended = command(main, "audit", tmp_path)
     assert (ended.code, ended.err) == (0, "")
     assert ended.out == f"5 entries from 1 sites, unbroken\nlast hash: {read_audit(path).head}\n"

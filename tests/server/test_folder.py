@@ -12,7 +12,8 @@ from mama.errors import ConfigError, ModelError
 from mama.exchange.coding import encode
 from mama.exchange.protocol import Description
 from mama.exchange.tensors import Arrays
-from mama.files import write_bytes, write_json
+from mama.files import write_bytes
+from mama.sealed import write_sealed
 from server.checkpoint import MODEL, Checkpoint
 from server.folder import RunFolder
 
@@ -90,7 +91,7 @@ def test_a_checkpoint_without_its_state_is_passed_over_and_named(folder: RunFold
     assert folder.latest().round == 0
     assert folder.latest().damaged == (half,)
     # The round after the one that was taken up is never the one that makes room.
-    write_json(folder.path / "best.json", {"round": 0, "auc": 0.9})
+    write_sealed(folder.path / "best.json", {"round": 0, "auc": 0.9})
     (folder.path / "checkpoints" / "round-0006").mkdir()
     kept = save(folder, 1)
     assert [path.name for path in folder.checkpoints()] == ["round-0000", "round-0001"]
@@ -134,6 +135,7 @@ def test_a_torn_line_costs_that_line_only(folder: RunFolder) -> None:
 
 def test_metrics_are_json_that_every_reader_takes(folder: RunFolder) -> None:
     folder.write_metrics({"auc": 0.5})
-    assert json.loads((folder.path / "metrics.json").read_text()) == {"auc": 0.5}
+    plain = json.loads((folder.path / "metrics.json").read_text())
+    assert folder.metrics() == {"auc": 0.5} == {"auc": plain["auc"]}
     with pytest.raises(ValueError):
         folder.write_metrics({"auc": float("nan")})

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from mama.config import Experiment
+from server.memory import Memory
 from server.privacy import of_sites, sentences, spent, statement
 
 PATIENT = "privacy={mode: patient, epsilon: 8, delta: 1.0e-5, slots: 64}"
@@ -48,14 +49,14 @@ EVENTS = [
 
 
 def test_the_newest_word_of_each_site() -> None:
-    assert {site: said["head"][0] for site, said in spent(EVENTS).items()} == {
+    assert {site: said["head"][0] for site, said in spent(EVENTS, {}).items()} == {
         "alder": "c",
         "birch": "b",
     }
 
 
 def test_the_statement(make: Make) -> None:
-    found = statement(make(PATIENT), EVENTS)
+    found = statement(make(PATIENT), EVENTS, Memory())
     assert found is not None
     assert found["maximum"] == 3.0
     assert found["sites"]["birch"] == {
@@ -70,7 +71,7 @@ def test_the_statement(make: Make) -> None:
 def test_secure_aggregation_is_stated(make: Make) -> None:
     secure = "privacy.secure={threshold: 2}"
     lost = [*EVENTS, told(3) | {"lost": True}]
-    found = statement(make(secure), lost)
+    found = statement(make(secure), lost, Memory())
     assert found == {"mode": "none", "secure": {"threshold": 2, "rounds": 3, "lost": 1}}
     (line,) = sentences(found)
     assert "the mean of 2 of 3 rounds and no single update, unless 2 sites helped it" in line
@@ -79,17 +80,18 @@ def test_secure_aggregation_is_stated(make: Make) -> None:
             secure, PATIENT.replace("}", ", secure: {threshold: 2}}"), "federation.weights=uniform"
         ),
         lost,
+        Memory(),
     )
     assert [line.split(":")[0] for line in sentences(both)[:2]] == ["secure aggregation", "privacy"]
 
 
 def test_no_statement_without_privacy(make: Make) -> None:
-    assert statement(make(), EVENTS) is None
+    assert statement(make(), EVENTS, Memory()) is None
     assert (sentences(None), of_sites(None)) == ([], [])
 
 
 def test_a_private_run_without_a_round(make: Make) -> None:
-    found = statement(make(PATIENT), [])
+    found = statement(make(PATIENT), [], Memory())
     assert found is not None
     assert (found["sites"], found["maximum"]) == ({}, None)
     assert len(sentences(found)) == 1
@@ -98,7 +100,7 @@ def test_a_private_run_without_a_round(make: Make) -> None:
 def test_site_level_counts_every_round_that_was_told(make: Make) -> None:
     rounds = "federation.rounds=3"  # the second one is told twice in the events
     site_level = "privacy={mode: site, epsilon: 5, delta: 0.01}"
-    found = statement(make(site_level, "federation.weights=uniform", rounds), EVENTS)
+    found = statement(make(site_level, "federation.weights=uniform", rounds), EVENTS, Memory())
     assert found is not None
     assert (found["rounds"], found["sites"]) == (3, {})
     assert 4.98 <= found["maximum"] <= 5

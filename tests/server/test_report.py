@@ -11,6 +11,7 @@ import yaml
 
 from mama.config import Experiment
 from mama.errors import ConfigError
+from mama.sealed import sealed_line, write_sealed
 from server.report import figure, ranges, replay, size, write_report
 
 HOSTILE = '<script src="http://evil.example/x.js">alert(1)</script>'
@@ -77,9 +78,8 @@ def report(
     """The page of a run with these events, as one line of plain HTML."""
     text = yaml.safe_dump(config.model_dump(mode="json"))
     (folder / "experiment.yaml").write_text(text)
-    (folder / "rounds.jsonl").write_text(
-        "".join(json.dumps({"time": 1.0, **event}) + "\n" for event in events)
-    )
+    lines = [sealed_line({"time": 1.0, **event}) for event in events]
+    (folder / "rounds.jsonl").write_bytes(b"".join(lines))
     told = {
         "name": "small",
         "status": "finished",
@@ -96,7 +96,7 @@ def report(
         },
         "timing": {"train_s": 16.04, "overhead_s": 4.0},
     }
-    (folder / "metrics.json").write_text(json.dumps(told | metrics))
+    write_sealed(folder / "metrics.json", told | metrics)
     path = write_report(folder)
     assert path == folder / "report.html"
     return " ".join(path.read_text().split())

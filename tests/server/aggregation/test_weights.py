@@ -55,7 +55,12 @@ def test_no_steps_and_more_than_asked_for_are_refused(steps: int, weights: str) 
         weight_of("alder", metrics(steps=steps), config)
 
 
-@given(st.floats(-LARGEST_LOSS, LARGEST_LOSS), st.floats(0, 5), st.sampled_from(["studies", "uniform"]), st.data())
+@given(
+    st.floats(-LARGEST_LOSS, LARGEST_LOSS),
+    st.floats(0, 5),
+    st.sampled_from(["studies", "uniform"]),
+    st.data(),
+)
 def test_hostile_figures_give_a_usable_weight_or_are_refused(
     loss: float, fairness: float, weights: str, data: st.DataObject
 ) -> None:
