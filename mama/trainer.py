@@ -267,7 +267,7 @@ class Trainer:
             correct(self.parameters)
         norm = torch.nn.utils.clip_grad_norm_(
             [parameter for _, parameter in self.parameters],
-            self.experiment.optimiser.clip_norm,
+            self.experiment.optimiser.clip_norm or math.inf,
         )
         finite = bool(torch.isfinite(norm))
         if finite:
