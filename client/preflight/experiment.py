@@ -10,7 +10,7 @@ from client.consent import dataset_of
 from client.gpu_memory import limit_gpu_memory
 from client.patients import review_patients, sentences
 from client.policy import review, upload_mb, values_of
-from client.preflight.check import Check, fail, ok
+from client.preflight.check import Check, fail, ok, warn
 from client.private_terms import review_private
 from client.sitefile import SiteFile
 from mama.config import Experiment
@@ -54,6 +54,7 @@ def check_experiment(
         yield fail("update", f"about {size:.1f} MB a round", remedy)
     else:
         yield ok("update", f"about {size:.1f} MB a round")
+    yield _words(site, experiment)
     yield _one_step(site, experiment, pairs)
 
 
@@ -68,6 +69,13 @@ def _base(found: str, wanted: str) -> Check:
             "Install the same weights; `mama-site base add` enters them",
         )
     return ok("base models", f"fingerprint {found}, the coordinator's")
+
+
+def _words(site: SiteFile, experiment: Experiment) -> Check:
+    """How many of the reports' words the text tower's tokeniser knows."""
+    if remark := work.remark_on_reports(site, experiment):
+        return warn("words", remark, "Is it a model of the reports' language?")
+    return ok("words", "the text tower's tokeniser knows the reports' words")
 
 
 def _one_step(site: SiteFile, experiment: Experiment, pairs: StudyPairs) -> Check:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
 from mama.checkpoint import load_tensors, save_tensors
 from mama.cli import main
@@ -95,6 +96,27 @@ def test_another_experiment_keeps_out(
     run(make_experiment(), "run")
     with pytest.raises(ConfigError, match="another experiment: seed is 3 there and 9 here"):
         run(make_experiment("seed=9"), "run")
+
+
+def test_other_base_weights_keep_out(
+    run: Callable[..., Any],
+    make_experiment: Callable[..., Experiment],
+    base_models: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    experiment, (name, folder) = make_experiment(), next(iter(base_models.items()))
+    with pytest.raises(StoppedError):
+        run(experiment, "run", stop=3)
+    weights = load_file(folder / "model.safetensors")
+    whole = (folder / "model.safetensors").read_bytes()
+    weights[sorted(weights)[0]] += 1e-3
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    try:
+        with pytest.raises(ModelError, match="the text tower's base weights are not those"):
+            run(experiment, "run")
+    finally:
+        (folder / "model.safetensors").write_bytes(whole)
+    run(experiment, "run")
 
 
 def test_a_checkpoint_of_another_shape_is_refused(
