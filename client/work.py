@@ -138,6 +138,8 @@ def train(
         raise TrainingError(
             "no step had a finite loss", where=f"round {number}", fix="Lower optimiser.lr"
         )
+    if record.steps == record.flat:
+        raise RefusedError(ErrorCode.NO_CONTRAST)
     if not private:
         require_patients_in(site, trainer.pairs, planned[: record.steps])
     if experiment.optimiser.keep_state:

@@ -27,7 +27,7 @@ from mama.claims import refuse_another, refuse_foreign
 from mama.config import Experiment
 from mama.data.manifest import Dataset
 from mama.data.pairs import StudyPairs
-from mama.errors import ConfigError, ModelError
+from mama.errors import ConfigError, ModelError, TrainingError
 from mama.evaluation.predictions import mismatch
 from mama.evaluation.whole import evaluate_whole
 from mama.exchange.fingerprint import tower_fingerprint
@@ -114,6 +114,12 @@ def train(
     while done < experiment.total_steps:
         steps = min(every, experiment.total_steps - done)
         record = trainer.train(done, steps)
+        if record.steps == record.flat:
+            raise TrainingError(
+                f"none of {steps} steps trained anything: {'; '.join(record.warnings(0))}",
+                where=f"steps {done} to {done + steps}",
+                fix="Take more patients, unequal reports or a larger optimiser.batch_size",
+            )
         done += steps
         figures = record.means() | (record.health.figures() if record.health else {})
         if writer:

@@ -86,6 +86,12 @@ def _one_step(site: SiteFile, experiment: Experiment, pairs: StudyPairs) -> Chec
     record = Trainer(model, pairs, experiment, device, []).train(0, 1)
     if record.steps == 0:
         raise MamaError("one step of training gave no finite loss", fix="Look at the images")
+    if record.flat:
+        return warn(
+            "one step",
+            "its batch had one patient or one report alone, from which nothing can be learnt",
+            "Take more patients, unequal reports or a larger optimiser.batch_size",
+        )
     memory = ""
     if device.type == "cuda":
         memory = f", at most {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB of the GPU"

@@ -133,7 +133,7 @@ class ImageTower(nn.Module):
     def _feature_map(self, images: Tensor) -> tuple[Tensor, Packing]:
         """Cells of the feature map, packed (S, C)."""
         features = self._channels_first(self.model.forward_features(images))
-        packing = pack(self._kept(images, features.shape[2:]), 0)
+        packing = pack(self._kept(images, (features.shape[2], features.shape[3])), 0)
         cells = features.flatten(2).transpose(1, 2).flatten(0, 1)
         return cells.index_select(0, packing.rows), packing
 

@@ -104,7 +104,7 @@ def _from_file(config: TextTowerConfig, folder: str | Path, options: dict[str, A
 def _has_pooler(settings: Any) -> bool:
     """True where the architecture can leave its pooler out, which would be a frozen layer without use."""
     model = AutoModel._model_mapping.get(type(settings), None)
-    return model is not None and "add_pooling_layer" in signature(model.__init__).parameters
+    return model is not None and "add_pooling_layer" in signature(model).parameters
 
 
 def _settings(config: TextTowerConfig, folder: str | Path) -> Any:

@@ -17,7 +17,7 @@ from mama.checkpoint import load_tensors, save_tensors
 from mama.cli import main
 from mama.config import Experiment
 from mama.data.manifest import Dataset, Manifest, write_manifest
-from mama.errors import ConfigError, ModelError
+from mama.errors import ConfigError, ModelError, TrainingError
 from mama.evaluation.whole import evaluate_whole
 from mama.run import Listeners, train
 
@@ -117,6 +117,16 @@ def test_other_base_weights_keep_out(
     finally:
         (folder / "model.safetensors").write_bytes(whole)
     run(experiment, "run")
+
+
+@pytest.mark.parametrize(
+    "settings", [["optimiser.batch_size=1"], ["optimiser.batch_size=1", "optimiser.accumulate=2"]]
+)
+def test_a_run_that_cannot_learn_ends_as_an_error(
+    run: Callable[..., Any], make_experiment: Callable[..., Experiment], settings: list[str]
+) -> None:
+    with pytest.raises(TrainingError, match="none of 3 steps trained anything: 3 of 3 steps had"):
+        run(make_experiment(*settings), "run")
 
 
 def test_a_checkpoint_of_another_shape_is_refused(
