@@ -41,7 +41,8 @@ class TrainingRecord:
     `done` are the global steps taken when it ended, `skipped` the steps of this stretch that were not taken,
     `in_a_row` of them last, and `not_finite` what was to blame for them, and how often. `sums` has each term's values
     over the steps; `truncated` counts reports that were cut at `max_tokens`, `blank` images without tissue, `lost`
-    private groups with an empty slot, `flat` steps in which nothing could be confused, so that no update was made, and `chunk` is the caching chunk that fitted the device's memory, if it had to be
+    private groups with an empty slot, `flat` steps in which nothing could be confused, so that no update was
+    made, and `chunk` is the caching chunk that fitted the device's memory, if it had to be
     lowered. `health` is of the last step.
     """
 

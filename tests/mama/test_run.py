@@ -104,7 +104,7 @@ def test_other_base_weights_keep_out(
     base_models: dict[str, Path],
     tmp_path: Path,
 ) -> None:
-    experiment, (name, folder) = make_experiment(), next(iter(base_models.items()))
+    experiment, folder = make_experiment(), next(iter(base_models.values()))
     with pytest.raises(StoppedError):
         run(experiment, "run", stop=3)
     weights = load_file(folder / "model.safetensors")
