@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from client.sitefile_entry import put_entries
 from mama.config import ModelName
 from mama.errors import ConfigError, ModelError
-from mama.towers.base import refuse_code
+from mama.towers.base import refuse_adapter, refuse_code
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 # Files that run code when they are opened.
@@ -72,6 +72,7 @@ def add_base(site_file: Path, folder: Path, name: str | None, licence: str | Non
             "is no name of a base model", where=repr(name), fix="Give the experiment's by --name"
         ) from None
     base = look_at(folder, licence)
+    _try(folder, name)
     put_entries(site_file, {("models", name): str(base.folder), ("licences", name): base.licence})
     return base
 
@@ -84,6 +85,7 @@ def look_at(folder: Path, licence: str | None) -> Base:
         )
     _refuse_pickles(folder)
     refuse_code(folder)
+    refuse_adapter(folder)
     weights = _weights_of(folder)
     for file in weights:
         _check(file)
@@ -134,12 +136,37 @@ def _weights_of(folder: Path) -> list[Path]:
     return files
 
 
-def _check(file: Path) -> None:
+def _try(folder: Path, name: str) -> None:
+    """Load a language model as an experiment would; of an image tower only the experiment knows the architecture."""
     try:
-        with safe_open(file, "np") as opened:
-            whole = bool(opened.keys())
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        language = isinstance(config, dict) and "model_type" in config
+    except (OSError, ValueError):
+        language = False
+    if language:
+        # Imported late: most commands of a site load no model.
+        from mama.config import TextTowerConfig
+        from mama.towers.language_model import load_language_model
+
+        load_language_model(TextTowerConfig(tower=name, max_tokens=8), folder, from_weights=True)
+
+
+def _check(file: Path) -> None:
+    bad = None
+    try:
+        with safe_open(file, "pt") as opened:
+            names = list(opened.keys())
+            for key in names:
+                tensor = opened.get_tensor(key)
+                if tensor.is_floating_point() and not bool(tensor.float().isfinite().all()):
+                    bad = bad or key
+            whole = bool(names)
     except (OSError, SafetensorError):
         whole = False
+    if bad is not None:
+        raise ModelError(
+            f"its tensor {bad} is not finite", where=str(file), fix="Take the weights again"
+        )
     if not whole:
         raise ModelError(
             "is missing, or no whole safetensors file", where=str(file), fix="Copy it again"

@@ -103,5 +103,7 @@ def _beyond(experiment: Experiment) -> Iterator[tuple[str, str, str]]:
         left_out = value == 0 and key.endswith(".weight")
         if value is not None and not left_out and not least <= value <= most:
             yield key, f"{least:g} to {most:g}", f"{value:g}"
+    if experiment.optimiser.clip_norm is None:
+        yield "optimiser.clip_norm", "0.01 to 1e+06", "null"
     if not moves_views(experiment.augment):
         yield "augment", "views that are moved", "views as they are"

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import chain
 from typing import NamedTuple
 
 import torch
@@ -47,6 +48,7 @@ from mama.exchange.metrics import (
 from mama.exchange.protocol import Description, Task
 from mama.exchange.tensors import Arrays, local_tensors
 from mama.model import MaMA, build_model, count_parameters
+from mama.towers.words import remark_on_words
 from mama.trainer import Trainer
 
 logger = logging.getLogger("fedmama.client")
@@ -57,7 +59,16 @@ def describe(site: SiteFile, experiment: Experiment) -> Description:
     require_patients_of(site, _pairs(site, experiment))
     if experiment.privacy.mode == "patient":
         require_patients(site, experiment)
+    if remark := remark_on_reports(site, experiment):
+        logger.warning("site %s: %s", site.site, remark)
     return describe_model(_model(site, experiment).model)
+
+
+def remark_on_reports(site: SiteFile, experiment: Experiment) -> str | None:
+    """A line for the site alone when the text tower's tokeniser does not know many of the reports' words."""
+    reports = (study.sentences for study in dataset_of(site).studies("train"))
+    tokeniser = _model(site, experiment).model.text.tokeniser
+    return remark_on_words(tokeniser, chain.from_iterable(reports))
 
 
 def shapes(site: SiteFile, experiment: Experiment) -> dict[str, tuple[int, ...]]:
@@ -127,6 +138,8 @@ def train(
         raise TrainingError(
             "no step had a finite loss", where=f"round {number}", fix="Lower optimiser.lr"
         )
+    if record.steps == record.flat:
+        raise RefusedError(ErrorCode.NO_CONTRAST)
     if not private:
         require_patients_in(site, trainer.pairs, planned[: record.steps])
     if experiment.optimiser.keep_state:

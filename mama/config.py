@@ -184,6 +184,9 @@ class AugmentConfig(Section):
     max_scale: float = Field(1.1, ge=1, le=4)
     brightness: Fraction = 0.2
     contrast: Fraction = 0.2
+    jitter_probability: Fraction = Field(
+        1.0, description="of changing brightness and contrast (paper 0.8)"
+    )
     blur_probability: Fraction = 0.0
     second_view_probability: Fraction = 0.5
     max_sentences: int | None = Field(
@@ -198,7 +201,9 @@ class OptimiserConfig(Section):
     weight_decay: float = Field(0.1, ge=0, le=1)
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
     warmup: Fraction = 0.1
-    clip_norm: float = Field(1.0, gt=0)
+    clip_norm: float | None = Field(
+        1.0, gt=0, description="longest gradient of a step; null clips none (paper)"
+    )
     batch_size: int = Field(16, ge=1, le=4096, description="studies a step, one a patient")
     accumulate: int = Field(
         1, ge=1, le=1024, description="batches a step, each with a loss of its own"

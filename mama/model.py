@@ -133,11 +133,14 @@ def count_parameters(experiment: Experiment, models: Mapping[str, Path] | None =
 
 
 def _local_head(heads: HeadsConfig, width: int) -> nn.Sequential:
+    """A head for patches or sentences; the published one ends in a BatchNorm without weights, which centres them."""
+    last = [_BatchNorm(heads.embedding, affine=False)] if heads.norm == "batch" else []
     return nn.Sequential(
         nn.Linear(width, heads.local_hidden),
         _norm(heads, heads.local_hidden),
         nn.ReLU(),
         nn.Linear(heads.local_hidden, heads.embedding),
+        *last,
     )
 
 

@@ -138,6 +138,13 @@ def losses(
     return result
 
 
+def has_contrast(encoded: Encoded, terms: Sequence[str]) -> bool:
+    """True of a batch that can teach: two images in the image-image term, or two unequal reports."""
+    images = "image_image" in terms and len(encoded.first_view) > 1
+    reports = encoded.report[encoded.told].unique()
+    return images or (len(reports) > 1 and any(term != "image_image" for term in terms))
+
+
 def weighted_sum(values: Mapping[str, Tensor], config: LossConfig) -> Tensor:
     """The objective: the terms by their weights."""
     return torch.stack([getattr(config, name).weight * values[name] for name in values]).sum()

@@ -1,6 +1,7 @@
 """A training run without a federation, as `mama train` does it: a folder that can be stopped and continued.
 
 experiment.yaml   the experiment
+bases.json        fingerprints of the base models it started from
 steps.jsonl       a line every few steps: losses and health
 tensorboard/      the same as curves
 checkpoints/step-000120/   where it goes on when it was stopped (mama/stops.py)
@@ -12,33 +13,37 @@ import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
 import yaml
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from mama.claims import refuse_another, refuse_foreign
 from mama.config import Experiment
 from mama.data.manifest import Dataset
 from mama.data.pairs import StudyPairs
-from mama.errors import ConfigError
+from mama.errors import ConfigError, IntegrityError, ModelError, TrainingError
 from mama.evaluation.predictions import mismatch
 from mama.evaluation.whole import evaluate_whole
+from mama.exchange.fingerprint import tower_fingerprint
 from mama.export import save_final
 from mama.files import write_text
-from mama.model import build_model
-from mama.sealed import read_if_whole, write_sealed
+from mama.model import MaMA, build_model
+from mama.sealed import read_if_whole, read_sealed, write_sealed
 from mama.stops import Stops
+from mama.towers.words import remark_on_words
 from mama.trainer import Trainer
 from mama.workers import join, world
 
 logger = logging.getLogger("fedmama.train")
 STREAM = "alone"  # names the random choices, as a site's name does in a federation
 KEPT = 2
-CLAIM = "experiment.yaml"
+CLAIM, BASES = "experiment.yaml", "bases.json"
 
 
 @dataclass(frozen=True)
@@ -88,20 +93,34 @@ def train(
         if main:
             listeners.note("this run has ended; nothing is done again")
         return metrics if main else {}
-    model = build_model(experiment, models).to(device)
+    model = build_model(experiment, models)
+    bases = _fingerprints(model)
+    _refuse_other_bases(out, bases)
+    model.to(device)
     trainer = Trainer(model, StudyPairs(dataset, experiment, STREAM), experiment, device)
     stops = Stops(out / "checkpoints", KEPT)
     _wait()
     if main:
         # Not earlier: what is refused must not claim the folder.
+        write_sealed(out / BASES, bases)
         write_text(out / CLAIM, yaml.safe_dump(experiment.model_dump(mode="json"), sort_keys=False))
     done = _resume(stops, trainer)
     if main:
         listeners.begin(done)
+        reports = (study.sentences for study in dataset.studies("train"))
+        if remark := remark_on_words(model.text.tokeniser, chain.from_iterable(reports)):
+            logger.warning(remark)
+            listeners.note(remark)
     writer = SummaryWriter(str(out / "tensorboard"), purge_step=done) if main else None
     while done < experiment.total_steps:
         steps = min(every, experiment.total_steps - done)
         record = trainer.train(done, steps)
+        if record.steps == record.flat:
+            raise TrainingError(
+                f"none of {steps} steps trained anything: {'; '.join(record.warnings(0))}",
+                where=f"steps {done} to {done + steps}",
+                fix="Take more patients, unequal reports or a larger optimiser.batch_size",
+            )
         done += steps
         figures = record.means() | (record.health.figures() if record.health else {})
         if writer:
@@ -126,7 +145,7 @@ def train(
 
 def _check(experiment: Experiment, dataset: Dataset, out: Path, models: Mapping[str, Path]) -> None:
     """What can be refused before anything is loaded or written."""
-    refuse_foreign(out, (CLAIM,))
+    refuse_foreign(out, (CLAIM,), before=(BASES,))
     if (out / "rounds.jsonl").exists():
         raise ConfigError("holds a federation's run", where=str(out), fix="Give another --out")
     refuse_another(out / CLAIM, experiment, "a run of another experiment")
@@ -145,6 +164,36 @@ def _check(experiment: Experiment, dataset: Dataset, out: Path, models: Mapping[
             reason,
             where=f"evaluation.density and {dataset.folder}",
             fix="Give evaluation.density a prompt for each of the labels' names",
+        )
+
+
+def _fingerprints(model: MaMA) -> dict[str, str]:
+    """Of the towers that start from a base model's weights, before anything is trained."""
+    towers: dict[str, nn.Module] = {"text": model.text.backbone}
+    if model.image.config.pretrained:
+        towers["image"] = model.image
+    return {name: tower_fingerprint(tower) for name, tower in towers.items()}
+
+
+def _refuse_other_bases(out: Path, bases: Mapping[str, str]) -> None:
+    """Refuse to continue a run on other base weights than it started from."""
+    path = out / BASES
+    if not (out / CLAIM).exists():
+        return
+    try:
+        before = read_sealed(path) or {}
+        changed = [name for name, found in bases.items() if before[name] != found]
+    except (IntegrityError, KeyError):
+        raise ModelError(
+            "does not say which base weights this run started from",
+            where=str(path),
+            fix="Give another --out, or remove the run",
+        ) from None
+    if changed:
+        raise ModelError(
+            f"the {changed[0]} tower's base weights are not those that this run started from",
+            where=str(path),
+            fix="Name the same base model, or give another --out",
         )
 
 

@@ -22,7 +22,7 @@ from mama.gradient import add_gradient
 from mama.guide import Guide
 from mama.health import Health, health
 from mama.model import MaMA
-from mama.objective import Encoded, active_terms
+from mama.objective import Encoded, active_terms, has_contrast
 from mama.precision import autocast, choose_precision
 from mama.schedule import learning_rate
 from mama.seeds import derive
@@ -41,7 +41,8 @@ class TrainingRecord:
     `done` are the global steps taken when it ended, `skipped` the steps of this stretch that were not taken,
     `in_a_row` of them last, and `not_finite` what was to blame for them, and how often. `sums` has each term's values
     over the steps; `truncated` counts reports that were cut at `max_tokens`, `blank` images without tissue, `lost`
-    private groups with an empty slot, and `chunk` is the caching chunk that fitted the device's memory, if it had to be
+    private groups with an empty slot, `flat` steps in which nothing could be confused, so that no update was
+    made, and `chunk` is the caching chunk that fitted the device's memory, if it had to be
     lowered. `health` is of the last step.
     """
 
@@ -55,6 +56,7 @@ class TrainingRecord:
     truncated: int = 0
     blank: int = 0
     lost: int = 0
+    flat: int = 0
     chunk: int | None = None
     health: Health | None = None
 
@@ -92,6 +94,10 @@ class TrainingRecord:
         found = self.health.warnings(progress, self.done) if self.health else []
         if self.skipped:
             found.append(f"{self.skipped} steps were skipped, not finite: {self.to_blame()}")
+        if self.flat:
+            found.append(
+                f"{self.flat} of {self.steps} steps had one patient or one report alone, and trained nothing"
+            )
         if self.chunk is not None:
             found.append(f"memory was short: compute.chunk is {self.chunk} now")
         return found
@@ -203,13 +209,17 @@ class Trainer:
         terms = active_terms(self.experiment.loss, step / total)
         blank = torch.tensor([_blank(b.first) + _blank(b.second) for b in batches])
         record.blank += int(gathered(blank).sum())
-        values, encoded, cut = self._gradient(step, batches, terms)
+        values, encoded, cut, contrast = self._gradient(step, batches, terms)
         record.truncated += cut
         record.chunk = self.chunk if self.chunk != self.experiment.compute.chunk else None
         means = {name: sum(v[name] for v in values) / len(values) for name in values[0]}
         if bad := [name for name in terms if not math.isfinite(means[name])]:
             record.not_finite.update(bad)
             return None
+        if math.isfinite(means["loss"]) and not contrast:
+            # Weight decay alone is no training.
+            record.flat += 1
+            return means
         if not math.isfinite(means["loss"]) or not self._update():
             record.not_finite["gradient" if math.isfinite(means["loss"]) else "loss"] += 1
             return None
@@ -220,11 +230,11 @@ class Trainer:
 
     def _gradient(
         self, step: int, batches: list[Batch], terms: list[str]
-    ) -> tuple[list[dict[str, float]], Encoded, int]:
+    ) -> tuple[list[dict[str, float]], Encoded, int, bool]:
         """The whole step's gradient; a chunk that does not fit the GPU's memory is halved and tried again."""
         while True:
             self.optimiser.zero_grad(set_to_none=True)
-            values, cut = [], 0
+            values, cut, contrast = [], 0, False
             try:
                 for place, batch in enumerate(batches):
                     # Seeds LoRA's dropout; the batch seeds its own choices.
@@ -242,7 +252,8 @@ class Trainer:
                     )
                     values.append(numbers)
                     cut += int(encoded.truncated.sum())
-                return values, encoded, cut
+                    contrast = contrast or has_contrast(encoded, terms)
+                return values, encoded, cut, contrast
             except torch.OutOfMemoryError:
                 chunk = min(self.chunk or len(batch), len(batch)) // 2
                 whole = world()[1] > 1 or self.experiment.heads.norm == "batch"
@@ -267,7 +278,7 @@ class Trainer:
             correct(self.parameters)
         norm = torch.nn.utils.clip_grad_norm_(
             [parameter for _, parameter in self.parameters],
-            self.experiment.optimiser.clip_norm,
+            self.experiment.optimiser.clip_norm or math.inf,
         )
         finite = bool(torch.isfinite(norm))
         if finite:

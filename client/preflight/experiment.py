@@ -10,7 +10,7 @@ from client.consent import dataset_of
 from client.gpu_memory import limit_gpu_memory
 from client.patients import review_patients, sentences
 from client.policy import review, upload_mb, values_of
-from client.preflight.check import Check, fail, ok
+from client.preflight.check import Check, fail, ok, warn
 from client.private_terms import review_private
 from client.sitefile import SiteFile
 from mama.config import Experiment
@@ -54,6 +54,7 @@ def check_experiment(
         yield fail("update", f"about {size:.1f} MB a round", remedy)
     else:
         yield ok("update", f"about {size:.1f} MB a round")
+    yield _words(site, experiment)
     yield _one_step(site, experiment, pairs)
 
 
@@ -70,6 +71,13 @@ def _base(found: str, wanted: str) -> Check:
     return ok("base models", f"fingerprint {found}, the coordinator's")
 
 
+def _words(site: SiteFile, experiment: Experiment) -> Check:
+    """How many of the reports' words the text tower's tokeniser knows."""
+    if remark := work.remark_on_reports(site, experiment):
+        return warn("words", remark, "Is it a model of the reports' language?")
+    return ok("words", "the text tower's tokeniser knows the reports' words")
+
+
 def _one_step(site: SiteFile, experiment: Experiment, pairs: StudyPairs) -> Check:
     device = work.device_of(site)
     model = build_model(experiment, site.models)
@@ -78,6 +86,12 @@ def _one_step(site: SiteFile, experiment: Experiment, pairs: StudyPairs) -> Chec
     record = Trainer(model, pairs, experiment, device, []).train(0, 1)
     if record.steps == 0:
         raise MamaError("one step of training gave no finite loss", fix="Look at the images")
+    if record.flat:
+        return warn(
+            "one step",
+            "its batch had one patient or one report alone, from which nothing can be learnt",
+            "Take more patients, unequal reports or a larger optimiser.batch_size",
+        )
     memory = ""
     if device.type == "cuda":
         memory = f", at most {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB of the GPU"

@@ -107,6 +107,8 @@ def _photometry(
     """uint8 (256,): the new brightness of each old one. On grey pixels all of colour jitter is such a table."""
     brightness = 1 + random.uniform(-config.brightness, config.brightness)
     contrast = 1 + random.uniform(-config.contrast, config.contrast)
+    if config.jitter_probability < 1 and random.random() >= config.jitter_probability:
+        brightness = contrast = 1.0
     levels = np.arange(256)
     counts = np.array([0, *histogram[1:256]])
     mean = (counts * levels).sum() / max(1, counts.sum())

@@ -39,6 +39,7 @@ class ErrorCode(StrEnum):
     TRAINING = "training"
     DISK_FULL = "disk_full"
     INTERNAL = "internal"
+    NO_CONTRAST = "no_contrast"
 
     @property
     def sentence(self) -> str:
@@ -80,4 +81,5 @@ SENTENCES = {
     ErrorCode.TRAINING: "Training failed: the loss was not finite, or a step did not fit the device's memory.",
     ErrorCode.DISK_FULL: "The site's disk is full.",
     ErrorCode.INTERNAL: "An unexpected error happened at the site; its own log has the details.",
+    ErrorCode.NO_CONTRAST: "Every batch of the round was of one patient or one report, so nothing was learnt.",
 }

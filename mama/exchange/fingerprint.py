@@ -1,9 +1,10 @@
 """What both sides say of a model before a run: above all the fingerprint of its frozen weights, which never travel."""
 
 import hashlib
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mama.exchange.protocol import Description
 
@@ -21,9 +22,22 @@ def fingerprint(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, parameter in sorted(model.named_parameters()):
         if not parameter.requires_grad:
-            digest.update(f"{name}{tuple(parameter.shape)}".encode())
-            digest.update(parameter.detach().to("cpu", torch.float32).numpy().tobytes())
+            _add(digest, name, parameter)
     return digest.hexdigest()
+
+
+def tower_fingerprint(tower: nn.Module) -> str:
+    """SHA-256 over all that a tower was built from, trained or not, but for adapters; in hex."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(tower.named_parameters()):
+        if "lora_" not in name:
+            _add(digest, name, parameter)
+    return digest.hexdigest()
+
+
+def _add(digest: Any, name: str, parameter: Tensor) -> None:
+    digest.update(f"{name}{tuple(parameter.shape)}".encode())
+    digest.update(parameter.detach().to("cpu", torch.float32).numpy().tobytes())
 
 
 def parameter_counts(model: nn.Module) -> tuple[int, int]:

@@ -20,7 +20,12 @@ from mama.errors import ConfigError
 # Noise multiplier z, sample rate q, and how many steps were taken with them.
 Charge = tuple[float, float, int]
 
-_ORDERS = RDPAccountant.DEFAULT_ALPHAS
+# Opacus' own end at 63, below which no epsilon can be proven but one above log(1/delta) / 62: 0.2 at delta 1e-5.
+_ORDERS = [
+    *RDPAccountant.DEFAULT_ALPHAS,
+    *(64, 80, 96, 128, 160, 192, 256, 320, 384, 512, 640, 768, 1024, 1536, 2048),
+]
+_MOST_NOISE = 1e6  # that Opacus tries
 _SMALLEST = -600.0  # log of the smallest delta tried
 
 
@@ -29,15 +34,17 @@ def noise_multiplier(epsilon: float, delta: float, sample_rate: float, steps: in
     """The z with which `steps` steps cost at most `epsilon` (RDP); solved by Opacus.
 
     Raises:
-        ConfigError: no noise is large enough.
+        ConfigError: no noise that the accountant tries is large enough.
     """
     try:
         return _solved(epsilon, delta, sample_rate, steps)
     except ValueError:
+        least = rdp_epsilon([(_MOST_NOISE, sample_rate, steps)], delta)
         raise ConfigError(
-            f"no noise makes {steps} steps of epsilon {epsilon:g} at delta {delta:g}",
+            f"the accountant (RDP, orders to {_ORDERS[-1]}) cannot prove epsilon {epsilon:g} of {steps} steps at "
+            f"delta {delta:g} with any noise; the least it can prove is {least:.2g}",
             where="privacy.epsilon",
-            fix="Raise it, or plan fewer steps (at patient level: or a lower privacy.sample_rate)",
+            fix="Raise it or privacy.delta",
         ) from None
 
 
@@ -51,6 +58,8 @@ def _solved(epsilon: float, delta: float, sample_rate: float, steps: int) -> flo
                 sample_rate=sample_rate,
                 steps=steps,
                 accountant="rdp",
+                epsilon_tolerance=min(0.01, epsilon / 100),
+                alphas=_ORDERS,
             )
         )
 

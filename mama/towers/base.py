@@ -85,3 +85,19 @@ def refuse_code(folder: Path | str) -> None:
             where=str(found),
             fix="Take a model that transformers knows by itself, in safetensors",
         )
+
+
+def refuse_adapter(folder: Path | str) -> None:
+    """Refuse a base model's folder with adapters beside the weights: some libraries would put them in unasked.
+
+    Raises:
+        ModelError: names the adapter's file.
+    """
+    place = Path(folder)
+    found = sorted(place.rglob("adapter_*")) if place.is_dir() else []
+    if found:
+        raise ModelError(
+            "is an adapter beside the base model",
+            where=str(found[0]),
+            fix="Merge it (PEFT: merge_and_unload) into the weights, or remove it",
+        )

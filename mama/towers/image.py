@@ -16,9 +16,11 @@ from torch.utils.checkpoint import checkpoint
 from mama.config import ImageTowerConfig
 from mama.errors import ModelError
 from mama.towers.packed import check_packable, packed_block
+from mama.towers.probe import probe
 from mama.towers.timm_models import create
-from mama.towers.tissue import Packing, maximum_of, mean_of, pack, tissue_patches
+from mama.towers.tissue import BACKGROUND, Packing, maximum_of, mean_of, pack, tissue_patches
 from mama.towers.trained import restrict
+from mama.towers.words import brief
 
 
 class ImageFeatures(NamedTuple):
@@ -70,8 +72,12 @@ class ImageTower(nn.Module):
             if self.tissue_only:
                 check_packable(self.model, where)
         else:
-            self.grid = _map_grid(self.model, config.size, where)
+            self.channels_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
+            self.grid = self._map_grid(where)
         restrict(self.model, config)
+        if config.pretrained:
+            shown = _probed(config.size)
+            probe(self, lambda numbers: self(shown[list(numbers)])[:2], where)
 
     def set_checkpointing(self, enabled: bool) -> None:
         """Keep only the inputs of the blocks for the backward pass and compute the blocks twice."""
@@ -126,10 +132,35 @@ class ImageTower(nn.Module):
 
     def _feature_map(self, images: Tensor) -> tuple[Tensor, Packing]:
         """Cells of the feature map, packed (S, C)."""
-        features = self.model.forward_features(images)
-        packing = pack(self._kept(images, features.shape[2:]), 0)
+        features = self._channels_first(self.model.forward_features(images))
+        packing = pack(self._kept(images, (features.shape[2], features.shape[3])), 0)
         cells = features.flatten(2).transpose(1, 2).flatten(0, 1)
         return cells.index_select(0, packing.rows), packing
+
+    def _channels_first(self, features: Tensor) -> Tensor:
+        return features.permute(0, 3, 1, 2) if self.channels_last else features
+
+    @torch.no_grad()
+    def _map_grid(self, where: str) -> tuple[int, int]:
+        """Rows and columns of the feature map."""
+        model, size = self.model, self.config.size
+        try:
+            features = model.eval().forward_features(torch.zeros(1, 1, *size))
+        except (AssertionError, RuntimeError) as error:
+            raise ModelError(
+                f"cannot read images of {size[0]} x {size[1]} pixels ({brief(error)})",
+                where=where,
+                fix="Choose another image.size, or a tower that takes any size",
+            ) from None
+        if features.ndim != 4 or self._channels_first(features).shape[1] != model.num_features:
+            raise ModelError(
+                "has neither patch tokens nor a feature map",
+                where=where,
+                fix="Choose a vision transformer or a convolutional tower",
+            )
+        model.train()
+        rows, columns = self._channels_first(features).shape[2:]
+        return rows, columns
 
     def _kept(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
         if not self.tissue_only:
@@ -165,22 +196,9 @@ def _patch_grid(model: Any, size: tuple[int, int], where: str) -> tuple[int, int
     return grid
 
 
-@torch.no_grad()
-def _map_grid(model: Any, size: tuple[int, int], where: str) -> tuple[int, int]:
-    """Rows and columns of a convolutional tower's feature map."""
-    try:
-        features = model.eval().forward_features(torch.zeros(1, 1, *size))
-    except (AssertionError, RuntimeError):
-        raise ModelError(
-            f"cannot read images of {size[0]} x {size[1]} pixels",
-            where=where,
-            fix="Choose a larger image.size or a tower that takes any size",
-        ) from None
-    if features.ndim != 4 or features.shape[1] != model.num_features:
-        raise ModelError(
-            "has neither patch tokens nor a feature map with channels first",
-            where=where,
-            fix="Choose a vision transformer or a convolutional tower",
-        )
-    model.train()
-    return features.shape[2], features.shape[3]
+def _probed(size: tuple[int, int]) -> Tensor:
+    """Two images (2, 1, H, W) for the probe: noise in the left two thirds, and in all but the upper quarter."""
+    noise = torch.rand(2, 1, *size, generator=torch.Generator().manual_seed(0)) * 1.8 - 0.9
+    noise[0, :, :, 2 * size[1] // 3 :] = BACKGROUND
+    noise[1, :, : size[0] // 4] = BACKGROUND
+    return noise

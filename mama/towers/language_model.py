@@ -1,6 +1,8 @@
 """Pretrained language models and their tokenisers, from a folder or the hub."""
 
+import re
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,9 @@ from transformers import logging as transformers_logging
 
 from mama.config import TextTowerConfig
 from mama.errors import ModelError
-from mama.towers.base import MAPPED, refuse_code
+from mama.towers.base import MAPPED, refuse_adapter, refuse_code
+from mama.towers.loaded import require_finite, require_loaded, shared_prefix
+from mama.towers.words import brief, require_words
 
 # Its progress bar and table of unused weights say nothing to our users; failures raise.
 transformers_logging.disable_progress_bar()
@@ -31,33 +35,29 @@ def load_language_model(
         from_weights: False builds the architecture at random, never quantised.
 
     Raises:
-        ModelError: it cannot be loaded, is an encoder-decoder, has too few positions, or bitsandbytes is missing.
+        ModelError: it cannot be loaded, its file lacks a tensor or holds one that is not finite, its tokeniser knows
+            no words, it is an encoder-decoder, has too few positions, or bitsandbytes is missing.
     """
     where = f"text.tower {config.tower}"
     refuse_code(folder)
+    refuse_adapter(folder)
     extra: dict[str, Any] = {}
     if config.base_bits is not None and from_weights:
         extra["quantization_config"] = _quantisation(config.base_bits)
     try:
         tokeniser = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         settings = _settings(config, folder)
-        # A pooler would be a frozen layer without use.
-        if settings.model_type in ("bert", "roberta"):
+        if _has_pooler(settings):
             extra["add_pooling_layer"] = False
         if from_weights:
-            backbone = AutoModel.from_pretrained(
-                folder,
-                config=settings,
-                use_safetensors=True,
-                trust_remote_code=False,
-                dtype=torch.float32,
-                **extra,
-            )
+            backbone = _from_file(config, folder, {"config": settings, **extra})
         else:
             backbone = AutoModel.from_config(settings, trust_remote_code=False, **extra)
+    except ModelError:
+        raise
     except Exception as error:
         raise ModelError(
-            f"cannot be loaded ({type(error).__name__})",
+            f"cannot be loaded ({type(error).__name__}: {brief(error)})",
             where=where,
             fix=f"Install it, or name its folder (config, tokeniser, safetensors) {MAPPED} "
             "(HF_HUB_OFFLINE=1 spares the hub's retries)",
@@ -66,6 +66,7 @@ def load_language_model(
         raise ModelError(
             "is an encoder-decoder", where=where, fix="Choose an encoder or a causal model"
         )
+    require_words(tokeniser, where)
     positions = _positions(backbone)
     if positions is not None and config.max_tokens > positions:
         raise ModelError(
@@ -74,6 +75,36 @@ def load_language_model(
             fix=f"Set text.max_tokens to {positions} or less",
         )
     return tokeniser, backbone
+
+
+def _from_file(config: TextTowerConfig, folder: str | Path, options: dict[str, Any]) -> Any:
+    """The model with its file's weights, whose names may share a prefix that the architecture does not know."""
+    where = f"text.tower {config.tower}"
+
+    def read(**more: Any) -> tuple[Any, dict[str, Any]]:
+        return AutoModel.from_pretrained(
+            folder,
+            use_safetensors=True,
+            trust_remote_code=False,
+            dtype=torch.float32,
+            output_loading_info=True,
+            **options,
+            **more,
+        )
+
+    backbone, info = read()
+    prefix = shared_prefix(backbone, info, where)
+    if prefix is not None:
+        backbone, info = read(key_mapping={f"^{re.escape(prefix)}": ""})
+    require_loaded(backbone, info, config.layers, where)
+    require_finite(backbone, where)
+    return backbone
+
+
+def _has_pooler(settings: Any) -> bool:
+    """True where the architecture can leave its pooler out, which would be a frozen layer without use."""
+    model: Any = AutoModel._model_mapping.get(type(settings), None)
+    return model is not None and "add_pooling_layer" in signature(model).parameters
 
 
 def _settings(config: TextTowerConfig, folder: str | Path) -> Any:

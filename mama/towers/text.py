@@ -11,7 +11,12 @@ from mama.config import TextTowerConfig
 from mama.errors import ModelError
 from mama.towers.language_model import load_language_model
 from mama.towers.lora import add_lora
+from mama.towers.probe import probe
 from mama.towers.tokens import ReportTokeniser, Tokens
+from mama.towers.words import require_rows
+
+# Two reports of unequal length for the probe.
+PROBED = (("no mass.", "the breast is dense."), ("mass in the left breast.",))
 
 
 class TextFeatures(NamedTuple):
@@ -38,7 +43,7 @@ class TextTower(nn.Module):
         from_weights: False builds the architecture alone, for a caller that loads a state dict.
 
     Raises:
-        ModelError: the base model cannot be loaded or used, or LoRA's targets do not fit it.
+        ModelError: the base model cannot be loaded or used, or its tokeniser or LoRA's targets do not fit it.
     """
 
     def __init__(self, config: TextTowerConfig, folder: str | Path, *, from_weights: bool = True):
@@ -48,11 +53,18 @@ class TextTower(nn.Module):
         self._reports = ReportTokeniser(self.tokeniser, config.max_tokens)
         embeddings = backbone.get_input_embeddings().weight
         separator_id, start_id = self._reports.separator_id, self._reports.start_id
+        where = f"text.tower {config.tower}"
+        require_rows(self.tokeniser, len(embeddings), {separator_id, start_id}, where)
         self.separator = _special(separator_id, embeddings)
         self.start = _special(start_id, embeddings) if start_id in (None, separator_id) else None
         self.width: int = backbone.config.hidden_size
         add_lora(backbone, config)
         self.backbone: Any = backbone
+        # Quantised weights compute on a GPU alone.
+        if from_weights and config.base_bits is None:
+            probe(
+                self, lambda numbers: self(self.tokenise([PROBED[n] for n in numbers]))[:2], where
+            )
 
     def tokenise(self, reports: Sequence[Sequence[str]]) -> Tokens:
         """Tokens of N >= 1 reports, each a sequence of sentences; see `ReportTokeniser`."""

@@ -10,10 +10,11 @@ from torch import Tensor, nn
 
 from mama.config import ImageTowerConfig
 from mama.errors import ModelError
-from mama.towers.base import MAPPED
+from mama.towers.base import MAPPED, refuse_adapter, refuse_code
+from mama.towers.fixed_norm import fix_norms, has_batch_norm
+from mama.towers.loaded import require_finite
 
 WEIGHTS = "model.safetensors"
-SIZED = ("vit", "deit", "eva", "beit")  # names of transformers, which are built for one canvas
 # What a classifier does after the features; a tower has no use for it, and weights without use never train.
 CLASSIFIER = ("attn_pool", "fc_norm", "head")
 
@@ -25,24 +26,27 @@ def create(config: ImageTowerConfig, weights: Path | None) -> Any:
     from the hub; timm resamples position embeddings of another grid and sums the filters of three channels.
 
     Raises:
-        ModelError: timm has no such model, the options or weights do not fit it, the weights cannot be had, or
-            it keeps running statistics.
+        ModelError: timm has no such model, the options or weights do not fit it, the weights cannot be had or are
+            not finite, or it keeps running statistics and is not frozen.
     """
     options: dict[str, Any] = dict(config.options)
-    if any(kind in config.tower for kind in SIZED):
-        options["img_size"] = config.size
+    where = f"image.tower {config.tower}"
     if config.pretrained and weights is not None:
         # Without classes timm loads strictly: a file of another model cannot pass for this one.
         state = _without_classifier(_read(config.tower, weights), config.tower)
         options["pretrained_cfg_overlay"] = {"state_dict": state, "num_classes": 0}
     model = _build(config, options)
     model.pretrained_cfg.pop("state_dict", None)
-    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in model.modules()):
-        raise ModelError(
-            "keeps running statistics (BatchNorm), which are neither averaged nor private",
-            where=f"image.tower {config.tower}",
-            fix="Choose a tower with LayerNorm or GroupNorm",
-        )
+    if config.pretrained:
+        require_finite(model, where)
+    if has_batch_norm(model):
+        if config.trained_blocks != 0 and config.lora is None:
+            raise ModelError(
+                "keeps running statistics (BatchNorm), which are neither averaged nor private",
+                where=where,
+                fix="Choose a tower with LayerNorm or GroupNorm, or freeze it with image.trained_blocks: 0",
+            )
+        fix_norms(model)
     for part in CLASSIFIER:
         if isinstance(getattr(model, part, None), nn.Module):
             setattr(model, part, nn.Identity())
@@ -51,10 +55,15 @@ def create(config: ImageTowerConfig, weights: Path | None) -> Any:
 
 def _build(config: ImageTowerConfig, options: dict[str, Any]) -> Any:
     where = f"image.tower {config.tower}"
+    settings = {"pretrained": config.pretrained, "in_chans": 1, "num_classes": 0, **options}
     try:
-        return timm.create_model(
-            config.tower, pretrained=config.pretrained, in_chans=1, num_classes=0, **options
-        )
+        try:
+            # Transformers are built for one canvas; other models do not know the option.
+            return timm.create_model(config.tower, img_size=config.size, **settings)
+        except TypeError as error:
+            if "img_size" not in str(error):
+                raise
+            return timm.create_model(config.tower, **settings)
     except OSError as error:
         raise ModelError(
             f"its weights cannot be fetched from the hub ({type(error).__name__})",
@@ -86,6 +95,8 @@ def _build(config: ImageTowerConfig, options: dict[str, Any]) -> Any:
 
 def _read(tower: str, path: Path) -> dict[str, Tensor]:
     where = f"{tower} ({path})"
+    refuse_code(path)
+    refuse_adapter(path)
     file = path / WEIGHTS if path.is_dir() else path
     try:
         return load_file(file)

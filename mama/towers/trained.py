@@ -29,13 +29,20 @@ def _adapt(model: nn.Module, lora: LoraConfig, where: str) -> None:
     targets = lora.targets
     if targets is None and isinstance(model, VisionTransformer):
         targets = VISION_TRANSFORMER_TARGETS
+    linears = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    if not linears:
+        raise ModelError(
+            "the tower has no linear layers",
+            where=where,
+            fix="Leave image.lora out and set image.trained_blocks",
+        )
+    last_parts = ", ".join(sorted({name.split(".")[-1] for name in linears}))
     if targets is None:
         raise ModelError(
             "are needed for a tower that is no vision transformer",
             where=where,
-            fix="Name its linear layers, such as mlp.fc1 and mlp.fc2",
+            fix=f"Choose among: {last_parts}",
         )
-    linears = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
     chosen = set()
     for target in targets:
         matched = {name for name in linears if f".{name}".endswith(f".{target}")}
@@ -43,7 +50,7 @@ def _adapt(model: nn.Module, lora: LoraConfig, where: str) -> None:
             raise ModelError(
                 f"no linear layer's name ends in {target}",
                 where=where,
-                fix=f"Choose among: {', '.join(sorted({n.split('.')[-1] for n in linears}))}",
+                fix=f"Choose among: {last_parts}",
             )
         chosen |= matched
     settings = PeftLora(
@@ -56,7 +63,8 @@ def _adapt(model: nn.Module, lora: LoraConfig, where: str) -> None:
 
 def _last_blocks(model: Any, count: int, where: str) -> None:
     """Train the last `count` blocks of a transformer, or stages of a convolutional tower, and the final norm."""
-    blocks = getattr(model, "blocks", None) or getattr(model, "stages", None) or ()
+    parts = (getattr(model, name, None) for name in ("blocks", "stages", "layers"))
+    blocks = next((part for part in parts if part), ())
     if count > len(blocks):
         raise ModelError(
             f"it has {len(blocks)} blocks", where=where, fix=f"Set it to {len(blocks)} or less"

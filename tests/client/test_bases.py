@@ -113,6 +113,17 @@ def test_what_is_no_whole_safetensors_file(site: Path, folder: Path, damage: byt
     assert "no whole safetensors file" in str(refused(site, folder))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_are_not_finite(site: Path, folder: Path, value: float) -> None:
+    save_file(TENSORS | {"z": torch.tensor([1.0, value])}, folder / "model.safetensors")
+    assert "its tensor z is not finite" in str(refused(site, folder))
+
+
+def test_an_adapter_beside_the_weights(site: Path, folder: Path) -> None:
+    (folder / "adapter_config.json").write_text("{}")
+    assert "is an adapter beside the base model" in str(refused(site, folder))
+
+
 def test_a_folder_without_weights(site: Path, folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     assert "holds neither model.safetensors" in str(refused(site, folder))
@@ -181,6 +192,8 @@ def test_a_language_models_pieces_are_converted_too(site: Path, tmp_path: Path) 
     run_the_fix(refused(site, folder, licence="MIT"))
     for file in set(pieces.values()):
         (folder / file).unlink()
+    assert "its tokeniser" in str(refused(site, folder, licence="MIT"))
+    (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nmass\nbreast\n")
     add_base(site, folder, None, "MIT")
     again = BertModel.from_pretrained(folder, use_safetensors=True).state_dict()
     assert all(torch.equal(again[name], value) for name, value in model.state_dict().items())

@@ -11,12 +11,13 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file, save_file
 
 from mama.checkpoint import load_tensors, save_tensors
 from mama.cli import main
 from mama.config import Experiment
 from mama.data.manifest import Dataset, Manifest, write_manifest
-from mama.errors import ConfigError, ModelError
+from mama.errors import ConfigError, ModelError, TrainingError
 from mama.evaluation.whole import evaluate_whole
 from mama.run import Listeners, train
 
@@ -95,6 +96,37 @@ def test_another_experiment_keeps_out(
     run(make_experiment(), "run")
     with pytest.raises(ConfigError, match="another experiment: seed is 3 there and 9 here"):
         run(make_experiment("seed=9"), "run")
+
+
+def test_other_base_weights_keep_out(
+    run: Callable[..., Any],
+    make_experiment: Callable[..., Experiment],
+    base_models: dict[str, Path],
+    tmp_path: Path,
+) -> None:
+    experiment, folder = make_experiment(), next(iter(base_models.values()))
+    with pytest.raises(StoppedError):
+        run(experiment, "run", stop=3)
+    weights = load_file(folder / "model.safetensors")
+    whole = (folder / "model.safetensors").read_bytes()
+    weights[sorted(weights)[0]] += 1e-3
+    save_file(weights, folder / "model.safetensors", {"format": "pt"})
+    try:
+        with pytest.raises(ModelError, match="the text tower's base weights are not those"):
+            run(experiment, "run")
+    finally:
+        (folder / "model.safetensors").write_bytes(whole)
+    run(experiment, "run")
+
+
+@pytest.mark.parametrize(
+    "settings", [["optimiser.batch_size=1"], ["optimiser.batch_size=1", "optimiser.accumulate=2"]]
+)
+def test_a_run_that_cannot_learn_ends_as_an_error(
+    run: Callable[..., Any], make_experiment: Callable[..., Experiment], settings: list[str]
+) -> None:
+    with pytest.raises(TrainingError, match="none of 3 steps trained anything: 3 of 3 steps had"):
+        run(make_experiment(*settings), "run")
 
 
 def test_a_checkpoint_of_another_shape_is_refused(

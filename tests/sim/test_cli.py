@@ -244,7 +244,7 @@ def test_an_epsilon_that_no_noise_reaches_is_refused_before_anything_is_made(
         "--set", "federation.evaluate_every=0",
     )  # fmt: skip
     assert code == 2
-    assert "privacy.epsilon: no noise makes" in line
+    assert "privacy.epsilon: the accountant (RDP, orders to 2048) cannot prove" in line
     assert not out.exists()
 
 

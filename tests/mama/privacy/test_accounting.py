@@ -5,6 +5,7 @@ import math
 import pytest
 from opacus.accountants import PRVAccountant, RDPAccountant
 
+from mama.errors import ConfigError
 from mama.privacy.accounting import (
     noise_multiplier,
     prv_epsilon,
@@ -50,3 +51,24 @@ def test_the_noise_meets_the_target(epsilon: float, rate: float, steps: int) -> 
     spent = rdp_epsilon([(z, rate, steps)], 1e-5)
     assert epsilon - 0.011 <= spent <= epsilon
     assert rdp_epsilon([(z, rate, steps + steps // 10)], 1e-5) > epsilon - 0.011
+
+
+@pytest.mark.parametrize(
+    ("epsilon", "delta", "rate", "steps"),
+    [(0.1, 1e-6, 0.01, 100), (0.05, 1e-5, 1.0, 10), (0.1, 1e-8, 0.1, 60)],
+)
+def test_small_targets_are_met(epsilon: float, delta: float, rate: float, steps: int) -> None:
+    charges = [(noise_multiplier(epsilon, delta, rate, steps), rate, steps)]
+    assert 0.9 * epsilon < rdp_epsilon(charges, delta) <= epsilon
+
+
+@pytest.mark.parametrize("delta", [1e-5, 1e-6, 1e-8])
+def test_a_step_under_much_noise_costs_next_to_nothing(delta: float) -> None:
+    assert rdp_epsilon([(1000.0, 0.01, 1)], delta) < 0.01
+
+
+def test_what_the_accountant_cannot_prove_is_its_own_limit() -> None:
+    with pytest.raises(ConfigError) as error:
+        noise_multiplier(1e-5, 1e-6, 0.01, 100)
+    assert "the accountant (RDP, orders to 2048) cannot prove epsilon 1e-05" in str(error.value)
+    assert "the least it can prove is 0.0" in str(error.value)

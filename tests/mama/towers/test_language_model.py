@@ -83,7 +83,9 @@ def test_a_model_takes_as_many_tokens_as_it_has_positions(
 
 
 def test_a_missing_folder(tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"text\.tower x: cannot be loaded \(\w+\)\. Install it"):
+    with pytest.raises(
+        ModelError, match=r"text\.tower x: cannot be loaded \(\w+: .+\)\. Install it"
+    ):
         load(tmp_path / "absent")
 
 
