@@ -259,7 +259,7 @@ def models(site: SiteArgument, json_: JsonOption = False) -> None:
         typer.echo(
             f"{record.finished}  {record.experiment}  {record.rounds} rounds  {size / 1e6:.0f} MB"
         )
-        typer.echo(f"  sha256 {record.sha256}")
+        typer.echo(f"  sha256 {record.model}")
         typer.echo(f"  {folder}")
     if not found:
         typer.echo("no run has ended yet")

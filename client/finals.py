@@ -20,20 +20,20 @@ KEPT = 5
 
 
 class FinalModel(Section):
-    """Where a model comes from. `sha256` is of its trained tensors, equal at all sites and in the run's metrics.json;
-    `finished` is the time at which this site got it (UTC)."""
+    """Where a model comes from. `model` is the SHA-256 of its trained tensors, equal at all sites and in the run's
+    metrics.json; `finished` is the time at which this site got it (UTC)."""
 
     run: Identifier
     experiment: str
     rounds: int
-    sha256: Sha256
+    model: Sha256
     finished: str
 
 
 def keep(folder: Path, model: MaMA, experiment: Experiment, record: FinalModel) -> None:
     """Write a model, and then where it comes from, which makes it whole; one that is there already stays."""
     known = _read(folder / RECORD)
-    if known and (known.run, known.sha256) == (record.run, record.sha256):
+    if known and (known.run, known.model) == (record.run, record.model):
         return
     (folder / RECORD).unlink(missing_ok=True)
     save_final(folder, model, experiment)

@@ -46,6 +46,8 @@ def _kept_once_set(old: Any, new: Any) -> bool:
 # For each rule whether a new value is at least as strict; of a rule that is not here any change counts as weaker.
 AT_LEAST_AS_STRICT: dict[str, Callable[[Any, Any], bool]] = {
     "policy.minimum_cell": _not_lower,
+    "policy.label_odds": _no_looser_limit,
+    "policy.max_evaluations": _not_higher,
     "policy.max_local_steps": _not_higher,
     "policy.max_round_s": _no_looser_limit,
     "policy.max_round_steps": _no_looser_limit,

@@ -69,10 +69,11 @@ class Lineage:
         # Checksums by the number of rounds that made the model, and those that rounds were trained from.
         self._models: dict[str, str] = found.get("models", {})
         self._trained: dict[str, str] = found.get("trained", {})
-        # The model of `trained_from.safetensors`, and the norm of each tensor of the whole round's update sent for it.
+        # The model of `trained_from.safetensors`, and the norm of each tensor of the whole round's update sent for it,
+        # with those before as far as the server's momentum carries them.
         self._base: int | None = found.get("base")
         self._norms: dict[str, float] = found.get("norms", {})
-        # The root mean square of all values of that update.
+        # The root mean square of all values of that update, in the same way.
         self._typical: float = found.get("typical", 0.0)
 
     def accept(self, task: Task, arrays: Arrays, checksum: str) -> None:
@@ -116,10 +117,12 @@ class Lineage:
         if self.site.policy.max_model_step is not None:
             write_bytes(self.kept, encode(model))
             self._base = round_of_model(task)
-        moves = split(update)[0]
-        self._norms = {name: _length(array) / share for name, array in moves.items()}
+        moves, momentum = split(update)[0], self._momentum()
+        norms = {name: _length(array) / share for name, array in moves.items()}
         values = sum(array.size for array in moves.values())
-        self._typical = math.hypot(*self._norms.values()) / math.sqrt(max(1, values))
+        typical = math.hypot(*norms.values()) / math.sqrt(max(1, values))
+        self._norms = {n: norm + momentum * self._norms.get(n, 0.0) for n, norm in norms.items()}
+        self._typical = typical + momentum * self._typical
         self._trained[str(task.round)] = checksum
         self._write()
 
@@ -157,8 +160,8 @@ class Lineage:
         has no move of its own; every value may then move by the learning rate at each step.
         """
         if self._base is None:
-            step = self._server_step(SLACK * self._planned(values), values)
-            return min(rounds, MISSED_TURNS) * step
+            planned = SLACK * self._planned(values) / (1 - self._momentum())
+            return min(rounds, MISSED_TURNS) * self._server_step(planned, values)
         own = max(self._norms.get(name, 0.0), self._typical * math.sqrt(values))
         return self._server_step((self.site.policy.max_model_step or 0) * own, values)
 
@@ -175,13 +178,15 @@ class Lineage:
         optimiser = self.experiment.optimiser
         return optimiser.lr * self.experiment.federation.local_steps * math.sqrt(values)
 
+    def _momentum(self) -> float:
+        server = self.experiment.federation.server_optimiser
+        return server.momentum if server.kind == "sgd" else 0.0
+
     def _server_step(self, update: float, values: int) -> float:
         """The longest step that the server's optimiser makes of updates of this length."""
         server = self.experiment.federation.server_optimiser
-        if server.kind == "sgd":
-            step = update * server.lr / (1 - server.momentum)
-        else:
-            step = 2 * SLACK * server.lr * math.sqrt(values)
+        adaptive = 2 * SLACK * server.lr * math.sqrt(values)
+        step = update * server.lr if server.kind == "sgd" else adaptive
         return step + self._server_noise(values)
 
     def _server_noise(self, values: int) -> float:

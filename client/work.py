@@ -204,7 +204,7 @@ def keep_final(
         run=task.run,
         experiment=experiment.name,
         rounds=task.round,
-        sha256=checksum,
+        model=checksum,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     keep(site.run_folder(task.run) / "final", model, experiment, kept)

@@ -25,6 +25,7 @@ def write_sealed(path: Path, values: Values) -> None:
         OSError: it cannot be written.
         ValueError: a number is not finite.
     """
+    assert SEAL not in values
     text = json.dumps(values | {SEAL: seal(values)}, indent=2, allow_nan=False) + "\n"
     write_bytes(path, text.encode())
 

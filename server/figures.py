@@ -4,17 +4,40 @@ A site can lie about its accuracy; nothing here finds that out. It cannot claim 
 so many units that the others' no longer matter.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import pairwise
 
 from mama.config import Experiment
 from mama.errors import ProtocolError
 from mama.exchange.metrics import Cell, EvaluationCounts, LabelCounts
+from server.asking import Arrival
 
 # Units (studies or breasts) of the test split for each training study: two breasts, and five test studies.
 UNITS_A_STUDY = 10
 # How many times as many training studies as the largest other site has a site is credited with.
 ABOVE_OTHERS = 4
+
+
+def evaluations(
+    arrivals: Iterable[Arrival], experiment: Experiment, studies: Mapping[str, int], probes: bool
+) -> Iterator[tuple[str, EvaluationCounts | ProtocolError]]:
+    """Each site's evaluation that came in time, or the reason why it does not count.
+
+    Args:
+        studies: the training studies that the sites claim.
+        probes: whether linear probes were asked for.
+    """
+    for arrival in arrivals:
+        answer = arrival.reply.answer
+        if arrival.when != "time" or not answer or not answer.evaluation:
+            continue
+        try:
+            most = most_units(arrival.site, studies)
+            check_evaluation(answer.evaluation, experiment, most, probes=probes)
+        except ProtocolError as error:
+            yield arrival.site, error
+        else:
+            yield arrival.site, answer.evaluation
 
 
 def most_units(site: str, studies: Mapping[str, int]) -> int:

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mama.config import Experiment
+from mama.config_privacy import PrivacyConfig
+from mama.errors import PrivacyError
 from server.folder import Event
 from server.memory import Memory
 
@@ -115,3 +117,17 @@ def of_sites(told: dict[str, Any] | None) -> list[tuple[str, ...]]:
         )
         for site, said in (told or {}).get("sites", {}).items()
     ]
+
+
+def require_small_delta(privacy: PrivacyConfig, sites: int) -> None:
+    """Refuse a delta of site-level privacy with which a whole site could be published.
+
+    Raises:
+        PrivacyError: it is not below 1 / sites.
+    """
+    if privacy.delta * sites >= 1:
+        raise PrivacyError(
+            f"delta {privacy.delta:g} is not below 1 / {sites} sites: it lets a whole site be published",
+            where="privacy.delta",
+            fix="Plan a smaller one, and give a new --out",
+        )

@@ -19,14 +19,14 @@ from server.asking import Arrival
 from server.audit import Audit, Entry, content_of
 from server.checkpoint import MODEL
 from server.choosing import choose, enrolled
-from server.figures import check_evaluation, most_units
+from server.figures import evaluations
 from server.folder import Event, RunFolder
 from server.folding import Folding
 from server.heads import AUDIT, note_losses
 from server.masked_folding import MaskedFolding
 from server.members import Members
 from server.outcome import mean_auc, outcome, terms, training_seconds
-from server.privacy import noised, spent, statement
+from server.privacy import noised, require_small_delta, spent, statement
 from server.quorum import Quorum
 from server.secure_round import require_maskable
 from server.sites import Sites
@@ -116,7 +116,7 @@ class Federation:
         )
         if self.experiment.privacy.mode == "site":
             self.memory.noised = self._noised()
-            self._require_small_delta()
+            require_small_delta(self.experiment.privacy, max(1, self.expected))
         self.sites.gather(self.expected)
         for _ in range(self.config.extend):
             if self.sites.await_quorum(self.expected):
@@ -150,20 +150,6 @@ class Federation:
         """How often a mean was noised, as the events, the checkpoint and newer damaged ones know."""
         newest = [int(path.name.removeprefix("round-")) for path in self.checkpoint.damaged[:1]]
         return max([self.memory.noised, noised(self.folder.events()), *newest])
-
-    def _require_small_delta(self) -> None:
-        """Refuse a delta with which a whole site could be published.
-
-        Raises:
-            PrivacyError: it is not below 1 / sites.
-        """
-        delta, sites = self.experiment.privacy.delta, max(1, self.expected)
-        if delta * sites >= 1:
-            raise PrivacyError(
-                f"delta {delta:g} is not below 1 / {sites} sites: it lets a whole site be published",
-                where="privacy.delta",
-                fix="Plan a smaller one, and give a new --out",
-            )
 
     def _spent(self) -> bool:
         """Whether one more mean under site-level privacy would cost more than the planned rounds."""
@@ -349,23 +335,16 @@ class Federation:
 
     def _evaluate(self, number: int, *, probes: bool) -> dict[str, Any]:
         resting = self.memory.resting(number, self.config.pause_after)
-        counts: dict[str, EvaluationCounts] = {}
         # Of a site without an update that counted it is not known how large it can be.
         asked = sorted((set(self.memory.studies) & self._known()) - resting)
         # Under patient-level privacy evaluations stay at the sites.
-        for arrival in self.sites.ask(
-            "evaluate", number, [] if self.private else asked, probes=probes
-        ):
-            answer = arrival.reply.answer
-            if arrival.when != "time" or not answer or not answer.evaluation:
-                continue
-            try:
-                most = most_units(arrival.site, self.memory.studies)
-                check_evaluation(answer.evaluation, self.experiment, most, probes=probes)
-            except ProtocolError as error:
-                self.sites.problem(number, arrival.site, f"evaluation refused: {error}")
+        arrivals = self.sites.ask("evaluate", number, [] if self.private else asked, probes=probes)
+        counts: dict[str, EvaluationCounts] = {}
+        for site, found in evaluations(arrivals, self.experiment, self.memory.studies, probes):
+            if isinstance(found, ProtocolError):
+                self.sites.problem(number, site, f"evaluation refused: {found}")
             else:
-                counts[arrival.site] = answer.evaluation
+                counts[site] = found
         evaluation = summary(counts, PRIVATE) if self.private else summary(counts)
         # Choosing the best by figures that are not noised would be another release.
         auc = mean_auc(evaluation) if self.experiment.privacy.mode == "none" else None
@@ -374,8 +353,11 @@ class Federation:
         return evaluation
 
     def _hand_out(self) -> None:
-        """Give every site that is here the last model; another gets it when the run is started again."""
-        number, here = self.checkpoint.round, sorted(self.sites.here)
+        """Give every site that took part and is here the last model; another gets it when the run is started again."""
+        number, here = (
+            self.checkpoint.round,
+            sorted(set(self.memory.studies).intersection(self.sites.here)),
+        )
         for arrival in self.sites.ask("finish", number, here):
             if arrival.reply.answer and arrival.reply.answer.final == self.sites.downlink.digest:
                 self._tell("received", round=number, site=arrival.site)

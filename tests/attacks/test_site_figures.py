@@ -10,7 +10,7 @@ from mama.config import Experiment
 from mama.errors import ProtocolError
 from mama.evaluation.pooling import summary
 from mama.exchange.metrics import Cell, EvaluationCounts, LabelCounts, Recall, TrainingMetrics
-from server import rounds
+from server import figures
 from server.figures import check_evaluation, most_units
 from server.outcome import terms
 from tests.server.conftest import new_run, run_federation
@@ -113,7 +113,7 @@ def test_a_run_goes_on_without_the_figures_of_the_site_that_lies(
 ) -> None:
     """Real rounds; with the check off the lie makes the figure."""
     if not checked:
-        monkeypatch.setattr(rounds, "check_evaluation", lambda *args, **options: None)
+        monkeypatch.setattr(figures, "check_evaluation", lambda *args, **options: None)
 
     def change(site: str, kind: str, number: int, header: str, data: bytes) -> tuple[str, bytes]:
         if (site, kind) != ("birch", "evaluate"):

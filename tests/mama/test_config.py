@@ -104,7 +104,7 @@ def test_impossible_values_are_named(
         ("{aggregator: {kind: geometric_median}, quorum: 2}", "needs at least 3 updates"),
         ("{aggregator: {kind: krum, byzantine: 2}, quorum: 6}", "federation.quorum to 7 or more"),
         ("{aggregator: {kind: trimmed_mean}, quorum: 4}", "needs at least 5 updates"),
-        ("{aggregator: {kind: median}, quorum: 3}", "median takes no weights"),
+        ("{aggregator: {kind: median}, quorum: 3, weights: studies}", "median takes no weights"),
         (
             "{aggregator: {kind: geometric_median}, quorum: 3, scaffold: true}",
             "scaffold goes with aggregator mean",
@@ -189,6 +189,7 @@ def leaves(value: Any, path: tuple = ()) -> list[tuple]:
 # Another allowed value where a key has a list of them; it must be allowed beside all defaults.
 CHOICES: dict[tuple, Any] = {
     ("federation", "weights"): "steps",
+    ("augment", "jitter_probability"): 0.5,
     ("federation", "aggregator"): {"kind": "geometric_median"},
     ("federation", "server_optimiser"): {"kind": "adagrad"},
     ("federation", "local"): ["*norm*"],

@@ -20,6 +20,7 @@ from mama.data.manifest import Dataset, Manifest, write_manifest
 from mama.errors import ConfigError, ModelError, TrainingError
 from mama.evaluation.whole import evaluate_whole
 from mama.run import Listeners, train
+from mama.sealed import read_sealed
 
 CPU = torch.device("cpu")
 
@@ -82,7 +83,7 @@ def test_the_folder_holds_figures_curves_and_a_model(
 ) -> None:
     metrics = run(make_experiment(), "run")
     out = tmp_path / "run"
-    assert json.loads((out / "metrics.json").read_text()) == metrics
+    assert read_sealed(out / "metrics.json") == metrics
     assert metrics == {"steps": 10, "evaluation": evaluate_whole(out / "final", dataset)}
     line = json.loads((out / "steps.jsonl").read_text().splitlines()[-1])
     assert {"image_text", "loss", "recall_at_1", "effective_rank", "remarks"} <= line.keys()

@@ -42,10 +42,12 @@ def test_a_silent_node_is_named_after_the_deadline(run_federation) -> None:
     assert {(p["site"], p["problem"]) for p in outcome.problems} == {
         ("birch", "no answer before the deadline")
     }
-    assert [p["round"] for p in outcome.problems] == [1, 1, 1]  # training, evaluation, last model
+    assert [p["round"] for p in outcome.problems] == [
+        1
+    ]  # who trained nothing is not asked for more
     assert sorted(outcome.rounds[0]["sites"]) == ["alder", "cedar"]
     # A deadline each for these, and what the run takes itself.
-    assert 9 <= time.monotonic() - begin < 60
+    assert 3 <= time.monotonic() - begin < 60
 
 
 def test_a_node_that_answers_nonsense_at_the_start_is_left_out(run_federation) -> None:

@@ -12,6 +12,7 @@ from flwr.proto.runtime_pb2 import AcquireTaskResponse, PushTaskOutputRequest
 from flwr.proto.task_pb2 import Task
 from flwr.supercore.constant import TaskType
 
+from mama.sealed import write_sealed
 from server import executor as module
 from server.control import bundle
 from server.executor import Executor
@@ -79,7 +80,7 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 def write_job(home: Home, run: int, state: Any = "running") -> None:
     job = Job(out=home.state / "run", asked=0, state=state, flower_run=run)
-    (home.jobs / f"{run}.json").write_text(job.model_dump_json())
+    write_sealed(home.jobs / f"{run}.json", job.model_dump(mode="json"))
 
 
 def task(run: int, fab: str = OURS, kind: str = TaskType.SERVER_APP) -> Task:

@@ -23,7 +23,7 @@ from server.rounds import Federation
 from sim.inprocess import InProcessGrid
 
 SITES = ("alder", "birch", "cedar")
-NORMS = "federation.local=['*norm*', 'view_head.[14].*', 'patch_head.1.*', 'sentence_head.1.*']"
+NORMS = "federation.local=['*norm*', '*_head.[14].*']"
 
 
 def unchanged(site: str, kind: str, number: int, header: str, data: bytes) -> tuple[str, bytes]:

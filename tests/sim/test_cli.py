@@ -267,16 +267,19 @@ def test_fewer_sites_than_the_quorum(
 def test_a_site_that_has_nothing_to_train_on_is_told_and_left_out(
     command: Callable[..., Any], make_films: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """With one patient a site, chance puts some sites' only patient into their test split."""
+    """With two patients a site, chance puts all patients of some sites into their test split."""
     out = tmp_path / "out"
     overrides = small("simulation.sites=6", "simulation.test_fraction=0.5", "federation.quorum=1")
-    ended = command(main, "run", MIAS, "--data", make_films(), "--out", out, *overrides)
+    films = make_films(patients=12)
+    ended = command(main, "run", MIAS, "--data", films, "--out", out, *overrides)
     assert ended.code == 0, ended.err
     metrics = json.loads((out / "metrics.json").read_text())
-    assert {problem["code"] for problem in metrics["problems"]} == {"no_studies"}
-    for problem in metrics["problems"]:
-        assert f"round 0, {problem['site']}: The site has no study to train on." in ended.out
-    assert len(metrics["sites"]) == 6 - len(metrics["problems"])
+    problems = {problem["site"]: problem["code"] for problem in metrics["problems"]}
+    assert set(problems.values()) == {"no_studies", "no_contrast"}
+    without = [site for site, code in problems.items() if code == "no_studies"]
+    for site in without:
+        assert f"round 0, {site}: The site has no study to train on." in ended.out
+    assert len(metrics["sites"]) == 6 - len(without)
 
 
 @pytest.mark.parametrize("option", [("--seed", "3"), ("--set", "simulation.sites=2")])

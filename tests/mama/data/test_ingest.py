@@ -116,7 +116,10 @@ def test_repeating_decodes_only_what_changed(hospital: Path, tmp_path: Path):
     assert (report.cached, report.images) == (7, 8)
     changed = {name for name, data in contents(out).items() if before[name] != data}
     assert len(changed) == 2  # the picture and the manifest
-    assert run(hospital, out, long_side=32).cached == 0
+    before = contents(out)
+    with pytest.raises(ConfigError, match="holds a dataset at 48 pixels, not 32"):
+        run(hospital, out, long_side=32)
+    assert contents(out) == before
 
 
 def test_a_lost_picture_is_made_again(hospital: Path, tmp_path: Path):
