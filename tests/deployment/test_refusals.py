@@ -2,10 +2,13 @@
 
 import hashlib
 import json
+import os
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -28,6 +31,7 @@ from mama.signing import fingerprint
 from server import cli as coordinator
 from server.certificates import make_authority, read_certificate
 from server.control import Control
+from server.daemon import programs
 from server.folder import RunFolder
 from server.roster import enrol, revoke
 from sim.deployment import free_port, service
@@ -219,6 +223,29 @@ def main(grid, context):
 }
 
 
+@contextmanager
+def flowers_own_executor(federation: Any) -> Iterator[None]:
+    """Flower's executor in the place of ours, which would refuse a foreign run before any site hears of it."""
+    home, ours = federation.box.home, federation.box.processes()["executor"]
+    executor = programs(home)[1]
+    folder = Path(sys.executable).parent
+    command = [
+        str(folder / "flower-superexec"),
+        *("--runtime-api-address", home.file.loopback),
+        *("--root-certificates", str(home.ca_certificate)),
+        *("--superexec-auth-secret-file", str(home.secret)),
+    ]
+    environment = dict(executor.environment) | {"PATH": f"{folder}{os.pathsep}/usr/bin:/bin"}
+    os.kill(ours, signal.SIGSTOP)
+    process = subprocess.Popen(command, env=environment, cwd=home.flower_home)
+    try:
+        yield
+    finally:
+        process.terminate()
+        process.wait(30)
+        os.kill(ours, signal.SIGCONT)
+
+
 def test_foreign_code_is_not_run_at_any_site(federation: Any, tmp_path: Path) -> None:
     federation.wait_until_serving()
     marker, result = tmp_path / "marker", tmp_path / "result.json"
@@ -228,7 +255,7 @@ def test_foreign_code_is_not_run_at_any_site(federation: Any, tmp_path: Path) ->
     }
     content = build_fab_from_files(files)[0]
     bundle = Fab(hashlib.sha256(content).hexdigest(), content, {})
-    with Control(federation.box.home) as control:
+    with flowers_own_executor(federation), Control(federation.box.home) as control:
         request = StartRunRequest(
             fab=fab_to_proto(bundle), override_config=user_config_to_proto({"result": str(result)})
         )
@@ -266,6 +293,8 @@ def test_a_site_that_wants_a_persons_approval_waits_for_it(
         assert metrics["sites"] == ["alder", "birch", "cedar"]
     finally:
         path.write_text(before)
+        # Without the rule the policy is weaker again.
+        assert command(main, "policy", path, "--accept").code == 0
 
 
 def test_a_rehearsal_asks_every_site_and_trains_nowhere(
