@@ -155,6 +155,10 @@ class Lineage:
     def _bound(self, name: str, values: int, rounds: int) -> float:
         """The furthest that a tensor may move until this site sees it again, over a few missed rounds too.
 
+        Honest runs went up to 0.23 of this bound (benchmarks/model_steps.py, 2026-11-27, six rules of aggregation, one
+        seed). A model planted to single out a picture went 2.2 times beyond it after a round of 15 steps at a rate of
+        0.01 (tests/attacks/test_coordinator_pictures.py), and less after more steps.
+
         It is `max_model_step` times the server's step for this site's own move of a round: that of the tensor, or,
         where this site moved it less than others may, the average move of all values. Before its first round a site
         has no move of its own; every value may then move by the learning rate at each step.

@@ -277,6 +277,21 @@ def one_step_by_difference(site_file: Path, make: Make) -> float:
     return norm([moved[n] - true[n] for n in true]) / norm(list(true.values()))
 
 
+def trap_experiment(make: Make, batch: int, steps: int = 1, clip: float = 1e-6) -> Experiment:
+    """Rates, ranks and terms are within ordinary bounds; augmentation is on, by a millionth of a degree."""
+    optimiser = {
+        "lr": 0.01, "batch_size": batch, "warmup": 0, "weight_decay": 0, "clip_norm": clip,
+        "keep_state": False,
+    }  # fmt: skip
+    loss = ONE_TERM.replace("image_text: {weight: 1}", "image_text: {weight: 0}")
+    loss = loss.replace("image_image: {weight: 0}", "image_image: {weight: 1}")
+    views = PLAIN_VIEWS[0].replace("rotate_degrees: 0", "rotate_degrees: 1.0e-6")
+    tower = [*TOWER[:3], TOWER[3].replace(", drop_path_rate: 0.9", "")]
+    federation = f"federation={{rounds: 1000, local_steps: {steps}, quorum: 1}}"
+    over = [*tower, views, loss, f"optimiser={json.dumps(optimiser)}", federation]
+    return make(*over).experiment()  # type: ignore[no-any-return]
+
+
 def picture_by_trap(site_file: Path, make: Make, batch: int = 8) -> tuple[float, float]:
     """One patient's picture out of a whole batch: a planted view head lets only the most extreme one have a gradient.
 
@@ -287,17 +302,7 @@ def picture_by_trap(site_file: Path, make: Make, batch: int = 8) -> tuple[float,
         The share of pixels exact for the best matching patient of the batch, and the distance of the planted model from
         the site's own over the length of a model's update.
     """
-    optimiser = {
-        "lr": 0.01, "batch_size": batch, "warmup": 0, "weight_decay": 0, "clip_norm": 1e-6,
-        "keep_state": False,
-    }  # fmt: skip
-    loss = ONE_TERM.replace("image_text: {weight: 1}", "image_text: {weight: 0}")
-    loss = loss.replace("image_image: {weight: 0}", "image_image: {weight: 1}")
-    views = PLAIN_VIEWS[0].replace("rotate_degrees: 0", "rotate_degrees: 1.0e-6")
-    tower = [*TOWER[:3], TOWER[3].replace(", drop_path_rate: 0.9", "")]
-    federation = "federation={rounds: 1000, local_steps: 1, quorum: 1}"
-    over = [*tower, views, loss, f"optimiser={json.dumps(optimiser)}", federation]
-    experiment = make(*over).experiment()
+    experiment = trap_experiment(make, batch)
     own = initial_arrays(build_model(experiment), experiment.federation)
 
     def response(threshold: float, run: str) -> tuple[Arrays, Arrays]:

@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from mama.exchange.codes import ErrorCode
+from mama.exchange.method import initial_arrays
+from mama.model import build_model
 from tests.attacks import pictures
 
 PLANTED = [
@@ -104,4 +106,22 @@ def test_planted_weights_are_refused_where_a_run_begins_late(
     pictures.defend(site_file, **rest)
     with pytest.raises(pictures.RefusedError) as refused:
         pictures.pictures_by_adamw(site_file, small_config, start=500)
+    assert refused.value.code == ErrorCode.MODEL_STEP
+
+
+@pytest.mark.parametrize("steps", [1, 5, 15])
+def test_planted_tensors_do_not_hide_behind_an_honest_round(
+    site_file: Path, small_config: Make, steps: int
+) -> None:
+    """At the largest rate that the bounds allow; from some steps on the whole model lies within ten of its updates."""
+    rest = {key: value for key, value in pictures.OPEN.items() if key != "max_model_step"}
+    pictures.defend(site_file, **rest)
+    experiment = pictures.trap_experiment(small_config, 8, steps, clip=1.0)
+    own = initial_arrays(build_model(experiment), experiment.federation)
+    update = pictures.ask(site_file, experiment, own, "late", 1)
+    trapped = pictures.planted(experiment) | pictures.trap(experiment, own, 0.0)
+    far = pictures.norm([trapped[n] - own[n] for n in own]) / pictures.norm(list(update.values()))
+    assert (far < 10) == (steps > 1)
+    with pytest.raises(pictures.RefusedError) as refused:
+        pictures.ask(site_file, experiment, trapped, "late", 2)
     assert refused.value.code == ErrorCode.MODEL_STEP

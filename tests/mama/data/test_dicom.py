@@ -111,6 +111,11 @@ def test_jpeg_lossless(tmp_path: Path, write_dicom: Write):
         ({"BitsAllocated": 32}, "pixel-type"),
         ({"PixelData": None}, "pixel-type"),
         ({"PixelData": b"\0" * 100}, "unreadable"),
+        # Each would take gigabytes if it were what it says.
+        ({"Rows": 16384, "Columns": 16384}, "too-large"),
+        ({"Rows": 65535, "Columns": 65535, "NumberOfFrames": 9999}, "too-large"),
+        ({"Rows": 10000, "Columns": 10001, "BitsAllocated": 8}, "too-large"),
+        ({"Rows": 10000, "Columns": 10000}, "unreadable"),  # as large as it may be, and cut short
     ],
 )
 def test_unsuitable_pixels(tmp_path: Path, write_dicom: Write, fields: dict, reason: str):
