@@ -1,4 +1,4 @@
-"""What masking labels costs an evaluation: the pooled AUC of masked counts beside the exact one.
+"""The cost of masking labels to an evaluation: the pooled AUC of masked counts beside the exact one.
 
 Three sites, breasts of which 30 % are positive, logits of unit variance 1.35 apart (AUC 0.83) and random secrets.
 """
@@ -37,7 +37,7 @@ def studies(number: int, random: np.random.Generator) -> list[Study]:
 
 
 def answers(known: list[Study], logits: np.ndarray) -> Predictions:
-    """What a model with these logits answers, an element a breast."""
+    """The answers of a model with these logits, an element a breast."""
     probabilities = 1 / (1 + np.exp(-logits))
     table = np.stack([1 - probabilities, probabilities], axis=1)
     return Predictions(("no", "yes"), table, units_of(known, "suspicious"))

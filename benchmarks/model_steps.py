@@ -1,4 +1,4 @@
-"""How far do honest runs go within the bound that a site puts on each tensor of the next model (client/lineage.py)?
+"""The share that honest runs use of a site's bound on each tensor of the next model (client/lineage.py).
 
     python benchmarks/model_steps.py [--rounds 6] [--local-steps 5] [--studies 40] [--set a.b=value]
 

@@ -1,4 +1,4 @@
-"""What the checks of trust cost a round: policy, patients, lineage of models, plan, signatures, record of evaluations.
+"""The cost a round of the checks of trust: policy, patients, lineage, plan, signatures, record of evaluations.
 
     python benchmarks/trust_overhead.py [--rounds 8] [--config configs/quickstart.yaml] [--set a.b=value]
 

@@ -92,9 +92,8 @@ def _in_version(protocol: int, reply: Answer) -> Answer:
     """An answer as another version of the protocol has it."""
     changes: dict[str, Any] = {"protocol": protocol}
     if protocol == 2:
-        changes["evaluation"] = (
-            None  # it knows no masked labels, and would take the counts for exact ones
-        )
+        # It knows no masked labels, and would take the counts for exact ones.
+        changes["evaluation"] = None
     return reply.model_copy(update=changes)
 
 

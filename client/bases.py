@@ -152,22 +152,16 @@ def _try(folder: Path, name: str) -> None:
 
 
 def _check(file: Path) -> None:
-    bad = None
+    # Imported late: it loads transformers.
+    from mama.towers.loaded import require_finite
+
     try:
         with safe_open(file, "pt") as opened:
             names = list(opened.keys())
-            for key in names:
-                tensor = opened.get_tensor(key)
-                if tensor.is_floating_point() and not bool(tensor.float().isfinite().all()):
-                    bad = bad or key
-            whole = bool(names)
+            require_finite(((name, opened.get_tensor(name)) for name in names), str(file))
     except (OSError, SafetensorError):
-        whole = False
-    if bad is not None:
-        raise ModelError(
-            f"its tensor {bad} is not finite", where=str(file), fix="Take the weights again"
-        )
-    if not whole:
+        names = []
+    if not names:
         raise ModelError(
             "is missing, or no whole safetensors file", where=str(file), fix="Copy it again"
         )

@@ -3,6 +3,7 @@
 Outside them an update can be one patient's, or hold the gradient itself. The reasons are in docs/security.md.
 """
 
+import math
 from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple
 
@@ -42,6 +43,8 @@ BOUNDS = (
     Bound("federation.prox", 0, 10),
     Bound("federation.server_optimiser.lr", 0, 1),
 )
+# Keys whose null is no limit; elsewhere it is a section that is left out.
+UNLIMITED = ("optimiser.clip_norm",)
 # Smaller changes of a view leave its pixels what they are.
 LEAST_DEGREES, LEAST_SHIFT, LEAST_SCALE = 1.0, 0.01, 0.02
 
@@ -82,8 +85,10 @@ def value_at(experiment: Experiment, key: str) -> float | None:
     for part in key.split("."):
         if isinstance(value, tuple):
             value = value[int(part)]
+        elif isinstance(value, dict):
+            value = value.get(part)
         else:
-            value = value.get(part) if isinstance(value, dict) else getattr(value, part, None)
+            value = getattr(value, part, None)
         if value is None:
             return None
     return float(value)
@@ -100,10 +105,10 @@ def _beyond(experiment: Experiment) -> Iterator[tuple[str, str, str]]:
     for key, least, most in BOUNDS:
         value = value_at(experiment, key)
         # A weight of 0 leaves its term out.
+        if value is None and key in UNLIMITED:
+            value = math.inf
         left_out = value == 0 and key.endswith(".weight")
         if value is not None and not left_out and not least <= value <= most:
             yield key, f"{least:g} to {most:g}", f"{value:g}"
-    if experiment.optimiser.clip_norm is None:
-        yield "optimiser.clip_norm", "0.01 to 1e+06", "null"
     if not moves_views(experiment.augment):
         yield "augment", "views that are moved", "views as they are"

@@ -3,7 +3,6 @@
 They lie beside the privacy ledger, so that removing a run's state resets nothing.
 """
 
-import hashlib
 from collections.abc import Callable
 from datetime import date
 
@@ -12,12 +11,12 @@ from pydantic import TypeAdapter, ValidationError
 from client.refused import RefusedError
 from client.sitefile import SiteFile
 from mama.config import Section
-from mama.errors import PrivacyError
+from mama.errors import IntegrityError, PrivacyError
 from mama.exchange.codes import ErrorCode
 from mama.exchange.metrics import EvaluationCounts
 from mama.exchange.protocol import Task
-from mama.files import write_bytes
 from mama.locks import locked
+from mama.sealed import read_sealed, write_sealed
 
 # After which an evaluation is forgotten; by then its run has long ended.
 KEPT_YEARS = 1
@@ -85,24 +84,17 @@ class Evaluations:
             return counts
 
     def _read(self) -> list[Evaluated]:
+        fix = "Restore the newest whole copy; no model is evaluated until then"
         try:
-            seal, _, body = self._path.read_bytes().partition(b"\n")
-            if hashlib.sha256(body).hexdigest().encode() == seal:
-                return RECORDS.validate_json(body)
-        except FileNotFoundError:
-            return []
-        except (OSError, ValidationError):
-            pass
-        raise PrivacyError(
-            "the record of evaluations is damaged",
-            where=str(self._path),
-            fix="Restore the newest whole copy; no model is evaluated until then",
-        )
+            found = read_sealed(self._path, fix) or {"evaluations": []}
+            return RECORDS.validate_python(found["evaluations"])
+        except (IntegrityError, ValidationError, KeyError):
+            raise PrivacyError(
+                "the record of evaluations is damaged", where=str(self._path), fix=fix
+            ) from None
 
     def _write(self, records: list[Evaluated]) -> None:
-        body = RECORDS.dump_json(records)
-        seal = hashlib.sha256(body).hexdigest().encode()
-        write_bytes(self._path, seal + b"\n" + body, private=True)
+        write_sealed(self._path, {"evaluations": RECORDS.dump_python(records, mode="json")})
 
 
 def _before(known: list[Evaluated], asked: Evaluated) -> Evaluated | None:

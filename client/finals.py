@@ -20,7 +20,7 @@ KEPT = 5
 
 
 class FinalModel(Section):
-    """Where a model comes from. `model` is the SHA-256 of its trained tensors, equal at all sites and in the run's
+    """The origin of a kept model. `model` is the SHA-256 of its trained tensors, equal at all sites and in the run's
     metrics.json; `finished` is the time at which this site got it (UTC)."""
 
     run: Identifier

@@ -111,7 +111,7 @@ def refuse_weaker(site: SiteFile) -> None:
 
 
 def weaker(site: SiteFile) -> str:
-    """What makes the site file's policy weaker than the one in force, in one line; empty if nothing does."""
+    """The rules of the site file that are weaker than those in force, in one line; empty if there are none."""
     try:
         old = read_sealed(_kept(site))
     except IntegrityError:

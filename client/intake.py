@@ -1,4 +1,4 @@
-"""What comes for this site from the coordinator, bounded before it takes memory. Flower's private functions, for flwr
+"""Intake of the coordinator's messages, bounded before they take memory. Flower's private functions, for flwr
 1.41."""
 
 import json

@@ -4,6 +4,7 @@ from datetime import datetime
 from pathlib import Path
 
 from client import policy, work
+from client.in_force import require_in_force
 from client.roster import take_roster
 from client.sitefile import load_site
 from mama.exchange.message_size import most_bytes
@@ -22,6 +23,7 @@ def room_of(site_file: Path, header: object) -> int:
         if task.kind in WAVES:
             return WAVE_BYTES
         site, experiment = load_site(site_file), task.read_experiment()
+        require_in_force(site)
         take_roster(site, task.roster)
         policy.check(site, experiment, datetime.now())
         return most_bytes(policy.values_of(work.shapes(site, experiment)))

@@ -148,7 +148,7 @@ def read_private_key(path: Path, passphrase: Passphrase | None = None) -> Privat
 
 
 def is_encrypted(path: Path) -> bool:
-    """Whether a private key in a PEM file needs a passphrase; False where there is no file or it cannot be read."""
+    """True of a private key in a PEM file that needs a passphrase; False where no file can be read."""
     try:
         return path.read_bytes().startswith(b"-----BEGIN ENCRYPTED PRIVATE KEY-----")
     except OSError:

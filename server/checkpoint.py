@@ -34,7 +34,7 @@ Writer = Callable[[Path], None]
 
 
 class State(BaseModel):
-    """What state.json says; `base` is what all sites' base models must be, `files` are checksums by name.
+    """The content of state.json; `base` is what all sites' base models must be, `files` are checksums by name.
 
     `heads` are those of the run's logs, by file name.
     """

@@ -193,7 +193,7 @@ class RunFolder:
         write_sealed(self.path / METRICS, metrics)
 
     def metrics(self) -> dict[str, Any] | None:
-        """What metrics.json says; None where there is none.
+        """Read metrics.json; None where there is none.
 
         Raises:
             IntegrityError: it is damaged.

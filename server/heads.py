@@ -35,7 +35,7 @@ class Loss(NamedTuple):
 
     @property
     def is_cut(self) -> bool:
-        """Whether lines are missing; otherwise some were changed."""
+        """True where lines are missing; otherwise some were changed."""
         return self.left < self.lines
 
     def __str__(self) -> str:

@@ -13,7 +13,7 @@ from server.memory import Memory
 def spent(
     events: Iterable[Event], known: Mapping[str, dict[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """What each site's ledger said last, by site; an older word never replaces a newer one.
+    """The last word of each site's ledger, by site; an older one never replaces a newer.
 
     Args:
         known: what is known without the events, some of which may be lost.
@@ -30,7 +30,7 @@ def spent(
 
 
 def noised(events: Iterable[Event]) -> int:
-    """How often a mean was noised that may have been seen: a round that a crash repeated counts again.
+    """Count the noised means that may have been seen: a round that a crash repeated counts again.
 
     A round's event has the number that it was itself, so that lines that are lost before it count.
     """

@@ -79,5 +79,5 @@ def renew(home: Home) -> None:
 
 
 def is_exposed(home: Home) -> bool:
-    """Whether the authority's key lies open to the user of this process, and so to all that runs as that user."""
+    """True if the authority's key lies open to the user of this process, and so to all that runs as that user."""
     return os.access(home.ca_key, os.R_OK) and not is_encrypted(home.ca_key)

@@ -143,11 +143,11 @@ class Federation:
         self._write_metrics("finished", evaluation)
 
     def _ledgers(self) -> dict[str, dict[str, Any]]:
-        """What each site's ledger said last."""
+        """The last word of each site's ledger."""
         return spent(self.folder.events(), self.memory.ledgers)
 
     def _noised(self) -> int:
-        """How often a mean was noised, as the events, the checkpoint and newer damaged ones know."""
+        """The number of noised means, as the events, the checkpoint and newer damaged ones know."""
         newest = [int(path.name.removeprefix("round-")) for path in self.checkpoint.damaged[:1]]
         return max([self.memory.noised, noised(self.folder.events()), *newest])
 
@@ -354,11 +354,9 @@ class Federation:
 
     def _hand_out(self) -> None:
         """Give every site that took part and is here the last model; another gets it when the run is started again."""
-        number, here = (
-            self.checkpoint.round,
-            sorted(set(self.memory.studies).intersection(self.sites.here)),
-        )
-        for arrival in self.sites.ask("finish", number, here):
+        number = self.checkpoint.round
+        here = set(self.memory.studies).intersection(self.sites.here)
+        for arrival in self.sites.ask("finish", number, sorted(here)):
             if arrival.reply.answer and arrival.reply.answer.final == self.sites.downlink.digest:
                 self._tell("received", round=number, site=arrival.site)
             else:

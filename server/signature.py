@@ -41,7 +41,7 @@ class Request(Section):
     server: ServerRequest | None = None
 
     def lines(self) -> list[str]:
-        """What a person compares before signing: every site with its key's fingerprint, and the server's names."""
+        """The lines that a person compares before signing: each site's key by fingerprint, and the server's names."""
         lines = [f"{self.roster.federation}, roster version {self.roster.version}"]
         for member in self.roster.members:
             key = fingerprint(read_public_line(member.public_key))
@@ -73,7 +73,7 @@ def put_forward(home: Home, roster: Roster, server: ServerRequest | None = None)
 
 
 def waiting_request(home: Home) -> Request | None:
-    """What still waits for a signature.
+    """The request that still waits for a signature, if there is one.
 
     Raises:
         ConfigError: the file was damaged.

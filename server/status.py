@@ -1,4 +1,4 @@
-"""How a run stands, read from its rounds.jsonl: it may be looked at from anywhere, while it runs or after."""
+"""The state of a run, read from its rounds.jsonl: it may be looked at from anywhere, while it runs or after."""
 
 from pathlib import Path
 from typing import Any

@@ -72,7 +72,7 @@ def _base(found: str, wanted: str) -> Check:
 
 
 def _words(site: SiteFile, experiment: Experiment) -> Check:
-    """How many of the reports' words the text tower's tokeniser knows."""
+    """The share of the reports' words that the text tower's tokeniser knows."""
     if remark := work.remark_on_reports(site, experiment):
         return warn("words", remark, "Is it a model of the reports' language?")
     return ok("words", "the text tower's tokeniser knows the reports' words")

@@ -51,7 +51,7 @@ class Mask:
         }
 
     def rates(self, label: Label) -> Rates:
-        """How often a label is kept and moved."""
+        """The probabilities with which a label is kept and moved."""
         others = len(self._classes[label]) - 1
         if self._odds is None or others < 1:
             return Rates()

@@ -25,7 +25,7 @@ def most_bytes(values: int) -> int:
 
 
 class MessageSize:
-    """What the pieces of one message add up to.
+    """The size that the pieces of one message add up to.
 
     Args:
         room: bytes of arrays that the message may hold, each chunk counted as often as it is used.

@@ -93,7 +93,7 @@ class Recall(Section):
 
     @property
     def units(self) -> int:
-        """How many units of the class there are."""
+        """The number of units of the class."""
         return self.correct + self.wrong
 
 

@@ -97,7 +97,7 @@ def _from_file(config: TextTowerConfig, folder: str | Path, options: dict[str, A
     if prefix is not None:
         backbone, info = read(key_mapping={f"^{re.escape(prefix)}": ""})
     require_loaded(backbone, info, config.layers, where)
-    require_finite(backbone, where)
+    require_finite(backbone.state_dict().items(), where)
     return backbone
 
 

@@ -1,12 +1,12 @@
-"""Whether a base model is the one in its file: every tensor read from there, every value a number."""
+"""Checks that a base model is the one in its file: every tensor read from there, every value a number."""
 
 import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mama.errors import ModelError
 from mama.towers.base import MAPPED
@@ -77,13 +77,13 @@ def require_loaded(model: Any, info: dict[str, Any], layers: int | None, where: 
 
 
 @torch.no_grad()
-def require_finite(model: nn.Module, where: str) -> None:
-    """Refuse weights that hold a value that is not a number.
+def require_finite(tensors: Iterable[tuple[str, Tensor]], where: str) -> None:
+    """Refuse weights, given by name, that hold a value that is not a number.
 
     Raises:
         ModelError: names the first such tensor.
     """
-    for name, tensor in model.state_dict().items():
+    for name, tensor in tensors:
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             raise ModelError(
                 f"its tensor {name} is not finite", where=where, fix="Take the weights again"

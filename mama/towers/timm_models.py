@@ -38,7 +38,7 @@ def create(config: ImageTowerConfig, weights: Path | None) -> Any:
     model = _build(config, options)
     model.pretrained_cfg.pop("state_dict", None)
     if config.pretrained:
-        require_finite(model, where)
+        require_finite(model.state_dict().items(), where)
     if has_batch_norm(model):
         if config.trained_blocks != 0 and config.lora is None:
             raise ModelError(

@@ -1,4 +1,4 @@
-"""Does a tokeniser know the words of reports? One without its vocabulary turns every report into the same tokens."""
+"""Checks that a tokeniser knows the words of reports: without its vocabulary all reports become the same tokens."""
 
 import re
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ _WORD = re.compile(r"[^\W\d_]+")
 
 
 def unknown_words(tokeniser: Any, sentences: Iterable[str]) -> tuple[int, int]:
-    """How many of the sentences' words the tokeniser does not know, and how many words there are.
+    """Count the sentences' words that the tokeniser does not know, and all words.
 
     A word is known if it has tokens and none of them is special.
     """

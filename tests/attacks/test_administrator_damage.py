@@ -20,15 +20,12 @@ from client.sitefile import load_site
 from mama.errors import MamaError
 from server.cli import main
 from server.folder import RunFolder
+from tests.attacks.power import stopped_in
 from tests.server.faults import World
 
 ENDS = (0, 2, 4, 10)  # done, configuration, model, integrity
 SITE = "site: north\ndata: {source: archive, dataset: dataset}\nstate: state\nsecret: secret.key\n"
 COORDINATOR = {"address": "localhost:1", "pin": "0" * 64}
-
-
-class Power(BaseException):
-    """The machine is switched off."""
 
 
 def half(data: bytes, draw: random.Random) -> bytes:
@@ -61,17 +58,7 @@ def spoil(path: Path, damage: Damage, draw: random.Random) -> None:
 @pytest.fixture
 def stopped(make_world: Any) -> World:
     """A run whose machine went off in its third round of three, with evaluations on the way."""
-    world = make_world(rounds=3, evaluate_every=1)
-
-    def off(event: dict) -> None:
-        if event["event"] == "asked" and (event["task"], event["round"]) == ("train", 3):
-            raise Power
-
-    world.hooks.append(off)
-    with pytest.raises(Power):
-        world.run()
-    world.hooks.clear()
-    return world
+    return stopped_in(make_world(rounds=3, evaluate_every=1), 3)
 
 
 def files_of(folder: Path) -> list[Path]:

@@ -12,27 +12,10 @@ from server import rounds
 from server.audit import LOST, read_audit
 from server.cli import main
 from server.site_privacy import site_epsilon
+from tests.attacks.power import Power, stopped_in
 from tests.server.faults import World
 
 SITE_LEVEL = {"mode": "site", "epsilon": 8.0, "delta": 0.1, "max_grad_norm": 1e-3}
-
-
-class Power(BaseException):
-    """The machine is switched off."""
-
-
-def stopped_in(world: World, number: int) -> World:
-    """A world whose machine goes off when the sites are asked in a round."""
-
-    def off(event: dict) -> None:
-        if event["event"] == "asked" and event["round"] == number and not world.told("log_lost"):
-            raise Power
-
-    world.hooks.append(off)
-    with pytest.raises(Power):
-        world.run()
-    world.hooks.clear()
-    return world
 
 
 def cut(path: Path, lines: int) -> None:

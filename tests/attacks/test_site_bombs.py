@@ -22,6 +22,7 @@ from server.attendance import Seat
 from server.eager import STALLED_S, look_eagerly
 from server.lean import stay_lean
 from tests.attacks.memory import MIB, forget_peak, in_a_process, resident
+from tests.server.faults import Clock
 from tests.server.superlink import (
     VALUES,
     Parts,
@@ -216,17 +217,6 @@ def lean(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Array, "inflate", Array.inflate)
     look_eagerly()
     stay_lean()
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 def dripping(clock: Clock | ModuleType, gap_s: float) -> SuperLink:

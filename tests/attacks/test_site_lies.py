@@ -13,9 +13,6 @@ from server.folding import Folding
 from server.rounds import Federation
 from tests.server.faults import KEYS, Fault, Plan, World, assert_same, of, pack, replayed
 
-# As the server's tests have it: a federation of fake sites on virtual time.
-from tests.server.conftest import make_world  # noqa: F401  isort: skip
-
 
 def lie(world: World, site: str, number: int, code: ErrorCode) -> None:
     """Have a site answer a round of training with a code, signed as any answer of its own."""
@@ -35,7 +32,7 @@ def lie(world: World, site: str, number: int, code: ErrorCode) -> None:
 Worlds = Callable[..., World]
 
 
-def test_one_spent_budget_does_not_end_a_run_that_is_not_private(make_world: Worlds) -> None:  # noqa: F811
+def test_one_spent_budget_does_not_end_a_run_that_is_not_private(make_world: Worlds) -> None:
     world = make_world()
     lie(world, "cedar", 2, ErrorCode.BUDGET)
     world.run()
@@ -45,7 +42,7 @@ def test_one_spent_budget_does_not_end_a_run_that_is_not_private(make_world: Wor
     assert_same(world.model, replayed([of(1), of(2, "alder", "birch"), of(3)]))
 
 
-def test_where_its_update_is_missed_the_run_stops_and_can_go_on(make_world: Worlds) -> None:  # noqa: F811
+def test_where_its_update_is_missed_the_run_stops_and_can_go_on(make_world: Worlds) -> None:
     world = make_world(quorum=3, extend=2)
     lie(world, "cedar", 2, ErrorCode.BUDGET)
     with pytest.raises(QuorumError):
@@ -59,7 +56,7 @@ def test_where_its_update_is_missed_the_run_stops_and_can_go_on(make_world: Worl
 
 
 def test_without_the_rule_its_word_ends_the_run(
-    make_world: Worlds,  # noqa: F811
+    make_world: Worlds,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Federation, "_spent_by_a_quorum", lambda self, meant: True)
@@ -80,7 +77,7 @@ def two_late() -> Plan:
     return plan
 
 
-def test_of_late_updates_one_a_site_and_round_counts(make_world: Worlds) -> None:  # noqa: F811
+def test_of_late_updates_one_a_site_and_round_counts(make_world: Worlds) -> None:
     world = make_world(two_late(), deadline_s=20.0, late="next_round", weights="uniform").run()
     assert world.answered[2] == ["alder", "birch", "cedar"]
     assert world.told("round")[2]["late"] == {"birch": 1}
@@ -93,7 +90,7 @@ def test_of_late_updates_one_a_site_and_round_counts(make_world: Worlds) -> None
 
 
 def test_without_the_rule_birch_counts_three_times(
-    make_world: Worlds,  # noqa: F811
+    make_world: Worlds,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Forgetful(dict):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.answers import answer
-from client.bounds import BOUNDS, broken, value_at
+from client.bounds import BOUNDS, broken, review_bounds, value_at
 from client.in_force import accept
 from client.sitefile import load_site
 from mama.config import AugmentConfig, Experiment
@@ -61,7 +61,12 @@ def test_our_experiments_keep_the_bounds(name: str) -> None:
 
 def test_no_clipping_has_to_be_allowed(small_config: Callable) -> None:
     experiment = small_config("optimiser.clip_norm=null").experiment()
-    assert broken(experiment) == ["optimiser.clip_norm"]
+    (finding,) = review_bounds(experiment, [])
+    assert (finding.rule, finding.allowed, finding.asked) == (
+        "optimiser.clip_norm",
+        "0.1 to 1e+06",
+        "inf",
+    )
 
 
 def test_every_bound_names_a_key(small_config: Callable) -> None:

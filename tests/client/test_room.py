@@ -9,7 +9,7 @@ import pytest
 from flwr.supercore.inflatable.inflatable_utils import ObjectPullError
 from google.protobuf.message import DecodeError
 
-from client import flower
+from client import flower, work
 from client.flower import Runtime
 from client.room import WAVE_BYTES, room_of
 from mama.errors import ProtocolError
@@ -46,6 +46,18 @@ def test_a_task_that_the_site_refuses_brings_nothing(
     assert room_of(site_file.with_name("missing.yaml"), header) == 0
     edit(policy={"max_local_steps": 1})
     assert room_of(site_file, header) == 0
+
+
+def test_under_a_policy_that_became_weaker_nothing_is_built(
+    site_file: Path, make_task: MakeTask, edit: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    header = make_task("train").encode()
+    edit(policy={"require_privacy": True})
+    assert room_of(site_file, header) == 0
+    edit(policy={"require_privacy": False})
+    monkeypatch.setattr(work, "build_model", Mock(side_effect=AssertionError))
+    assert room_of(site_file, header) == 0
+    work.build_model.assert_not_called()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
