@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from client.in_force import accept
 from client.ledger import SiteLedger
 from client.private import site_ledger
 from client.sitefile import load_site
@@ -23,6 +24,12 @@ PRIVACY = (
 
 def ledgers(files: list[Path]) -> list[SiteLedger]:
     return [site_ledger(load_site(path)) for path in files]
+
+
+def set_budget(path: Path, epsilon: float) -> None:
+    """Set a site's budget, and accept it: a larger one is a weaker policy."""
+    path.write_text(f"{path.read_text()}\nbudget: {{epsilon: {epsilon}}}\n")
+    accept(load_site(path))
 
 
 @pytest.fixture
@@ -72,10 +79,9 @@ def test_a_private_run(run: Callable, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_the_run_goes_on_without_a_site_whose_budget_is_spent(run: Callable) -> None:
     _, files = run("first")
-    text = files[0].read_text()
-    files[0].write_text(text + "\nbudget: {epsilon: 6.5}\n")
+    set_budget(files[0], 6.5)
     for path in files[1:]:
-        path.write_text(path.read_text() + "\nbudget: {epsilon: 50}\n")
+        set_budget(path, 50)
     before = [sum(n for _, _, n in book.charges) for book in ledgers(files)]
     metrics, _ = run("second")
     after = [sum(n for _, _, n in book.charges) for book in ledgers(files)]
@@ -96,7 +102,7 @@ def test_a_run_that_nobody_can_pay_for_any_more_ends_with_its_model(
 ) -> None:
     _, files = run("first", "federation.rounds=1")
     for path in files:
-        path.write_text(path.read_text() + "\nbudget: {epsilon: 8}\n")
+        set_budget(path, 8)
     metrics, _ = run("second")
     assert (metrics["status"], metrics["rounds"]) == ("finished", 1)
     assert (tmp_path / "second" / "final" / "model.safetensors").exists()
@@ -110,7 +116,7 @@ def test_a_run_that_nobody_can_pay_for_any_more_ends_with_its_model(
 @pytest.mark.slow
 def test_two_private_runs_of_one_seed_differ(run: Callable, tmp_path: Path) -> None:
     for path in run("one")[1]:
-        path.write_text(path.read_text() + "\nbudget: {epsilon: 50}\n")
+        set_budget(path, 50)
     run("two")
     models = [
         next((tmp_path / name / "final").glob("*.safetensors")).read_bytes()
