@@ -1,0 +1,360 @@
+"""Whoever can put bytes on the wire: 10,000 changed messages of each kind, signed as if by the one who should have
+sent them. Each is refused by an error of one line that repeats none of it, or is taken for exactly what it says.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from copy import deepcopy
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
+
+from client import app as client_app
+from client.answers import answer
+from client.intake import UNREADABLE as UNREADABLE_TASK
+from client.intake import pull_task
+from client.refused import RefusedError
+from client.secure_waves import _read as read_wave
+from client.sitefile import load_site
+from mama.config import Experiment
+from mama.errors import MamaError
+from mama.exchange.codes import ErrorCode
+from mama.exchange.message_size import most_bytes
+from mama.exchange.metrics import Cell, EvaluationCounts, LabelCounts, Recall, TrainingMetrics
+from mama.exchange.protocol import Answer, Description, Rehearsal, Task
+from mama.exchange.roster import PURPOSE, Member, Roster
+from mama.exchange.signature import sign_answer
+from mama.secagg.messages import (
+    Advertisement,
+    Advertisements,
+    Consent,
+    Consents,
+    Packets,
+    Roll,
+    Shares,
+    Terms,
+)
+from mama.signing import new_key, public_line, sign
+from server.checks import check_answer, check_metrics
+from server.figures import check_evaluation
+from server.secure_round import _read as read_reply
+from tests.attacks.mutations import changed_bytes, changed_texts
+from tests.mama.exchange.test_hostile import BLOCKS, CHANGE, START, sealed
+from tests.mama.exchange.test_hostile import read as read_block
+from tests.server.superlink import VALUES, Parts, SuperLink, reply_to, task_of
+from tests.sim.secure_room import BASIS, NAMES, TERMS, Room, updates
+
+COUNT = 10_000
+pytestmark = pytest.mark.slow
+KEY = new_key()
+HISTOGRAM = [
+    Cell(start=0, stop=128, negatives=9, positives=1),
+    Cell(start=128, stop=256, negatives=1, positives=9),
+]
+RECALL = Recall(correct=9, wrong=1, mistaken=1)
+COUNTS = LabelCounts(histograms={"yes": HISTOGRAM}, recalls={"no": RECALL, "yes": RECALL})
+RESULTS: dict[str, dict[str, Any]] = {
+    "describe": {
+        "description": Description(fingerprint="0" * 64, trained_parameters=1, frozen_parameters=1)
+    },
+    "rehearse": {"rehearsal": Rehearsal(seconds=1, peak_mib=1)},
+    "train": {
+        "training": TrainingMetrics(
+            studies=9, patients=8, steps=2, skipped=0, seconds=1.0, terms={"loss": 1.0}
+        )
+    },
+    "evaluate": {"evaluation": EvaluationCounts(counts={"zero_shot": {"suspicious": COUNTS}})},
+    "finish": {"final": "0" * 64},
+}
+
+
+def survived(read: Callable[[Any], object], texts: Iterator[Any]) -> tuple[int, int]:
+    """How many of the texts were taken and how many refused; anything but an error of one line fails."""
+    taken = refused = 0
+    for text in texts:
+        try:
+            read(text)
+            taken += 1
+        except (MamaError, RefusedError) as error:
+            refused += 1
+            said = str(error)
+            assert "EVIL" not in said
+            assert said.isprintable()
+            assert len(said) < 400
+    assert refused > taken
+    return taken, refused
+
+
+@pytest.fixture(scope="module")
+def experiment(small_config: Any) -> Experiment:
+    return small_config().experiment()
+
+
+@pytest.fixture(scope="module")
+def task(experiment: Experiment) -> Task:
+    return Task(
+        run="run-1",
+        round=1,
+        task="describe-1-alder",
+        kind="describe",
+        experiment=experiment.canonical_json(),
+        experiment_hash=experiment.hash(),
+        nonce="0" * 32,
+    )
+
+
+def codes_of(path: Path, texts: Iterator[str]) -> set[str]:
+    """A site's answers to tasks; each holds nothing but a code, or is that of an honest site."""
+    site, codes = load_site(path), set()
+    for text in texts:
+        reply, block = answer(site, text, b"")
+        codes.add(reply.status)
+        assert reply.status != ErrorCode.INTERNAL, text[:3000]
+        assert reply.status == "ok" or (reply.description, block) == (None, b"")
+        assert "EVIL" not in reply.encode()
+    return codes
+
+
+def test_tasks(site_files: Callable[..., list[Path]], task: Task) -> None:
+    path = site_files()[0]
+    assert codes_of(path, iter([task.encode()])) == {"ok"}
+    assert {"ok", ErrorCode.BAD_REQUEST, ErrorCode.PROTOCOL} <= codes_of(
+        path, changed_texts(task.encode(), COUNT, 1)
+    )
+
+
+def asking_for(task: Task, texts: Iterator[str]) -> Iterator[Task]:
+    """Tasks for changed experiments, each with the hash of what it asks for."""
+    for text in texts:
+        body = text.encode(errors="replace").decode()
+        sha256 = hashlib.sha256(body.encode()).hexdigest()
+        yield task.model_copy(update={"experiment": body, "experiment_hash": sha256})
+
+
+def test_experiments(site_files: Callable[..., list[Path]], task: Task) -> None:
+    """All are read; what a site would do about one is asked of each fortieth, for it may have to build the model."""
+    path = site_files()[0]
+    asked = list(asking_for(task, changed_texts(task.experiment, COUNT, 2)))
+    survived(Task.read_experiment, iter(asked))
+    assert ErrorCode.BAD_REQUEST in codes_of(path, (one.encode() for one in asked[::40]))
+
+
+@pytest.mark.parametrize("kind", RESULTS)
+def test_answers(kind: str, experiment: Experiment) -> None:
+    task = task_of(kind)
+    text = Answer(
+        run="r", round=1, task=task.task, site="alder", status="ok", holds=None, **RESULTS[kind]
+    ).encode()
+    link = SuperLink()
+    link.post.signers.key_of = lambda site: public_line(KEY.public_key())  # type: ignore[method-assign]
+
+    def read(said: str) -> None:
+        header = {"json": said, "signature": sign_answer(KEY, task, said, b"")}
+        content = RecordDict({"header": ConfigRecord(header)})
+        link.replies["name"] = Parts(Message(content, 1, "query"))
+        (reply,) = link.post.pull("name", task)
+        if reply.answer is None:
+            raise MamaError(reply.problem)
+        found = reply.answer
+        check_answer(found, task, "alder")
+        assert Answer.decode(found.encode()) == found
+        if found.training:
+            check_metrics(found.training, 2, 9)
+        if found.evaluation:
+            check_evaluation(found.evaluation, experiment, 90, probes=False)
+
+    read(text)
+    texts = (said for said in changed_texts(text, COUNT, 3) if said.isprintable())
+    survived(read, texts)
+
+
+def test_rosters() -> None:
+    members = tuple(
+        Member(site=site, public_key=public_line(new_key().public_key())) for site in NAMES[:3]
+    )
+    roster = Roster(federation="breast", version=7, members=members)
+    whole = roster.signed(KEY)
+
+    def signed(text: str) -> str:
+        body = text.encode(errors="replace").decode()
+        return json.dumps({"roster": body, "signature": sign(KEY, PURPOSE, body.encode()).hex()})
+
+    def read(text: str) -> None:
+        assert Roster.verified(text, KEY.public_key(), newest=2).version > 1
+
+    read(whole)
+    survived(read, changed_texts(whole, COUNT // 2, 4))
+    bodies = changed_texts(json.loads(whole)["roster"], COUNT // 2, 5)
+    survived(read, map(signed, bodies))
+
+
+def room_before(wave: str, folder: Path) -> Room:
+    """Three sites and a coordinator with all waves before this one behind them."""
+    room = Room(folder, updates(NAMES[:3]))
+    for name in ("advertise", "share", "mask", "agree"):
+        if name == wave:
+            break
+        getattr(room, name)()
+    return room
+
+
+TO_SITES: dict[str, tuple[type, Callable[[Room], Any], Callable[[Room, Any], object]]] = {
+    "advertise": (Terms, lambda r: TERMS, lambda r, m: r.sites["alder"].advertise(1.0, m, BASIS)),
+    "share": (
+        Advertisements,
+        lambda r: r.sum.advertisements(),
+        lambda r, m: r.sites["alder"].share(m),
+    ),
+    "mask": (
+        Packets,
+        lambda r: r.sum.packets_for("alder"),
+        lambda r, m: r.sites["alder"].masked(m, r.sent["alder"]),
+    ),
+    "agree": (Roll, lambda r: r.sum.roll(), lambda r, m: r.sites["alder"].agree(m)),
+    "unmask": (Consents, lambda r: r.sum.consents(), lambda r, m: r.sites["alder"].unmask(m)),
+}
+
+
+@pytest.mark.parametrize("wave", TO_SITES)
+def test_waves_at_a_site(wave: str, tmp_path: Path) -> None:
+    room = room_before(wave, tmp_path)
+    kind, make, take = TO_SITES[wave]
+    whole = make(room).model_dump_json()
+    secrets = tmp_path / "alder" / "secrets.json"
+    before = secrets.read_bytes() if secrets.exists() else None
+
+    def read(text: str) -> None:
+        if before is None:
+            secrets.unlink(missing_ok=True)
+        else:
+            secrets.write_bytes(before)
+        take(room, read_wave(kind, text.encode(errors="replace")))
+
+    read(whole)
+    survived(read, changed_texts(whole, COUNT, 6))
+
+
+TO_COORDINATOR: dict[str, tuple[type, Callable[[Room], Any], Callable[[Any, Any], object]]] = {
+    "advertise": (
+        Advertisement,
+        lambda r: r.sites["alder"].advertise(1.0, TERMS, BASIS),
+        lambda s, m: s.join("alder", m),
+    ),
+    "share": (
+        Packets,
+        lambda r: r.sites["alder"].share(r.sum.advertisements()),
+        lambda s, m: s.take_packets("alder", m),
+    ),
+    "agree": (
+        Consent,
+        lambda r: r.sites["alder"].agree(r.sum.roll()),
+        lambda s, m: s.take_consent("alder", m),
+    ),
+}
+
+
+@pytest.mark.parametrize("wave", TO_COORDINATOR)
+def test_waves_at_the_coordinator(wave: str, tmp_path: Path) -> None:
+    room = room_before(wave, tmp_path)
+    if wave != "advertise":
+        everyone = dict(room.sum._said)
+        room.sum._said = everyone
+    kind, make, take = TO_COORDINATOR[wave]
+    whole = make(room).model_dump_json()
+
+    def read(text: str) -> None:
+        take(deepcopy(room.sum), read_reply(kind, text.encode(errors="replace")))
+
+    read(whole)
+    survived(read, changed_texts(whole, COUNT, 7))
+
+
+def test_shares_at_the_coordinator(tmp_path: Path) -> None:
+    """A wrong share costs its sender or the round, never the mean."""
+    room = room_before("unmask", tmp_path)
+    told = room.sum.consents()
+    said = {site: one.unmask(told) for site, one in room.sites.items()}
+    whole = said.pop("alder").model_dump_json()
+    for site, shares in said.items():
+        room.sum.take_shares(site, shares)
+    mean = {name: sum(sent[name] for sent in room.sent.values()) / 3 for name in ("a", "b")}
+
+    def read(text: str) -> None:
+        total = deepcopy(room.sum)
+        total.take_shares("alder", read_reply(Shares, text.encode(errors="replace")))
+        for name, array in total.result().items():
+            assert np.abs(array - mean[name]).max() < 1e-5
+
+    read(whole)
+    survived(read, changed_texts(whole, COUNT, 8))
+
+
+def whole_message(header: str) -> Parts:
+    block = Array("uint8", (400,), "safetensors", bytes(range(200)) * 2)
+    content = RecordDict(
+        {
+            "header": ConfigRecord({"json": header, "signature": ""}),
+            "payload": ArrayRecord({"tensors": block}),
+        }
+    )
+    return Parts(Message(content, 1, "query"))
+
+
+def changed_pieces(parts: Parts, seed: int) -> Iterator[dict[str, bytes]]:
+    draw = Random(seed)
+    for _ in range(COUNT):
+        pieces = dict(parts.pieces)
+        for name in draw.sample(sorted(pieces), draw.choice((1, 1, 2))):
+            pieces[name] = changed_bytes(pieces[name], draw)
+        yield pieces
+
+
+def test_pieces_of_answers() -> None:
+    task, link = task_of("train"), SuperLink()
+    parts = Parts(reply_to(task, bytes(400)))
+    taken = 0
+    for pieces in changed_pieces(parts, 9):
+        forged = deepcopy(parts)
+        forged.pieces = pieces
+        link.replies["name"] = forged
+        for reply in link.post.pull("name", task):
+            assert (reply.answer is None) == bool(reply.problem)
+            assert "EVIL" not in reply.problem
+            assert len(reply.payload) <= most_bytes(VALUES)
+            taken += reply.answer is not None
+    assert 0 < taken < COUNT / 2
+
+
+def test_pieces_of_tasks() -> None:
+    parts = whole_message(task_of("train").encode())
+    unpacked = 0
+    for pieces in changed_pieces(parts, 10):
+        try:
+            message = pull_task(
+                parts.tree, pieces.__getitem__, lambda name: None, room_of=lambda header: 1000
+            )
+            header, payload = client_app._unpack(message.content)
+        except UNREADABLE_TASK:
+            continue
+        unpacked += 1
+        assert len(payload) <= 1000
+        assert header is None or isinstance(header, str | bytes | int | float | list | bool)
+    assert 0 < unpacked < COUNT
+
+
+@pytest.mark.parametrize("codec", [*BLOCKS, "change"])
+def test_blocks(codec: str) -> None:
+    """Of three in four the checksum is that of what they now hold."""
+    whole, draw = BLOCKS.get(codec, CHANGE), Random(11)
+    read = 0
+    for number in range(COUNT):
+        data = changed_bytes(whole, draw)
+        if number % 4:
+            data = sealed(data[START:], int.from_bytes(data[:8], "little"))
+        read += read_block(data) is not None
+    assert read < COUNT / 2
