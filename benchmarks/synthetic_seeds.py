@@ -22,7 +22,8 @@ from common import last_line, paired_interval
 from mama.config import Experiment
 from mama.configfile import load
 from mama.data.ingest import IngestReport
-from mama.data.manifest import Dataset, Study
+from mama.data.manifest import Dataset
+from mama.data.studies import Study
 from mama.evaluation.predictions import Predictions, auc
 from mama.evaluation.whole import answers
 from mama.exchange.metrics import LABELS, Label

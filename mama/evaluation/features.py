@@ -7,7 +7,8 @@ import torch
 import torch.nn.functional as F
 
 from mama.data.augment import normalise, on_canvas
-from mama.data.manifest import Dataset, Study
+from mama.data.manifest import Dataset
+from mama.data.studies import Study
 from mama.model import MaMA
 
 CHUNK = 64

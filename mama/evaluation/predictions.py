@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from mama.data.manifest import Study
+from mama.data.studies import Study
 from mama.evaluation.pooling import MINIMUM
 from mama.exchange.metrics import Label
 
