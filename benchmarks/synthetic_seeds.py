@@ -68,7 +68,9 @@ def one_seed(
     experiment = config.experiment()
     files = [dataset.folder.parent / "site.yaml" for dataset in train]
     models = {"federated": trained(experiment, files, home / "federated")}
-    seconds = json.loads((home / "federated" / "metrics.json").read_text())["timing"]["train_s"]
+    seconds = json.loads((home / "federated" / "metrics.json").read_text(encoding="utf-8"))[
+        "timing"
+    ]["train_s"]
     if not federated_only:
         alone = experiment.model_copy(
             update={"federation": experiment.federation.model_copy(update={"quorum": 1})}

@@ -81,7 +81,10 @@ def site_ledger(site: SiteFile, run: str = "", number: int = 0, dataset: str = "
 
 def known_heads(site: SiteFile) -> list[str]:
     """The seals that the ledger had when steps or rounds were last put on the disk, as the runs' folders keep them."""
-    return [path.read_text(errors="replace") for path in site.state.glob(f"runs/*/{HEAD}")]
+    return [
+        path.read_text(errors="replace", encoding="utf-8")
+        for path in site.state.glob(f"runs/*/{HEAD}")
+    ]
 
 
 def roster_file(site: SiteFile) -> Path:

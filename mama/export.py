@@ -90,7 +90,7 @@ def read_experiment(folder: Path) -> Experiment:
             "holds no model", where=str(folder), fix="Give a finished run's folder, or its final/"
         )
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         raise ModelError("experiment is damaged", where=str(path), fix="Copy it again") from None
     return build(Experiment, values, str(path))

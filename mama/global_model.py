@@ -50,7 +50,10 @@ def finish(experiment: Experiment, models: dict[str, Path], checkpoint: Path, fi
 def main(arguments: list[str]) -> None:
     """Run one of the two; a MamaError is its message on stderr and its exit code."""
     what, experiment, models, *places = arguments
-    known = {name: Path(place) for name, place in json.loads(Path(models).read_text()).items()}
+    known = {
+        name: Path(place)
+        for name, place in json.loads(Path(models).read_text(encoding="utf-8")).items()
+    }
     try:
         wanted = load(Experiment, Path(experiment), without=["simulation"])
         if what == "start":

@@ -169,7 +169,7 @@ def children(process: int) -> list[int]:
     found = []
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
-            state, parent = entry.read_text().rpartition(")")[2].split()[:2]
+            state, parent = entry.read_text(encoding="utf-8").rpartition(")")[2].split()[:2]
         except (OSError, ValueError):
             continue
         if int(parent) == process and state != "Z":
@@ -183,7 +183,7 @@ def log_to(path: Path, name: str) -> logging.Logger:
     logger = logging.getLogger(name)
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    handler = RotatingFileHandler(path, maxBytes=10 * 2**20, backupCount=5)
+    handler = RotatingFileHandler(path, maxBytes=10 * 2**20, backupCount=5, encoding="utf-8")
     formatter = logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)

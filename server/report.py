@@ -52,7 +52,7 @@ def write_report(folder: Path) -> Path:
         outcome,
         replay(run.events()),
         run.experiment(),
-        (folder / "experiment.yaml").read_text(),
+        (folder / "experiment.yaml").read_text(encoding="utf-8"),
     )
     write_text(folder / "report.html", page)
     return folder / "report.html"

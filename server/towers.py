@@ -38,7 +38,7 @@ def write_final(folder: RunFolder, models: Mapping[str, Path]) -> None:
 
 
 def _run(what: str, experiment: Path, models: Mapping[str, Path], *places: Path) -> None:
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as known:
+    with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as known:
         json.dump({name: str(place) for name, place in models.items()}, known)
         known.flush()
         command = [sys.executable, "-I", "-m", "mama.global_model", what]
@@ -46,6 +46,7 @@ def _run(what: str, experiment: Path, models: Mapping[str, Path], *places: Path)
             [*command, *(str(p.resolve()) for p in (experiment, Path(known.name), *places))],
             capture_output=True,
             text=True,
+            encoding="utf-8",
         )
     if ended.returncode:
         said = ended.stderr.strip().splitlines() or ["ended without a word"]

@@ -131,7 +131,7 @@ def read_manifest(folder: Path) -> Manifest:
             fix=f"First {INGEST}",
         )
     try:
-        return Manifest.model_validate(json.loads(path.read_text()))
+        return Manifest.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, RecursionError) as error:
         raise DataError(
             "manifest is damaged or of another version",
