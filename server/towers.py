@@ -11,6 +11,7 @@ from mama.checkpoint import load_tensors
 from mama.errors import MamaError, ModelError
 from mama.exchange.protocol import Description
 from mama.exchange.tensors import Arrays
+from mama.processes import die_with_parent
 from server.folder import RunFolder
 
 
@@ -47,6 +48,7 @@ def _run(what: str, experiment: Path, models: Mapping[str, Path], *places: Path)
             capture_output=True,
             text=True,
             encoding="utf-8",
+            preexec_fn=die_with_parent,
         )
     if ended.returncode:
         said = ended.stderr.strip().splitlines() or ["ended without a word"]
