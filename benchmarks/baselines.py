@@ -6,7 +6,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from mama.data.manifest import Dataset, Study
+from mama.data.manifest import Dataset
+from mama.data.studies import Study
 from mama.evaluation.predictions import Predictions, mean_over, units_of
 from mama.exchange.metrics import Label
 

@@ -59,7 +59,7 @@ def measured(work: Path, rounds: int, *, kills: bool = False) -> dict[str, Any]:
     config = load(SimulatedExperiment, Path("configs/quickstart.yaml"), SMALL)
     box = Box(work / "box")
     for path, _ in make_sites(config, work, None, lambda *_: None).values():
-        path.write_text(path.read_text() + "threads: 1\n")
+        path.write_text(path.read_text(encoding="utf-8") + "threads: 1\n", encoding="utf-8")
         box.join(path)
     with box.running():
         phases = f"federation={{rounds: {rounds}, local_steps: 2, evaluate_every: 1}}"

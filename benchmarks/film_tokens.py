@@ -90,7 +90,7 @@ def patches(canvas: np.ndarray) -> np.ndarray:
 def lesions_of(table: Path, height: int) -> dict[str, list[Lesion]]:
     """The lesions of each film that the table gives a place; its origin is bottom left."""
     lesions: dict[str, list[Lesion]] = {}
-    for row in table.read_text().splitlines():
+    for row in table.read_text(encoding="utf-8").splitlines():
         cells = row.split()
         if len(cells) == 7:
             x, y, radius = map(float, cells[4:])

@@ -61,7 +61,10 @@ def main() -> None:
         above = growth(
             lambda: run_flower(server_app(out, options.sites), RandomSite(), options.sites, {})
         )
-        events = [json.loads(line) for line in (out / "rounds.jsonl").read_text().splitlines()]
+        events = [
+            json.loads(line)
+            for line in (out / "rounds.jsonl").read_text(encoding="utf-8").splitlines()
+        ]
     told = [event for event in events if event["event"] in ("roster", "round")]
     rounds = told[1:]
     assert [len(event["sites"]) for event in rounds] == [options.sites] * options.rounds

@@ -155,7 +155,9 @@ def peak(side: str, name: str, count: int, keep: float) -> tuple[float, float]:
     """Peak MiB of a process that does one step, and how much of that the step itself took."""
     numbers = ["--images", str(count), "--keep", str(keep)]
     command = [sys.executable, __file__, *numbers, "--peak-of", side, name]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    said = subprocess.run(
+        command, check=True, capture_output=True, text=True, encoding="utf-8"
+    ).stdout
     highest, before = map(float, said.split())
     return highest, highest - before
 
@@ -169,7 +171,7 @@ def print_peak(side: str, name: str, images: Tensor) -> None:
 
 def resident(key: str) -> float:
     """MiB of this process: `VmRSS` now, `VmHWM` at its peak. Linux."""
-    status = Path("/proc/self/status").read_text()
+    status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.split(f"{key}:")[1].split()[0]) / 1024
 
 

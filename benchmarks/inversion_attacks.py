@@ -14,9 +14,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from mama.config import Experiment
 from mama.data.augment import normalise, on_canvas
-from mama.data.manifest import Dataset, Study
+from mama.data.manifest import Dataset
 from mama.data.pairs import Batch, StudyPairs
 from mama.data.sentences import for_side
+from mama.data.studies import Study
 from mama.model import MaMA
 from mama.objective import active_terms, encode, losses, weighted_sum
 from mama.trainer import Trainer

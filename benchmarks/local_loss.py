@@ -102,7 +102,7 @@ def timed(inputs: Inputs, runs: int) -> dict[str, tuple[float, float]]:
 
 def resident(key: str) -> float:
     """MiB of this process: `VmRSS` now, `VmHWM` at its peak. Linux."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith(key):
             return int(line.split()[1]) / 1024
     raise KeyError(key)
@@ -119,7 +119,9 @@ def print_memory(side: str, inputs: Inputs) -> None:
 def memory(side: str) -> tuple[float, float]:
     """Peak MiB beyond the inputs in a process of its own, without and with the gradients."""
     command = [sys.executable, __file__, "--memory-of", side]
-    answer = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    answer = subprocess.run(
+        command, check=True, capture_output=True, text=True, encoding="utf-8"
+    ).stdout
     peak, gradients = map(float, answer.split())
     return peak - gradients, peak
 

@@ -8,7 +8,7 @@ import argparse
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from mama.data.manifest import Image, Labels, Study
+from mama.data.studies import Image, Labels, Study
 from mama.evaluation.counts import label_counts
 from mama.evaluation.masking import Mask
 from mama.evaluation.pooling import summary

@@ -19,7 +19,7 @@ def in_child(work: Callable[P, R], *arguments: P.args, **named: P.kwargs) -> R:
 def growth(work: Callable[[], object]) -> float:
     """MiB by which this process' resident memory was greater at its peak during `work` than before."""
     before = resident()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the peak so far is forgotten
     work()
     return peak() - before
 
@@ -35,7 +35,7 @@ def peak() -> float:
 
 
 def _status(key: str) -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith(key):
             return int(line.split()[1]) / 1024
     raise KeyError(key)

@@ -83,16 +83,18 @@ def folded(data: Path, folder: Path, chosen: object) -> Path:
         link = folder / "png" / film.name
         if chosen(patient(film.stem)) and not link.exists():
             link.symlink_to(film.resolve())
-    rows = [row for row in (data / "labels").read_text().splitlines() if row.strip()]
+    rows = [
+        row for row in (data / "labels").read_text(encoding="utf-8").splitlines() if row.strip()
+    ]
     kept = [row for row in rows if chosen(patient(row.split()[0]))]
-    (folder / "labels").write_text("\n".join(kept) + "\n")
+    (folder / "labels").write_text("\n".join(kept) + "\n", encoding="utf-8")
     return folder
 
 
 def shuffled(train: Path, folder: Path, seed: int) -> Path:
     """The same films, with the table's patients permuted: every film gets another patient's rows."""
     folded(train, folder, lambda p: True)
-    rows = [row.split() for row in (train / "labels").read_text().splitlines()]
+    rows = [row.split() for row in (train / "labels").read_text(encoding="utf-8").splitlines()]
     numbers = sorted({patient(row[0]) for row in rows})
     order = numpy_generator(seed, "shuffle").permutation(len(numbers))
     other = {numbers[i]: numbers[order[i]] for i in range(len(numbers))}
@@ -100,7 +102,7 @@ def shuffled(train: Path, folder: Path, seed: int) -> Path:
     for film, *rest in rows:
         number = int(film[3:])
         moved.append(" ".join([f"mdb{2 * other[patient(film)] - number % 2:03d}", *rest]))
-    (folder / "labels").write_text("\n".join(sorted(moved)) + "\n")
+    (folder / "labels").write_text("\n".join(sorted(moved)) + "\n", encoding="utf-8")
     return folder
 
 

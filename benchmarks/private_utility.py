@@ -54,7 +54,7 @@ def one_run(seed: int, mode: str, work: Path, overrides: list[str]) -> dict[str,
     final = trained(config.experiment(), files, home / mode)
     predictions = [answers(final, dataset) for dataset in test]
     areas = {label: within_vendor([found[label] for found in predictions]) for label in LABELS}
-    privacy = json.loads((home / mode / "metrics.json").read_text())["privacy"]
+    privacy = json.loads((home / mode / "metrics.json").read_text(encoding="utf-8"))["privacy"]
     return areas | ({"epsilon": privacy["maximum"]} if privacy else {})
 
 

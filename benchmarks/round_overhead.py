@@ -55,7 +55,9 @@ def run(engine: str, out: Path, rounds: int) -> None:
 
 def completed(out: Path) -> list[dict[str, Any]]:
     """The rounds but the first, with `whole_s` since the telling of the one before."""
-    events = [json.loads(line) for line in (out / "rounds.jsonl").read_text().splitlines()]
+    events = [
+        json.loads(line) for line in (out / "rounds.jsonl").read_text(encoding="utf-8").splitlines()
+    ]
     rounds = [event for event in events if event["event"] == "round"]
     return [
         event | {"whole_s": event["time"] - before["time"]} for before, event in pairwise(rounds)

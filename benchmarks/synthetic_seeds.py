@@ -22,7 +22,8 @@ from common import last_line, paired_interval
 from mama.config import Experiment
 from mama.configfile import load
 from mama.data.ingest import IngestReport
-from mama.data.manifest import Dataset, Study
+from mama.data.manifest import Dataset
+from mama.data.studies import Study
 from mama.evaluation.predictions import Predictions, auc
 from mama.evaluation.whole import answers
 from mama.exchange.metrics import LABELS, Label
@@ -67,7 +68,9 @@ def one_seed(
     experiment = config.experiment()
     files = [dataset.folder.parent / "site.yaml" for dataset in train]
     models = {"federated": trained(experiment, files, home / "federated")}
-    seconds = json.loads((home / "federated" / "metrics.json").read_text())["timing"]["train_s"]
+    seconds = json.loads((home / "federated" / "metrics.json").read_text(encoding="utf-8"))[
+        "timing"
+    ]["train_s"]
     if not federated_only:
         alone = experiment.model_copy(
             update={"federation": experiment.federation.model_copy(update={"quorum": 1})}

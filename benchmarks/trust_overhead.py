@@ -139,7 +139,9 @@ def verified(clock: Clock, files: dict[str, Path]) -> Callable[..., str]:
     from client.signature import signature_of
 
     keys = {
-        load_site(path).site: read_public_line((path.parent / "node.pub").read_text().strip())
+        load_site(path).site: read_public_line(
+            (path.parent / "node.pub").read_text(encoding="utf-8").strip()
+        )
         for path in files.values()
     }
 

@@ -13,7 +13,8 @@ from transformers import GPT2Config, GPT2Model, PreTrainedTokenizerFast
 from transformers import logging as transformers_logging
 
 from mama.config import Experiment
-from mama.data.manifest import Dataset, Image, Labels, Manifest, Study, write_manifest
+from mama.data.manifest import Dataset, Manifest, write_manifest
+from mama.data.studies import Image, Labels, Study
 
 TEXT = "small-gpt2"
 WORDS = [f"{first}{second}" for first in "bdfgklmnprst" for second in ("al", "en", "is", "or")]

@@ -121,7 +121,7 @@ def _weights_of(folder: Path) -> list[Path]:
     if (folder / WEIGHTS).exists():
         return [folder / WEIGHTS]
     try:
-        names = set(json.loads((folder / INDEX).read_text())["weight_map"].values())
+        names = set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values())
         files = sorted(folder / name for name in names)
     except FileNotFoundError:
         raise ModelError(

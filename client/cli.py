@@ -219,13 +219,17 @@ def ingest(
     ],
 ) -> None:
     """Read the hospital's images and reports into its dataset; safe to repeat."""
+    from client.consent import withdrawal_of
     from client.prepare import prepare
     from client.sitefile import load_site
 
-    report = prepare(load_site(site), long_side)
+    settings = load_site(site)
+    report = prepare(settings, long_side)
     typer.echo(f"{report.studies} studies, {report.images} images, {report.cached} from the cache")
     for remark in report.remarks():
         typer.echo(remark)
+    if settings.data.withdrawn:
+        typer.echo(f"withdrawn: {withdrawal_of(settings)}")
 
 
 @app.command()

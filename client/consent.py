@@ -55,13 +55,18 @@ def withdrawal_of(site: SiteFile) -> Withdrawal:
     return _opened(site)[1]
 
 
+def ingested(site: SiteFile) -> Path:
+    """The file that ingest writes last, in whose place nothing is read: for its time and its checksum."""
+    return site.data.dataset / MANIFEST
+
+
 def require_own_key(site: SiteFile) -> None:
     """Refuse another key than the one that made the ids of the site's dataset, if there is a dataset.
 
     Raises:
         DataError: the key is another, or cannot be read.
     """
-    if (site.data.dataset / MANIFEST).exists():
+    if ingested(site).exists():
         Dataset(site.data.dataset).require_key(site.read_secret())
 
 

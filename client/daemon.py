@@ -22,6 +22,7 @@ from client.sitefile import load_site
 from mama.errors import ServiceError
 from mama.files import write_bytes
 from mama.locks import locked_if_free
+from mama.processes import without_proxies
 from mama.sealed import read_if_whole, write_sealed
 from mama.silence import SILENCE
 from mama.supervise import Program, Supervisor, log_to, stop_on_signals
@@ -88,7 +89,7 @@ def programs(site_file: Path, folder: ServiceFolder) -> list[Program]:
             GUARD,
             [sys.executable, "-I", "-m", "client.guard", *arguments],
             # It talks to the node on this machine only.
-            environment | {"NO_PROXY": "*", "no_proxy": "*"},
+            without_proxies(environment),
             folder.flower_home,
         ),
     ]

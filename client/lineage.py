@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from client.approval import Approvals
+from client.finals import finals
 from client.plan import round_of_model
 from client.refused import RefusedError
 from client.sitefile import SiteFile
@@ -22,6 +23,7 @@ from mama.config import Experiment
 from mama.errors import IntegrityError, ProtocolError
 from mama.exchange.codes import ErrorCode
 from mama.exchange.coding import decode, encode
+from mama.exchange.fingerprint import arrays_fingerprint
 from mama.exchange.method import split
 from mama.exchange.protocol import Task
 from mama.exchange.tensors import Arrays
@@ -99,6 +101,9 @@ class Lineage:
             self._models = {n: c for n, c in self._models.items() if int(n) <= index}
         self._models[str(index)] = checksum
         if self._models != before:
+            if index == 0 and self.experiment.init_from and self._base is None:
+                # This site cannot build it again.
+                write_bytes(self.kept, encode(split(arrays)[0]))
             self._write()
 
     def is_repeated(self, task: Task, checksum: str) -> bool:
@@ -131,14 +136,17 @@ class Lineage:
         approvals, digest = Approvals(self.site), self.experiment.hash()
         if checksum in approvals.models(digest) or self.run in approvals.joined(digest):
             return ""
-        model, _ = split(arrays)
+        model, variates = split(arrays)
+        if index == 0 and self.experiment.init_from:
+            return self._strange_start(model, variates)
         if index == 0:
             if checksum == self._first_checksum:
                 return ""
             return (
                 "" if _equal(model, split(self._first())[0]) else "it is not the experiment's first"
             )
-        before = split(self._first())[0] if self._base is None else self._before()
+        built = self._base is None and not (self.experiment.init_from and self.kept.exists())
+        before = split(self._first())[0] if built else self._before()
         rounds = max(1, abs(index - (self._base or 0)))
         if rounds > MISSED_TURNS * self._rounds_a_turn():
             return f"{rounds} rounds were missed"
@@ -151,6 +159,22 @@ class Lineage:
             if not moved <= bound:
                 return f"{name} moved by {moved:.3g}, above {bound:.3g}"
         return ""
+
+    def _strange_start(self, model: Arrays, variates: Arrays) -> str:
+        """The reason why a model is not the earlier one that the experiment names; empty if it is.
+
+        A person must have approved the experiment, whatever the policy: any weights can be named as an earlier run's.
+        """
+        start = self.experiment.init_from
+        if arrays_fingerprint(model) != start:
+            return "it is not the model that the experiment starts from"
+        if any(np.any(variate) for variate in variates.values()):
+            return "its control variates are not 0"
+        if Approvals(self.site).has(self.experiment.hash()) or any(
+            record.model == start for _, record, _ in finals(self.site.state)
+        ):
+            return ""
+        return "nobody here has approved the experiment, which starts from an earlier model"
 
     def _bound(self, name: str, values: int, rounds: int) -> float:
         """The furthest that a tensor may move until this site sees it again, over a few missed rounds too.

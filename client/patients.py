@@ -62,7 +62,9 @@ def sentences(site: SiteFile, experiment: Experiment) -> list[str]:
         what = f"at least {site.policy.min_patients_update} of at most {most} drawn"
     hidden = experiment.privacy.secure is not None
     every = federation.evaluate_every
+    start = experiment.init_from
     return [
+        *([f"starts from: the earlier model of fingerprint {start}"] if start else []),
         f"rounds: {federation.rounds}, one update each after {steps} steps",
         f"patients in one update: {what}",
         f"raw gradients leave: {'yes (scaffold)' if federation.scaffold else 'no'}",

@@ -39,7 +39,9 @@ def read_peers(site: SiteFile) -> Peers:
 
 def _roster(config: PeersConfig) -> Roster:
     try:
-        return Roster.verified(config.roster.read_text(), authority_key(config.authority))
+        return Roster.verified(
+            config.roster.read_text(encoding="utf-8"), authority_key(config.authority)
+        )
     except (OSError, ValueError, ProtocolError):
         raise ConfigError(
             "is no roster that the federation's authority signed", where=str(config.roster)

@@ -3,17 +3,17 @@
 import hashlib
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import torch
 
-from client.consent import dataset_of
+from client.consent import dataset_of, ingested
 from client.ledger import SiteLedger
 from client.sitefile import SiteFile
 from mama.config import Experiment
 from mama.corrections import Correction
-from mama.data.manifest import MANIFEST, Dataset
+from mama.data.studies import Study
 from mama.exchange.metrics import PrivacySpent, TrainingMetrics
 from mama.exchange.protocol import Task
 from mama.files import write_text
@@ -38,9 +38,11 @@ class PrivateRound:
         self.site, self.experiment = site, experiment
         self.head = site.run_folder(task.run) / HEAD
         self.dataset = dataset_of(site)
-        self.ledger = site_ledger(site, task.run, task.round, _fingerprint(self.dataset))
+        self.ledger = site_ledger(site, task.run, task.round, _fingerprint(site))
         self.ledger.require([*known_heads(site), *([task.ledger] if task.ledger else [])])
-        self.roster = _roster(site, task.run, self.dataset, experiment.privacy.slots)
+        self.roster = _roster(
+            site, task.run, self.dataset.studies("train"), experiment.privacy.slots
+        )
 
     def trainer(
         self, model: MaMA, device: torch.device, corrections: Sequence[Correction]
@@ -79,7 +81,10 @@ def site_ledger(site: SiteFile, run: str = "", number: int = 0, dataset: str = "
 
 def known_heads(site: SiteFile) -> list[str]:
     """The seals that the ledger had when steps or rounds were last put on the disk, as the runs' folders keep them."""
-    return [path.read_text(errors="replace") for path in site.state.glob(f"runs/*/{HEAD}")]
+    return [
+        path.read_text(errors="replace", encoding="utf-8")
+        for path in site.state.glob(f"runs/*/{HEAD}")
+    ]
 
 
 def roster_file(site: SiteFile) -> Path:
@@ -103,23 +108,26 @@ def spent(ledger: SiteLedger, run_delta: float) -> PrivacySpent:
     )
 
 
-def _roster(site: SiteFile, run: str, dataset: Dataset, slots: int) -> PatientSlotRoster:
+def _roster(site: SiteFile, run: str, studies: Iterable[Study], slots: int) -> PatientSlotRoster:
     """The roster of a run, refilled from the site's at the run's first round and never within it."""
     own = site.run_folder(run) / "roster.json"
     if own.exists():
         return PatientSlotRoster.load(own)
-    roster = roster_to_be(site, dataset, slots)
+    roster = roster_to_be(site, studies, slots)
     roster.save(roster_file(site))
     roster.save(own)
     return roster
 
 
-def roster_to_be(site: SiteFile, dataset: Dataset, slots: int) -> PatientSlotRoster:
-    """The roster that a run would have if it began now; who waits for a free slot is drawn anew each time."""
-    patients = {study.patient for study in dataset.studies("train") if told_images(study)}
+def roster_to_be(site: SiteFile, studies: Iterable[Study], slots: int) -> PatientSlotRoster:
+    """The roster that a run on these studies would have if it began now.
+
+    Who waits for a free slot is drawn anew each time.
+    """
+    patients = {study.patient for study in studies if told_images(study)}
     return PatientSlotRoster.load(roster_file(site)).refilled(patients, slots)
 
 
-def _fingerprint(dataset: Dataset) -> str:
+def _fingerprint(site: SiteFile) -> str:
     """Recorded only: the budget is the patients', however their images are ingested again."""
-    return hashlib.sha256((dataset.folder / MANIFEST).read_bytes()).hexdigest()[:16]
+    return hashlib.sha256(ingested(site).read_bytes()).hexdigest()[:16]

@@ -56,7 +56,7 @@ def _budget(site: SiteFile, experiment: Experiment) -> Finding:
 def _slots(site: SiteFile, experiment: Experiment) -> Finding:
     """How many groups would be silent, were the run to begin now."""
     config = experiment.privacy
-    roster = roster_to_be(site, dataset_of(site), config.slots)
+    roster = roster_to_be(site, dataset_of(site).studies("train"), config.slots)
     filled = sum(patient is not None for patient in roster.slots)
     silent = roster.lost_share(config.group_size)
     return Finding(

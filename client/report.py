@@ -14,8 +14,8 @@ from client.consent import dataset_of
 from client.method import LocalMethod
 from client.sitefile import SiteFile
 from client.work import device_of
-from mama.data.manifest import Dataset, Image, Split, Study
 from mama.data.sentences import for_side
+from mama.data.studies import Image, Split, Study
 from mama.evaluation.features import image_features
 from mama.evaluation.predictions import Predictions, metrics
 from mama.evaluation.zero_shot import zero_shot
@@ -83,7 +83,7 @@ def write_site_report(site: SiteFile, final: Path, path: Path, run: str | None =
         experiment=experiment.name,
         split=split,
         figures={LABELS[label]: metrics(predictions) for label, predictions in answers.items()},
-        cases=[_shown(case, dataset, answers) for case in choose(studies)],
+        cases=[_shown(case, dataset.pixels(case.image), answers) for case in choose(studies)],
         counts=[_counts(name, dataset.studies(name)) for name in ("train", "test")],
     )
     write_text(path, page)
@@ -107,14 +107,14 @@ def choose(studies: list[Study]) -> list[Case]:
     return worrying[:kept] + others[: SHOWN - len(worrying[:kept])]
 
 
-def _shown(case: Case, dataset: Dataset, answers: dict[Label, Predictions]) -> dict[str, Any]:
+def _shown(case: Case, pixels: np.ndarray, answers: dict[Label, Predictions]) -> dict[str, Any]:
     image = case.image
     words = (image.laterality or "side unknown", image.view or "view unknown", image.vendor or "")
     return {
         "study": case.study.id,
         "title": " ".join(words[:2]),
         "vendor": words[2],
-        "picture": _png(dataset.pixels(image)),
+        "picture": _png(pixels),
         "density": _answer(answers["density"], case.number),
         "suspicious": _answer(answers["suspicious"], case.number),
         "truths": {

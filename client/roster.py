@@ -28,7 +28,9 @@ def read_roster(site: SiteFile) -> Roster | None:
     if not path.exists():
         return None
     try:
-        return Roster.verified(path.read_text(errors="replace"), pinned_key(site.coordinator))
+        return Roster.verified(
+            path.read_text(errors="replace", encoding="utf-8"), pinned_key(site.coordinator)
+        )
     except ProtocolError as error:
         raise IntegrityError(
             f"the roster was changed or damaged: {error}",

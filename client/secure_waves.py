@@ -48,7 +48,7 @@ def basis_of(task: Task, model: str) -> Basis:
 def stream_of(site: SiteFile, task: Task) -> str:
     """The name of a run's random choices at this site, with a part that the operating system drew for the run."""
     path = site.run_folder(task.run) / _FOLDER / "salt"
-    salt = path.read_text(errors="replace") if path.exists() else ""
+    salt = path.read_text(errors="replace", encoding="utf-8") if path.exists() else ""
     if not re.fullmatch("[0-9a-f]{64}", salt):
         salt = secrets.token_hex(32)
         write_bytes(path, salt.encode(), private=True)

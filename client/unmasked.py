@@ -96,7 +96,7 @@ class UnmaskedSums:
         known: list[Basis] = []
         seals = [""]
         try:
-            text = self.path.read_text() if self.path.exists() else ""
+            text = self.path.read_text(encoding="utf-8") if self.path.exists() else ""
             if text and not text.endswith("\n"):
                 raise ValueError
             for line in text.splitlines():
@@ -108,7 +108,7 @@ class UnmaskedSums:
         except (ValueError, ValidationError):
             raise self._damaged("is damaged") from None
         kept = self.site.state.glob(f"runs/*/{SEAL}")
-        if not {path.read_text(errors="replace") for path in kept} <= set(seals):
+        if not {path.read_text(errors="replace", encoding="utf-8") for path in kept} <= set(seals):
             raise self._damaged("lacks sums that it had")
         return known, text, seals[-1]
 

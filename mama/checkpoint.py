@@ -56,6 +56,19 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], object]:
     return tensors, state
 
 
+def claimed_state(path: Path) -> object:
+    """The JSON value of a file that `save_tensors` wrote, without reading, or checking, its tensors.
+
+    Raises:
+        ModelError: the file is missing or damaged.
+    """
+    try:
+        with safe_open(path, "np") as file:
+            return json.loads(file.metadata()["state"].partition(" ")[2])
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _unreadable(path, f"weights cannot be read ({type(error).__name__})") from None
+
+
 def _unreadable(path: Path, what: str) -> ModelError:
     fix = "Restore the file from a copy, or take an older checkpoint"
     return ModelError(what, where=str(path), fix=fix)

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from mama.cli_errors import run_cli, silence
 from mama.config import Experiment
-from mama.configfile import load
+from mama.configfile import load, read_yaml
 from mama.errors import ConfigError
 from mama.files import write_json
 
@@ -49,8 +49,9 @@ def evaluate(
     _refuse_folder(json_)
     from mama.console import bar, print_figures
     from mama.devices import choose_device
+    from mama.earlier import find_final
     from mama.evaluation.whole import evaluate_whole, ingested
-    from mama.export import find_final, read_experiment
+    from mama.export import read_experiment
 
     chosen, final = choose_device(device), find_final(model)
     read_experiment(final)
@@ -139,9 +140,15 @@ def train(
     steps are taken: federation.rounds x federation.local_steps.
     """
     overrides = [*(set_ or []), *([f"seed={seed}"] if seed is not None else [])]
+    places = _places(model or [])
+    if read_yaml(experiment, overrides).get("init_from") is not None:
+        # Imported late, as it loads torch.
+        from mama.earlier import earlier_model
+
+        start, earlier = earlier_model(experiment, overrides)
+        overrides, places = [*overrides, *start], places | earlier
     # `simulation` says where a simulation's hospitals come from, and nothing of training.
     checked = load(Experiment, experiment, overrides, without=("simulation",))
-    places = _places(model or [])
     # Imported late: `--help` and a mistake in the file need no torch.
     from mama.console import TrainingLines, print_figures
     from mama.data.manifest import Dataset

@@ -1,6 +1,7 @@
 """Command lines end with one line and an exit code, not with a traceback, when a person can mend the cause."""
 
 import errno
+import io
 import logging
 import os
 import sys
@@ -34,6 +35,10 @@ def run_cli(app: typer.Typer) -> None:
     app.pretty_exceptions_show_locals = False
     # Whatever writes a file here, also a library's or in a child: it is the owner's alone.
     os.umask(0o077)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # As our files are; a name that is not UTF-8 comes out as it came in.
+            stream.reconfigure(encoding="utf-8", errors="surrogateescape")
     try:
         with argument_help():
             app()
@@ -44,6 +49,16 @@ def run_cli(app: typer.Typer) -> None:
         # A full disk or a folder without rights is not our fault, and a person's to mend.
         _print(_as_files_error(error))
         sys.exit(FilesError.exit_code)
+    except UnicodeEncodeError as error:
+        # A site file is UTF-8; the names of this machine's files are whatever its locale says.
+        _print(
+            FilesError(
+                f"cannot be written in this machine's locale ({error.encoding})",
+                where=error.object,
+                fix="Set LC_ALL=C.UTF-8 or PYTHONUTF8=1",
+            )
+        )
+        sys.exit(FilesError.exit_code)
     except SystemExit as end:
         if end.code == STOPPED:
             print("stopped; the same command continues", file=sys.stderr)
@@ -52,7 +67,15 @@ def run_cli(app: typer.Typer) -> None:
 
 def _print(error: MamaError) -> None:
     # Paths, names and what another machine said may hold what a terminal obeys.
-    print(f"error: {printable(str(error), LONGEST)}", file=sys.stderr)
+    print(f"error: {printable(_as_utf8(str(error)), LONGEST)}", file=sys.stderr)
+
+
+def _as_utf8(text: str) -> str:
+    """A text in which the locale could not read some bytes, as the UTF-8 that they most likely are."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    except UnicodeEncodeError:
+        return text  # halves of a character, from another machine; what prints them leaves them out
 
 
 def silence() -> None:

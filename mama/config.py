@@ -266,6 +266,11 @@ class Experiment(Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
     seed: int = Field(0, ge=0, lt=2**31)
+    init_from: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
+        None,
+        description="an earlier run's final/, whose trained weights the run starts from; the fingerprint takes its "
+        "place in the experiment",
+    )
     image: ImageTowerConfig
     text: TextTowerConfig
     heads: HeadsConfig = HeadsConfig()
@@ -288,6 +293,14 @@ class Experiment(Section):
             for refused, why in refusals if on else ():
                 if refused:
                     raise ValueError(f"privacy.{key}: {why}")
+        return self
+
+    @model_validator(mode="after")
+    def _starts_from_what_travels(self) -> "Experiment":
+        if self.init_from is not None and self.federation.local:
+            raise ValueError(
+                "init_from: what federation.local keeps at the sites cannot come from another run; leave one out"
+            )
         return self
 
     @property

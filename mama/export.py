@@ -12,7 +12,9 @@ from pathlib import Path
 from mama.checkpoint import load_tensors, save_tensors
 from mama.config import Experiment
 from mama.configfile import build
+from mama.earlier import TRAINED
 from mama.errors import ModelError
+from mama.exchange.fingerprint import trained_fingerprint
 from mama.files import private_folder, write_text
 from mama.model import MaMA, build_model
 
@@ -39,7 +41,8 @@ def save_final(
     write_text(
         folder / "experiment.json", json.dumps(experiment.model_dump(mode="json"), indent=1) + "\n"
     )
-    save_tensors(folder / "model.safetensors", model.state_dict(), {"format": FORMAT})
+    state = {"format": FORMAT, TRAINED: trained_fingerprint(model)}
+    save_tensors(folder / "model.safetensors", model.state_dict(), state)
 
 
 def _with_its_own_base(
@@ -50,12 +53,6 @@ def _with_its_own_base(
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
     whole.load_state_dict({name: p.detach().cpu() for name, p in trained.items()}, strict=False)
     return whole
-
-
-def find_final(folder: Path) -> Path:
-    """The folder of a finished model: the one given, or `final` in a run's folder."""
-    final = folder / "final"
-    return final if final.is_dir() and not (folder / "experiment.json").is_file() else folder
 
 
 def load_final(folder: Path) -> tuple[MaMA, Experiment]:
@@ -90,7 +87,7 @@ def read_experiment(folder: Path) -> Experiment:
             "holds no model", where=str(folder), fix="Give a finished run's folder, or its final/"
         )
     try:
-        values = json.loads(path.read_text())
+        values = json.loads(path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):
         raise ModelError("experiment is damaged", where=str(path), fix="Copy it again") from None
     return build(Experiment, values, str(path))

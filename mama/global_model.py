@@ -17,6 +17,7 @@ import torch
 from mama.checkpoint import save_tensors
 from mama.config import Experiment
 from mama.configfile import load
+from mama.earlier import earlier_model
 from mama.errors import MamaError, ModelError, ProtocolError
 from mama.exchange.coding import decode
 from mama.exchange.fingerprint import describe
@@ -24,11 +25,13 @@ from mama.exchange.method import initial_arrays, split
 from mama.exchange.tensors import put_trained
 from mama.export import save_final
 from mama.model import build_model
+from mama.start import start_from
 
 
 def start(experiment: Experiment, models: dict[str, Path], out: Path) -> None:
     """Write the trained tensors of a fresh model, with its description."""
     model = build_model(experiment, models)
+    start_from(model, experiment, models)
     arrays = initial_arrays(model, experiment.federation)
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     save_tensors(out, tensors, describe(model).model_dump())
@@ -50,9 +53,16 @@ def finish(experiment: Experiment, models: dict[str, Path], checkpoint: Path, fi
 def main(arguments: list[str]) -> None:
     """Run one of the two; a MamaError is its message on stderr and its exit code."""
     what, experiment, models, *places = arguments
-    known = {name: Path(place) for name, place in json.loads(Path(models).read_text()).items()}
+    known = {
+        name: Path(place)
+        for name, place in json.loads(Path(models).read_text(encoding="utf-8")).items()
+    }
     try:
-        wanted = load(Experiment, Path(experiment), without=["simulation"])
+        given: list[str] = []
+        if what == "start":
+            given, earlier = earlier_model(Path(experiment))
+            known |= earlier
+        wanted = load(Experiment, Path(experiment), given, without=["simulation"])
         if what == "start":
             start(wanted, known, Path(places[0]))
         else:

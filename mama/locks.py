@@ -12,7 +12,7 @@ from mama.files import private_folder
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock, after waiting for whoever holds it."""
-    with open(path, "w") as handle:
+    with open(path, "w", encoding="utf-8") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
@@ -44,7 +44,7 @@ def at_work_in(folder: Path, name: str = "lock") -> Iterator[None]:
 @contextmanager
 def locked_if_free(path: Path) -> Iterator[bool]:
     """Hold the lock if nobody else does; yields whether this process holds it now."""
-    with open(path, "w") as handle:
+    with open(path, "w", encoding="utf-8") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -35,6 +35,7 @@ from mama.export import save_final
 from mama.files import write_text
 from mama.model import MaMA, build_model
 from mama.sealed import read_if_whole, read_sealed, write_sealed
+from mama.start import start_from
 from mama.stops import Stops
 from mama.towers.words import remark_on_words
 from mama.trainer import Trainer
@@ -96,6 +97,7 @@ def train(
     model = build_model(experiment, models)
     bases = _fingerprints(model)
     _refuse_other_bases(out, bases)
+    start_from(model, experiment, models or {})
     model.to(device)
     trainer = Trainer(model, StudyPairs(dataset, experiment, STREAM), experiment, device)
     stops = Stops(out / "checkpoints", KEPT)
@@ -151,7 +153,7 @@ def _check(experiment: Experiment, dataset: Dataset, out: Path, models: Mapping[
     refuse_another(out / CLAIM, experiment, "a run of another experiment")
     known = (experiment.image.tower, experiment.text.tower)
     for name in models:
-        if name not in known:
+        if name not in (*known, experiment.init_from):
             raise ConfigError(
                 "is no base model of the experiment",
                 where=f"--model {name}",

@@ -1,6 +1,5 @@
 """Keeps programs running: each in a process group of its own, started again with back-off, all output in one log."""
 
-import ctypes
 import logging
 import os
 import re
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from mama.files import private_folder
 from mama.printable import printable
+from mama.processes import die_with_parent
 
 LONGEST_PAUSE_S = 15.0
 # Characters of a line in the log; what programs print may hold the words of another machine.
@@ -24,9 +24,7 @@ LONGEST_LINE = 1000
 SETTLED_S = 60.0
 # How long a program may take to stop when asked.
 PATIENCE_S = 10.0
-_PR_SET_PDEATHSIG = 1
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-_prctl = getattr(ctypes.CDLL(None), "prctl", None)
 
 
 @dataclass
@@ -110,7 +108,7 @@ class Supervisor:
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_die_with_parent,
+                preexec_fn=die_with_parent,
             )
         except OSError as error:
             self.log.error("%s | cannot start: %s", program.name, error.strerror)
@@ -169,7 +167,7 @@ def children(process: int) -> list[int]:
     found = []
     for entry in Path("/proc").glob("[0-9]*/stat"):
         try:
-            state, parent = entry.read_text().rpartition(")")[2].split()[:2]
+            state, parent = entry.read_text(encoding="utf-8").rpartition(")")[2].split()[:2]
         except (OSError, ValueError):
             continue
         if int(parent) == process and state != "Z":
@@ -183,7 +181,7 @@ def log_to(path: Path, name: str) -> logging.Logger:
     logger = logging.getLogger(name)
     logger.setLevel(logging.INFO)
     logger.propagate = False
-    handler = RotatingFileHandler(path, maxBytes=10 * 2**20, backupCount=5)
+    handler = RotatingFileHandler(path, maxBytes=10 * 2**20, backupCount=5, encoding="utf-8")
     formatter = logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%dT%H:%M:%SZ")
     formatter.converter = time.gmtime
     handler.setFormatter(formatter)
@@ -195,8 +193,3 @@ def stop_on_signals(stopping: threading.Event) -> None:
     """Set `stopping` on SIGTERM, SIGINT and SIGHUP."""
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, lambda *_: stopping.set())
-
-
-def _die_with_parent() -> None:
-    if _prctl:
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -17,6 +17,7 @@ from pathlib import Path
 from mama.errors import MamaError, ServiceError
 from mama.locks import locked_if_free
 from mama.printable import printable
+from mama.processes import without_proxies
 from mama.sealed import write_sealed
 from mama.silence import SILENCE
 from mama.supervise import Program, Supervisor, children, log_to, stop_on_signals
@@ -62,9 +63,7 @@ def serve(home: Home) -> None:
 def programs(home: Home) -> list[Program]:
     """The two programs at the coordinator."""
     host, port = split_address(home.file.listen)
-    environment = os.environ | SILENCE | {"FLWR_HOME": str(home.flower_home)}
-    # Between our own processes no proxy is asked.
-    environment["NO_PROXY"] = environment["no_proxy"] = "*"
+    environment = without_proxies(os.environ) | SILENCE | {"FLWR_HOME": str(home.flower_home)}
     link = [
         str(Path(sys.executable).parent / "flower-superlink"),
         *("--host", host, "--port", str(port)),

@@ -30,6 +30,7 @@ from flwr.supercore.runtime import RuntimeHttpClient
 
 from mama.errors import MamaError
 from mama.printable import printable
+from mama.processes import die_with_parent
 from server.control import bundle
 from server.federation import Home
 from server.job import job_of
@@ -96,7 +97,9 @@ class Executor:
         self._claims.remove(claim)
         command = [sys.executable, "-I", "-m", "server.serverapp"]
         process = subprocess.Popen(
-            [*command, str(self._home.path), str(claim.task.run_id)], stdin=subprocess.PIPE
+            [*command, str(self._home.path), str(claim.task.run_id)],
+            stdin=subprocess.PIPE,
+            preexec_fn=die_with_parent,
         )
         self._processes.append(process)
         assert process.stdin is not None

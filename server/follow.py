@@ -7,6 +7,7 @@ from pathlib import Path
 from mama.claims import refuse_another
 from mama.config import Experiment
 from mama.configfile import load
+from mama.earlier import earlier_model
 from mama.errors import QuorumError, ServiceError
 from mama.printable import printable
 from mama.privacy.plan import require_possible
@@ -29,7 +30,9 @@ def prepare(home: Home, config: Path, out: Path) -> RunFolder:
         MamaError: the experiment or a base model is not what it should be, or the folder holds another run.
         ServiceError: the folder is new and the service does not run.
     """
-    experiment = load(Experiment, config, without=["simulation"])
+    # Where an earlier model lies is looked up again by the program that makes the first one.
+    start, _ = earlier_model(config)
+    experiment = load(Experiment, config, start, without=["simulation"])
     folder = RunFolder(out)
     if folder.checkpoints():
         refuse_another(folder.path / "experiment.yaml", experiment, "another experiment")

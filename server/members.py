@@ -30,4 +30,7 @@ class Members:
     def _active(self) -> dict[str, float]:
         if self._roster is None:
             return {}
-        return {member.site: member.share for member in Roster.own(self._roster.read_text()).active}
+        return {
+            member.site: member.share
+            for member in Roster.own(self._roster.read_text(encoding="utf-8")).active
+        }

@@ -7,11 +7,12 @@ from typing import Any
 from mama.exchange.metrics import TrainingMetrics
 from mama.exchange.protocol import Description
 from server.folder import Event
+from server.standing import rounds_of
 
 
 def outcome(events: Sequence[Event], base: Description) -> dict[str, Any]:
-    """Problems, bytes and times of a run; of a round told twice the last telling counts."""
-    rounds = {event["round"]: event for event in events if event["event"] == "round"}.values()
+    """Problems, bytes and times of a run; a round that a restart undid does not count."""
+    rounds = rounds_of(events).values()
     return {
         "problems": [
             {key: event[key] for key in ("round", "site", "problem", "code")}

@@ -8,6 +8,7 @@ from mama.config_privacy import PrivacyConfig
 from mama.errors import PrivacyError
 from server.folder import Event
 from server.memory import Memory
+from server.standing import rounds_of
 
 
 def spent(
@@ -48,7 +49,7 @@ def statement(
     config, events = experiment.privacy, list(events)
     told: dict[str, Any] = {"mode": config.mode}
     if config.secure is not None:
-        rounds = {event["round"]: event for event in events if event["event"] == "round"}
+        rounds = rounds_of(events)
         lost = sum(event.get("lost", False) for event in rounds.values())
         told["secure"] = {
             "threshold": config.secure.threshold,

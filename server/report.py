@@ -23,6 +23,7 @@ from server.choosing import enrolled
 from server.folder import Event, RunFolder
 from server.privacy import COLUMNS, of_sites, sentences
 from server.quorum import Quorum
+from server.standing import standing
 
 TERMS = {
     "image_text": "image – text",
@@ -51,7 +52,7 @@ def write_report(folder: Path) -> Path:
         outcome,
         replay(run.events()),
         run.experiment(),
-        (folder / "experiment.yaml").read_text(),
+        (folder / "experiment.yaml").read_text(encoding="utf-8"),
     )
     write_text(folder / "report.html", page)
     return folder / "report.html"
@@ -73,14 +74,11 @@ class History:
 def replay(events: Iterable[Event]) -> History:
     """Fold the events of all starts; a start from round r undoes whatever an earlier one did after r."""
     history = History()
-    for event in events:
+    for event in standing(events):
         match event["event"]:
             case "start":
                 history.ending = "interrupted"
                 history.shares = event.get("shares", {})
-                for kept in (history.rounds, history.evaluations):
-                    for number in [number for number in kept if number > event["round"]]:
-                        del kept[number]
             case "roster":
                 history.sites |= set(event["sites"])
             case "joined":

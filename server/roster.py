@@ -25,7 +25,7 @@ def read_roster(home: Home) -> Roster:
             "is not provisioned", where=str(home.path), fix="Run `mama-server provision` first"
         )
     key = read_certificate(home.ca_certificate).public_key()
-    return Roster.verified(home.roster.read_text(), key)  # type: ignore[arg-type]
+    return Roster.verified(home.roster.read_text(encoding="utf-8"), key)  # type: ignore[arg-type]
 
 
 def newest_roster(home: Home) -> Roster:
@@ -44,7 +44,7 @@ def enrol(home: Home, site: SiteName, key_file: Path, share: float = 1.0) -> Ros
     """
     read_roster(home)  # before provisioning there is nothing to be locked
     try:
-        line = public_line(read_public_line(key_file.read_text()))
+        line = public_line(read_public_line(key_file.read_text(encoding="utf-8")))
     except ValueError as error:
         raise ConfigError(
             str(error), where=str(key_file), fix="`mama-site init` makes one at the site"

@@ -184,7 +184,11 @@ def site_certificate(home: Home, site: str) -> Path:
 
 def _checked_roster(home: Home, signed: Signed, authority: x509.Certificate, where: str) -> Roster:
     key: PublicKey = authority.public_key()  # type: ignore[assignment]
-    in_use = Roster.verified(home.roster.read_text(), key) if home.roster.exists() else None
+    in_use = (
+        Roster.verified(home.roster.read_text(encoding="utf-8"), key)
+        if home.roster.exists()
+        else None
+    )
     try:
         roster = Roster.verified(_envelope(signed), key, newest=in_use.version if in_use else 0)
     except ProtocolError as error:

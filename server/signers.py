@@ -24,7 +24,7 @@ class Signers:
         """The line of a site's key, None where the site does not take part; empty where there is no roster."""
         if self._roster is None:
             return ""
-        active = Roster.own(self._roster.read_text()).active
+        active = Roster.own(self._roster.read_text(encoding="utf-8")).active
         return next((m.public_key for m in active if m.site == site), None)
 
     def require(

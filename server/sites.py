@@ -209,7 +209,7 @@ class Sites:
             experiment_hash=self._hash,
             probes=probes,
             ledger=self._ledgers.get(site) if kind == "train" else None,
-            roster=self._roster.read_text().strip() if self._roster else None,
+            roster=self._roster.read_text(encoding="utf-8").strip() if self._roster else None,
             nonce=secrets.token_hex(16),
         )
 

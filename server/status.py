@@ -11,6 +11,7 @@ from mama.exchange.protocol import WAVES
 from mama.printable import printable
 from server.folder import Event, RunFolder
 from server.heads import EVENTS, losses
+from server.standing import rounds_of, standing
 
 # What a site was told to do, as its state while it does it.
 AT_WORK = {"train": "training", "evaluate": "evaluating", "finish": "receiving"} | dict.fromkeys(
@@ -43,17 +44,16 @@ def status(run: Path) -> Status:
                 fix="The same `run` command goes on from there",
             )
         raise ConfigError("holds no run", where=str(run), fix="Give the folder of a run")
-    # A round that was told twice counts once, the last time.
-    rounds = {event["round"]: event for event in events if event["event"] == "round"}
+    rounds = rounds_of(events)
     sites = {site: _of_site(site, state, rounds) for site, state in _states(events).items()}
-    for site, asked in _asked(events).items():
+    for site, asked in _asked(standing(events)).items():
         sites[site]["asked"] = len(asked)
     for event in events:
         if event["event"] == "problem" and event["site"] in sites:
             sites[event["site"]]["problem"] = printable(event["problem"])
     last = [e for e in events if e["event"] in ("start", "finished", "stopped")][-1]
     start = [e for e in events if e["event"] == "start"][-1]
-    done = max(rounds, default=0)
+    done = max([start["round"], *rounds])
     mean = sum(e["seconds"] for e in rounds.values()) / len(rounds) if rounds else None
     return {
         "run": start["run"],

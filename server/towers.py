@@ -11,6 +11,7 @@ from mama.checkpoint import load_tensors
 from mama.errors import MamaError, ModelError
 from mama.exchange.protocol import Description
 from mama.exchange.tensors import Arrays
+from mama.processes import die_with_parent
 from server.folder import RunFolder
 
 
@@ -38,7 +39,7 @@ def write_final(folder: RunFolder, models: Mapping[str, Path]) -> None:
 
 
 def _run(what: str, experiment: Path, models: Mapping[str, Path], *places: Path) -> None:
-    with tempfile.NamedTemporaryFile("w", suffix=".json") as known:
+    with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as known:
         json.dump({name: str(place) for name, place in models.items()}, known)
         known.flush()
         command = [sys.executable, "-I", "-m", "mama.global_model", what]
@@ -46,6 +47,8 @@ def _run(what: str, experiment: Path, models: Mapping[str, Path], *places: Path)
             [*command, *(str(p.resolve()) for p in (experiment, Path(known.name), *places))],
             capture_output=True,
             text=True,
+            encoding="utf-8",
+            preexec_fn=die_with_parent,
         )
     if ended.returncode:
         said = ended.stderr.strip().splitlines() or ["ended without a word"]

@@ -12,6 +12,7 @@ from server.folder import Event, RunFolder
 from server.heads import losses
 from server.jobs import JobFile
 from server.roster import read_roster
+from server.standing import rounds_of
 from server.status import Status
 
 # A site that misses so many rounds in a row has more than a bad moment.
@@ -74,7 +75,7 @@ def _of_disk(folder: RunFolder) -> Iterator[str]:
 
 def _of_sites(events: list[Event], whole: Status) -> Iterator[str]:
     paused = {e["site"]: e["failures"] for e in events if e["event"] == "paused"}
-    rounds = {e["round"]: e for e in events if e["event"] == "round"}
+    rounds = rounds_of(events)
     for site, one in whole["sites"].items():
         missed = _missed(site, [rounds[number] for number in sorted(rounds)])
         if one["state"] == "paused":

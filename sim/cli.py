@@ -55,6 +55,13 @@ def run(
             where=str(path),
             fix="Train it on one dataset with `mama train`, or take configs/quickstart.yaml",
         )
+    models: dict[str, Path] = {}
+    if read_yaml(path, overrides).get("init_from") is not None:
+        # Imported late, as it loads torch.
+        from mama.earlier import earlier_model
+
+        start, models = earlier_model(path, overrides)
+        overrides += start
     simulation = load(SimulatedExperiment, path, overrides)
     if dry_run:
         typer.echo(yaml.safe_dump(simulation.model_dump(mode="json"), sort_keys=False), nl=False)
@@ -68,7 +75,12 @@ def run(
         silence()
     with Display(quiet=quiet) as display:
         metrics = simulate(
-            simulation, folder, data=data, engine=engine, listeners=display.listeners()
+            simulation,
+            folder,
+            data=data,
+            engine=engine,
+            listeners=display.listeners(),
+            models=models,
         )
     display.outcome(metrics, folder)
 

@@ -17,6 +17,7 @@ from client.sitefile import load_site
 from mama.configfile import read_yaml
 from mama.errors import ServiceError
 from mama.files import write_text
+from mama.processes import without_proxies
 from mama.sealed import read_if_whole
 from mama.signing import write_key_pair
 from mama.supervise import Program, Supervisor, log_to
@@ -122,7 +123,8 @@ def service(name: str, package: str, *arguments: object) -> Program:
     """The `start` of a command line, `server` or `client`, as a program."""
     code = f"from {package}.cli import main; main()"
     command = [sys.executable, "-I", "-c", code, "start", *map(str, arguments)]
-    return Program(name, command, os.environ, Path("/"))
+    # All of them are on this machine.
+    return Program(name, command, without_proxies(os.environ), Path("/"))
 
 
 def free_port() -> int:

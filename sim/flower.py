@@ -3,15 +3,20 @@
 import logging
 import os
 import tempfile
+import threading
 import warnings
+from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 import client.app
-from mama.errors import ModelError
+from mama.errors import MamaError, ModelError, ServiceError
+from mama.processes import without_proxies
 from mama.silence import SILENCE
 
 SWITCHES = SILENCE | {
@@ -19,6 +24,8 @@ SWITCHES = SILENCE | {
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     "RAY_DEDUP_LOGS": "0",
 }
+# Ray's sockets, below a folder of ours in the folder of temporary files: a socket's path has 107 characters at most.
+SOCKET, LONGEST_SOCKET = 90, 107
 
 
 class PlacedClientApp(ClientApp):
@@ -44,16 +51,31 @@ class PlacedClientApp(ClientApp):
 
 
 class ConfiguredServerApp(ServerApp):
-    """A ServerApp with a run configuration, which the engine has no other way to give."""
+    """A ServerApp with a run configuration, which the engine has no other way to give.
+
+    It ends with the engine, whose thread would wait for it: once `over` is set, it can ask for nothing more.
+    """
 
     def __init__(self, inner: ServerApp, run_config: dict[str, str | int]):
         super().__init__()
         self.inner, self.run_config = inner, run_config
+        self.over = threading.Event()
 
     def __call__(self, grid: Grid, context: Context) -> None:
         """Run the inner app."""
         context.run_config.update(self.run_config)
+        for name in ("get_node_ids", "push_messages", "pull_messages"):
+            setattr(grid, name, self._until_over(getattr(grid, name)))
         self.inner(grid, context)
+
+    def _until_over(self, ask: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(ask)
+        def asked(*arguments: Any, **options: Any) -> Any:
+            if self.over.is_set():
+                raise ServiceError("the simulation engine has ended")
+            return ask(*arguments, **options)
+
+        return asked
 
 
 def processors() -> int:
@@ -71,24 +93,82 @@ def run_flower(
 
     Ray's workers put the working directory first in their import path, where a folder named `client` would be
     taken for ours.
+
+    Raises:
+        MamaError: what the ServerApp says.
+        ServiceError: the engine cannot work on this machine.
     """
-    os.environ.update(SWITCHES)
-    here = Path.cwd()
-    with tempfile.TemporaryDirectory(prefix="fedmama-") as empty, warnings.catch_warnings():
+    app = ConfiguredServerApp(server_app, run_config)
+    here, before = Path.cwd(), dict(os.environ)
+    with (
+        tempfile.TemporaryDirectory(
+            prefix="fedmama-", dir=temporary_folder(), ignore_cleanup_errors=True
+        ) as empty,
+        warnings.catch_warnings(),
+    ):
         warnings.simplefilter("ignore")
         os.chdir(empty)
+        _set(without_proxies(os.environ) | SWITCHES)
+        # Of a cluster of somebody else's, which does not have our data.
+        os.environ.pop("RAY_ADDRESS", None)
         try:
             from flwr.simulation import run_simulation
 
-            logging.getLogger("flwr").setLevel(logging.ERROR)
+            logging.getLogger("flwr").setLevel(logging.CRITICAL)  # the cause is told once
             run_simulation(
-                ConfiguredServerApp(server_app, run_config),
+                app,
                 client_app,
                 num_supernodes=sites,
                 backend_config={
                     "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
-                    "init_args": {"logging_level": "ERROR", "log_to_driver": False},
+                    "init_args": {
+                        "logging_level": "ERROR",
+                        "log_to_driver": False,
+                        "_temp_dir": empty,
+                    },
                 },
             )
+        except MamaError:
+            raise
+        except Exception as error:
+            cause = _root(error)
+            raise ServiceError(
+                f"Flower's simulation engine stopped ({type(cause).__name__}: {_first_line(cause)})",
+                fix="The same command goes on, also with --engine inprocess, which needs no other processes",
+            ) from None
         finally:
+            app.over.set()
             os.chdir(here)
+            _set(before)
+
+
+def temporary_folder() -> Path:
+    """The folder of temporary files or, where a socket's path below it would be too long, /tmp.
+
+    Raises:
+        ServiceError: neither will do.
+    """
+    for folder in (Path(tempfile.gettempdir()), Path("/tmp")):
+        if len(os.fsencode(folder)) + SOCKET <= LONGEST_SOCKET and os.access(folder, os.W_OK):
+            return folder
+    raise ServiceError(
+        "its path is too long for the sockets of Flower's simulation engine, and /tmp cannot be written",
+        where=tempfile.gettempdir(),
+        fix=f"Set TMPDIR to a folder of at most {LONGEST_SOCKET - SOCKET} characters, or take --engine inprocess",
+    )
+
+
+def _set(environment: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(environment)
+
+
+def _root(error: BaseException) -> BaseException:
+    """The first in a chain of causes."""
+    while earlier := error.__cause__ or error.__context__:
+        error = earlier
+    return error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or ["without a word"])[0][:200]

@@ -15,16 +15,15 @@ import io
 import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from mama.files import private_folder, write_json, write_text
+from mama.processes import worker_pool
 from mama.sealed import read_if_whole, write_sealed
 from sim.phantom import SIDES, Density, Phantom, Side, make_phantom
 from sim.vendors import VENDORS, Vendor, uid, write_mammogram
@@ -162,7 +161,7 @@ def _run(make: Callable[[Order], Made], orders: Sequence[Order], processes: int)
         yield from map(make, orders)
         return
     # Forking a process whose torch threads hold locks can hang, so workers start afresh.
-    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+    with worker_pool(processes) as pool:
         yield from pool.map(make, orders, chunksize=8)
 
 

@@ -23,11 +23,11 @@ def introduce(site_files: Mapping[str, Path]) -> None:
         private, public = path.parent / "node.key", path.parent / "node.pub"
         if not private.exists():
             write_key_pair(private, public)
-        members.append(Member(site=name, public_key=public.read_text().strip()))
+        members.append(Member(site=name, public_key=public.read_text(encoding="utf-8").strip()))
     with TemporaryDirectory() as folder:
         certificate, key = Path(folder) / "ca.crt", Path(folder) / "ca.key"
         make_authority("simulated", certificate, key)
-        authority = certificate.read_text()
+        authority = certificate.read_text(encoding="utf-8")
         signed = Roster(federation="simulated", members=tuple(members)).signed(
             read_private_key(key)
         )

@@ -1,6 +1,6 @@
 """One simulated federation, from configuration to reports."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from client.app import make_app as make_client_app
+from client.approval import Approvals
 from client.report import write_site_report
 from client.sitefile import load_site
 from mama.claims import refuse_another, refuse_foreign
@@ -21,6 +22,7 @@ from mama.locks import at_work_in
 from mama.model import build_model
 from mama.privacy.plan import require_possible
 from mama.sealed import read_if_whole
+from mama.start import start_from
 from server.app import make_app as make_server_app
 from server.folder import METRICS, Event, RunFolder
 from server.report import write_report
@@ -50,8 +52,12 @@ def simulate(
     data: Path | None = None,
     engine: Engine = DEFAULT_ENGINE,
     listeners: Listeners = SILENT,
+    models: Mapping[str, Path] | None = None,
 ) -> dict[str, Any]:
     """Make the hospitals and federate them, all below `out`; returns metrics.json.
+
+    Args:
+        models: the earlier model that the experiment starts from, by its fingerprint.
 
     Raises:
         MamaError: a mistake in data or configuration, or too few sites; what is done is kept.
@@ -68,7 +74,12 @@ def simulate(
             for line in report.remarks():
                 listeners.note(f"site {name}: {line}")
         files = [path for path, _ in sites.values()]
-        return federate(config.experiment(), files, out, engine=engine, listeners=listeners)
+        if config.init_from:
+            for path in files:  # the person at this machine is every hospital's
+                Approvals(load_site(path)).approve(config.experiment().hash())
+        return federate(
+            config.experiment(), files, out, engine=engine, listeners=listeners, models=models
+        )
 
 
 def federate(
@@ -78,6 +89,7 @@ def federate(
     *,
     engine: Engine = DEFAULT_ENGINE,
     listeners: Listeners = SILENT,
+    models: Mapping[str, Path] | None = None,
 ) -> dict[str, Any]:
     """Run one federation in `out`, or go on where it was stopped; one site alone is local training.
 
@@ -91,6 +103,7 @@ def federate(
         listeners.note("this run has ended; nothing is done again")
         return metrics
     model = build_model(experiment)
+    start_from(model, experiment, models or {})
     initial = initial_arrays(model, experiment.federation)
     folder = RunFolder.create(out, experiment, initial, describe(model))
     try:

@@ -3,10 +3,9 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from client.consent import dataset_of, withdrawal_of
+from client.consent import dataset_of, ingested, withdrawal_of
 from client.preflight.check import Check, fail, ok, warn
 from client.sitefile import SiteFile
-from mama.data.manifest import MANIFEST
 
 # Cached images read as a sample.
 SAMPLE = 20
@@ -64,12 +63,12 @@ def _withdrawn(site: SiteFile) -> Check:
 
 def _fresh(site: SiteFile) -> Check:
     """Whether the source has changed since it was ingested, by its two upper levels' times."""
-    ingested = (site.data.dataset / MANIFEST).stat().st_mtime
+    read = ingested(site).stat().st_mtime
     source = site.data.source
     if not source.is_dir():
         return warn("source", f"{source} is not there", "Mount it before the next ingest")
     newest = max((_changed(p) for p in (source, *source.glob("*"), *source.glob("*/*"))), default=0)
-    if newest > ingested:
+    if newest > read:
         return warn("source", "it has changed since it was ingested", "Run `mama-site ingest`")
     return ok("source", "unchanged since it was ingested")
 

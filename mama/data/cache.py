@@ -10,10 +10,8 @@ changed are not decoded a second time.
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +20,7 @@ from mama.data.dicom import ImageError, Reason, read_pixels
 from mama.data.tissue import prepare
 from mama.errors import DataError
 from mama.files import private_folder, write_text
+from mama.processes import worker_pool
 
 RECIPE = 1  # count up when pictures come out differently, so that old caches are made again
 CHUNK = 8  # files handed to a worker at a time
@@ -149,8 +148,7 @@ def _run(jobs: Sequence[_Job], workers: int) -> Iterator[Cached | Reason]:
     if workers <= 1 or len(jobs) <= CHUNK:
         yield from map(_cache_one, jobs)
         return
-    # Spawned, because a fork copies the threads of whatever library the caller has loaded.
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with worker_pool(workers) as pool:
         try:
             yield from pool.map(_cache_one, jobs, chunksize=CHUNK)
         except BrokenProcessPool:

@@ -17,7 +17,7 @@ import pydicom
 from PIL import Image
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
 
-from mama.data.manifest import Laterality
+from mama.data.studies import Laterality
 from mama.errors import DataError
 
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # its warnings quote header values

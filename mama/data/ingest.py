@@ -15,9 +15,10 @@ from mama.claims import refuse_foreign
 from mama.data import adapters
 from mama.data.adapters import RawDataset, RawStudy, Skipped
 from mama.data.cache import ImageCache, Source
-from mama.data.manifest import MANIFEST, Dataset, Image, Manifest, Split, Study, write_manifest
+from mama.data.manifest import MANIFEST, Dataset, Manifest, write_manifest
 from mama.data.secret import key_check, make_secret, read_secret
 from mama.data.sentences import split_sentences
+from mama.data.studies import Image, Split, Study
 from mama.errors import DataError
 from mama.locks import at_work_in
 

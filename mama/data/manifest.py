@@ -16,57 +16,15 @@ from typing import Literal
 from zipfile import BadZipFile
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
 from mama.data.secret import key_check
+from mama.data.studies import Image, Record, Split, Study
 from mama.errors import ConfigError, DataError
 from mama.files import write_text
 
 MANIFEST = "manifest.json"
 FORMAT: Literal[2] = 2
 INGEST = "ingest images and reports (`mama ingest`, at a site `mama-site ingest`)"
-
-Laterality = Literal["L", "R"]
-Split = Literal["train", "test"]
-
-
-class Record(BaseModel):
-    """Base of the manifest's records: immutable, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Image(Record):
-    """One mammogram in the cache."""
-
-    id: str
-    laterality: Laterality | None
-    view: str | None
-    vendor: str | None
-    height: int
-    width: int
-
-
-class Labels(Record):
-    """What is known about a study for evaluation; None where the table is silent.
-
-    `density` is the site's category name (BI-RADS "A".."D", or MIAS "F", "G", "D"); `suspicious` says for each
-    breast, by laterality, whether it holds a suspicious lesion.
-    """
-
-    density: str | None = None
-    suspicious: dict[Laterality, bool] | None = None
-
-
-class Study(Record):
-    """One exam of one patient. `patient` and `id` are keyed hashes that mean nothing outside the site."""
-
-    id: str
-    patient: str
-    split: Split
-    images: tuple[Image, ...]
-    sentences: tuple[str, ...]
-    labels: Labels
 
 
 class Manifest(Record):
@@ -173,7 +131,7 @@ def read_manifest(folder: Path) -> Manifest:
             fix=f"First {INGEST}",
         )
     try:
-        return Manifest.model_validate(json.loads(path.read_text()))
+        return Manifest.model_validate(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, RecursionError) as error:
         raise DataError(
             "manifest is damaged or of another version",

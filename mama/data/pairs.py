@@ -11,8 +11,9 @@ from torch import Tensor
 
 from mama.config import Experiment
 from mama.data.augment import augment, normalise, on_canvas
-from mama.data.manifest import Dataset, Image, Study
+from mama.data.manifest import Dataset
 from mama.data.sentences import for_side
+from mama.data.studies import Image, Study
 from mama.errors import EmptyReportsError, NoStudiesError
 from mama.seeds import numpy_generator
 

@@ -7,7 +7,7 @@ rules here only decide where to cut: no character but white space is ever droppe
 import re
 from collections.abc import Iterable
 
-from mama.data.manifest import Laterality
+from mama.data.studies import Laterality
 
 ABBREVIATIONS = re.compile(
     r"(dr|mr|mrs|ms|prof|st|vs|approx|ca|cf|e\.g|i\.e|fig|pt|resp|incl|lat|bilat|prev|lt|rt|l|r)"

@@ -7,7 +7,9 @@ import torch
 import torch.nn.functional as F
 
 from mama.data.augment import normalise, on_canvas
-from mama.data.manifest import Dataset, Study
+from mama.data.manifest import Dataset
+from mama.data.studies import Study
+from mama.evaluation.predictions import require_numbers
 from mama.model import MaMA
 
 CHUNK = 64
@@ -25,7 +27,11 @@ class Features:
 def image_features(
     model: MaMA, dataset: Dataset, studies: list[Study], device: torch.device
 ) -> Features:
-    """Encode every image of `studies`, without augmentation."""
+    """Encode every image of `studies`, without augmentation.
+
+    Raises:
+        TrainingError: the model's features are no finite numbers.
+    """
     canvas = model.image.config
     dataset.require(canvas.size)
     model.eval()
@@ -39,4 +45,6 @@ def image_features(
         features = model.image(normalise(canvases).to(device)).pooled
         pooled.append(features.float().cpu())
         embeddings.append(F.normalize(model.image_projection(features), dim=-1).float().cpu())
-    return Features(torch.cat(embeddings), torch.cat(pooled).numpy())
+    whole = torch.cat(pooled).numpy()
+    require_numbers(whole)
+    return Features(torch.cat(embeddings), whole)

@@ -18,7 +18,7 @@ import hmac
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from mama.data.manifest import Labels, Study
+from mama.data.studies import Labels, Study
 from mama.evaluation.predictions import SCHEMES, scheme_of
 from mama.exchange.metrics import Label
 

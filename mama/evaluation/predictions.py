@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from mama.data.manifest import Study
+from mama.data.studies import Study
+from mama.errors import TrainingError
 from mama.evaluation.pooling import MINIMUM
 from mama.exchange.metrics import Label
 
@@ -29,11 +30,18 @@ class Unit:
 
 @dataclass(frozen=True)
 class Predictions:
-    """`probabilities` (N, K) float64 of N units over K `classes`."""
+    """`probabilities` (N, K) float64 of N units over K `classes`.
+
+    Raises:
+        TrainingError: one of them is no number; it would be counted as an answer like any other.
+    """
 
     classes: tuple[str, ...]
     probabilities: np.ndarray
     units: list[Unit]
+
+    def __post_init__(self) -> None:
+        require_numbers(self.probabilities)
 
     def known(self) -> "Predictions":
         """Only the units whose truth is one of the classes; none where the truths are of another scheme."""
@@ -49,6 +57,20 @@ class Predictions:
         """(N,) int64 class numbers; only for known units."""
         return np.array(
             [self.classes.index(str(unit.truth)) for unit in self.units], dtype=np.int64
+        )
+
+
+def require_numbers(values: np.ndarray) -> None:
+    """Refuse what a model answers when its weights have run away.
+
+    Raises:
+        TrainingError: a value is not finite.
+    """
+    if not np.isfinite(values).all():
+        raise TrainingError(
+            "the model's answers are no finite numbers, so nothing is scored",
+            where="evaluation",
+            fix="Its training has diverged: lower optimiser.lr, and go back to an earlier model",
         )
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import torch
 
 from mama.data.ingest import ingest
-from mama.data.manifest import MANIFEST, Dataset, Split, Study
+from mama.data.manifest import MANIFEST, Dataset
+from mama.data.studies import Split, Study
 from mama.errors import DataError
 from mama.evaluation.features import image_features
 from mama.evaluation.predictions import Predictions, balanced, metrics

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from mama.config import Experiment
-from mama.data.manifest import Image, Study
+from mama.data.studies import Image, Study
 from mama.errors import ConfigError
 from mama.evaluation.features import Features
 from mama.evaluation.predictions import Predictions, mean_over, units_of

@@ -78,7 +78,7 @@ SENTENCES = {
     ErrorCode.MODEL_STEP: "The model is not the experiment's first one, or does not follow from the last one.",
     ErrorCode.SECURE_PEERS: "The sites of the round do not all train the same experiment from the same model.",
     ErrorCode.SECURE_REPEATED: "A sum with this update was unmasked before; a second one needs a person's approval.",
-    ErrorCode.TRAINING: "Training failed: the loss was not finite, or a step did not fit the device's memory.",
+    ErrorCode.TRAINING: "Training failed: a loss or score was not finite, or a step did not fit the device's memory.",
     ErrorCode.DISK_FULL: "The site's disk is full.",
     ErrorCode.INTERNAL: "An unexpected error happened at the site; its own log has the details.",
     ErrorCode.NO_CONTRAST: "Every batch of the round was of one patient or one report, so nothing was learnt.",

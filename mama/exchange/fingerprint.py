@@ -6,7 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mama.exchange.block import digest_of
+from mama.exchange.coding import encode
 from mama.exchange.protocol import Description
+from mama.exchange.tensors import Arrays
 
 
 def describe(model: nn.Module) -> Description:
@@ -33,6 +36,22 @@ def tower_fingerprint(tower: nn.Module) -> str:
         if "lora_" not in name:
             _add(digest, name, parameter)
     return digest.hexdigest()
+
+
+def trained_fingerprint(model: nn.Module) -> str:
+    """SHA-256 of the trained weights, in hex: of the block that a federation that starts from them sends first."""
+    return arrays_fingerprint(
+        {
+            name: p.detach().to("cpu", torch.float32).numpy()
+            for name, p in model.named_parameters()
+            if p.requires_grad
+        }
+    )
+
+
+def arrays_fingerprint(arrays: Arrays) -> str:
+    """SHA-256 of trained weights as arrays, in hex."""
+    return digest_of(encode(arrays))
 
 
 def _add(digest: Any, name: str, parameter: Tensor) -> None:

@@ -1,9 +1,10 @@
 """A private group's batch: one study pair of each slot's patient, or nothing at all."""
 
 from mama.config import Experiment
-from mama.data.manifest import Dataset, Image, Study
+from mama.data.manifest import Dataset
 from mama.data.pairs import Batch, StudyPairs
 from mama.data.sentences import for_side
+from mama.data.studies import Image, Study
 from mama.errors import DataError
 from mama.privacy.roster import PatientSlotRoster
 from mama.seeds import numpy_generator

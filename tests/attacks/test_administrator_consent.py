@@ -1,6 +1,5 @@
 """An administrator loses or replaces the key of the pseudonyms: no withdrawn patient may be trained on again."""
 
-import ast
 import logging
 import unicodedata
 from collections.abc import Callable
@@ -24,8 +23,6 @@ from mama.exchange.coding import encode
 from mama.exchange.protocol import Task
 from mama.exchange.tensors import trained_arrays
 from mama.model import build_model
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -160,14 +157,3 @@ def test_lines_that_name_nobody_are_logged_without_the_names(
         dataset_of(site)
     assert "nobody is named by 1 lines: 7" in caplog.text
     assert "MARY" not in caplog.text
-
-
-def test_only_the_module_of_consent_opens_a_dataset() -> None:
-    for path in (ROOT / "client").rglob("*.py"):
-        if path.name == "consent.py":
-            continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call):
-                called = node.func
-                name = getattr(called, "id", getattr(called, "attr", ""))
-                assert name not in ("Dataset", "read_manifest", "evaluate_whole"), path

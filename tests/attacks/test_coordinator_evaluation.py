@@ -17,7 +17,7 @@ from client.consent import dataset_of
 from client.evaluations import Evaluations
 from client.sitefile import SiteFile, load_site
 from mama.config import Experiment
-from mama.data.manifest import Image, Labels, Study
+from mama.data.studies import Image, Labels, Study
 from mama.evaluation.features import image_features
 from mama.evaluation.masking import Mask
 from mama.evaluation.predictions import units_of

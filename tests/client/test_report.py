@@ -12,8 +12,9 @@ from PIL import Image as Picture
 from client.report import SHOWN, choose, write_site_report
 from client.sitefile import SiteFile
 from mama.config import Experiment
-from mama.data.manifest import Dataset, Image, Labels, Manifest, Split, Study, write_manifest
+from mama.data.manifest import Dataset, Manifest, write_manifest
 from mama.data.secret import key_check, make_secret
+from mama.data.studies import Image, Labels, Split, Study
 from mama.evaluation.whole import evaluate_whole
 from mama.export import save_final
 from mama.model import build_model

@@ -14,8 +14,9 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from mama.config import Experiment
 from mama.configfile import load
-from mama.data.manifest import Dataset, Image, Labels, Manifest, Study, write_manifest
+from mama.data.manifest import Dataset, Manifest, write_manifest
 from mama.data.pairs import StudyPairs
+from mama.data.studies import Image, Labels, Study
 from mama.model import MaMA, build_model
 
 SENTENCES = (

@@ -188,6 +188,7 @@ def leaves(value: Any, path: tuple = ()) -> list[tuple]:
 
 # Another allowed value where a key has a list of them; it must be allowed beside all defaults.
 CHOICES: dict[tuple, Any] = {
+    ("init_from",): "ab" * 32,
     ("federation", "weights"): "steps",
     ("augment", "jitter_probability"): 0.5,
     ("federation", "aggregator"): {"kind": "geometric_median"},

@@ -9,9 +9,10 @@ import torch
 
 from mama.config import Experiment
 from mama.data.manifest import Dataset, Manifest, write_manifest
+from mama.earlier import find_final
 from mama.errors import ConfigError, DataError, ModelError
 from mama.evaluation.whole import evaluate_whole
-from mama.export import find_final, load_final, save_final
+from mama.export import load_final, save_final
 from mama.model import MaMA
 
 

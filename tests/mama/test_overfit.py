@@ -9,8 +9,9 @@ import torch
 
 from mama.config import Experiment
 from mama.data.augment import normalise, on_canvas
-from mama.data.manifest import Dataset, Image, Labels, Manifest, Study, write_manifest
+from mama.data.manifest import Dataset, Manifest, write_manifest
 from mama.data.pairs import StudyPairs
+from mama.data.studies import Image, Labels, Study
 from mama.model import MaMA, build_model
 from mama.trainer import Trainer
 

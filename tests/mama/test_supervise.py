@@ -1,6 +1,5 @@
 """Programs are kept running, whatever ends them, and none is left behind."""
 
-import logging
 import logging.handlers
 import os
 import re

@@ -17,7 +17,7 @@ from typing import Any
 
 from mama.data.adapters.raw import RawDataset, RawImage, RawStudy, Skipped
 from mama.data.dicom import Header, ImageError, is_dicom, read_header
-from mama.data.manifest import Labels
+from mama.data.studies import Labels
 from mama.errors import DataError
 
 TABLE = "reports.csv"

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from mama.data.adapters.mias_wording import DENSITY, FINDINGS, Finding, render
 from mama.data.adapters.raw import RawDataset, RawImage, RawStudy
-from mama.data.manifest import Labels, Laterality
+from mama.data.studies import Labels, Laterality
 from mama.errors import DataError
 
 TABLE = "labels"

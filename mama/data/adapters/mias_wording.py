@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mama.data.manifest import Laterality
+from mama.data.studies import Laterality
 
 SIDE_NAMES: dict[Laterality, str] = {"L": "left", "R": "right"}
 

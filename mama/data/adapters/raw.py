@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from mama.data.manifest import Labels, Laterality, Split
+from mama.data.studies import Labels, Laterality, Split
 
 
 class Skipped(NamedTuple):

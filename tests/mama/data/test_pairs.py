@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from mama.config import Experiment
-from mama.data.manifest import Dataset, Image, Labels, Laterality, Manifest, Study, write_manifest
+from mama.data.manifest import Dataset, Manifest, write_manifest
 from mama.data.pairs import Batch, StudyPairs
+from mama.data.studies import Image, Labels, Laterality, Study
 from mama.errors import DataError, EmptyReportsError, NoStudiesError
 
 BOTH, LEFT, RIGHT = "dense .", "a mass in the left breast .", "the right breast is fatty ."

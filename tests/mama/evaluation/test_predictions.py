@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from mama.data.manifest import Image, Labels, Study
+from mama.data.studies import Image, Labels, Study
 from mama.evaluation.predictions import (
     Predictions,
     Unit,

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from mama.data.manifest import Dataset, Labels, Study
+from mama.data.manifest import Dataset
+from mama.data.studies import Labels, Study
 from mama.evaluation.predictions import metrics
 from mama.evaluation.probe import linear_probe
 

@@ -9,7 +9,8 @@ from torch.testing import assert_close
 
 from mama.config import Experiment
 from mama.data.augment import normalise, on_canvas
-from mama.data.manifest import Dataset, Image, Study
+from mama.data.manifest import Dataset
+from mama.data.studies import Image, Study
 from mama.errors import ConfigError
 from mama.evaluation import features
 from mama.evaluation.features import image_features

@@ -7,7 +7,7 @@ import pytest
 
 from mama.data.adapters import find
 from mama.data.adapters.dicom_folder import read
-from mama.data.manifest import Labels
+from mama.data.studies import Labels
 from mama.errors import ConfigError, DataError
 
 Write = Callable[..., Path]

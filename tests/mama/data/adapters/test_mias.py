@@ -9,8 +9,8 @@ from PIL import Image
 
 from mama.data.adapters import mias_wording as wording
 from mama.data.adapters.mias import patient_number, read
-from mama.data.manifest import Labels
 from mama.data.sentences import for_side, split_sentences
+from mama.data.studies import Labels
 from mama.errors import DataError
 
 ROOT = Path(__file__).parents[4]

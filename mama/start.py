@@ -1,0 +1,79 @@
+"""Start a run from an earlier model (`init_from`): of the same architecture, on the same base weights, unchanged."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from mama.config import Experiment
+from mama.earlier import KEY
+from mama.errors import ModelError
+from mama.exchange.fingerprint import fingerprint, trained_fingerprint
+from mama.export import load_final, read_experiment
+from mama.model import MaMA
+
+# What of a model's configuration changes no weight's name, shape or base.
+FREE = ("pretrained", "max_tokens", "base_bits", "dropout")
+
+
+def start_from(model: MaMA, experiment: Experiment, models: Mapping[str, Path]) -> None:
+    """Give a fresh model of an experiment the weights of the one that `init_from` names; without it nothing is done.
+
+    Args:
+        models: as `earlier_model` gives it, among this machine's base models.
+
+    Raises:
+        ModelError: it is not there, was changed, has another architecture or other base weights.
+    """
+    wanted = experiment.init_from
+    if wanted is None:
+        return
+    if wanted not in models:
+        raise ModelError(
+            f"the model {wanted[:16]} to start from is not known here",
+            where=KEY,
+            fix="Name its folder, a run's final/",
+        )
+    folder = models[wanted]
+    require_same(experiment, read_experiment(folder), str(folder))
+    earlier = load_final(folder)[0]
+    if trained_fingerprint(earlier) != wanted:
+        raise ModelError("was changed", where=str(folder), fix="Start the run anew")
+    if experiment.text.base_bits is None and fingerprint(earlier) != fingerprint(model):
+        raise ModelError(
+            "was trained on other base weights",
+            where=str(folder),
+            fix="Install the base models that it began with",
+        )
+    known = model.state_dict().keys()
+    buffers = {name for name, _ in model.named_buffers() if name in known}
+    trained = {name for name, p in model.named_parameters() if p.requires_grad}
+    state = earlier.state_dict()
+    model.load_state_dict({name: state[name] for name in trained | buffers}, strict=False)
+
+
+def require_same(experiment: Experiment, earlier: Experiment, where: str) -> None:
+    """Refuse an earlier model of another architecture.
+
+    Raises:
+        ModelError: names the first key in which the two differ.
+    """
+    for section in ("image", "text", "heads"):
+        now, before = (
+            _flat(getattr(e, section).model_dump(mode="json")) for e in (experiment, earlier)
+        )
+        for key in now | before:
+            if now.get(key) != before.get(key) and key.split(".")[-1] not in FREE:
+                raise ModelError(
+                    f"is of another architecture: its {section}.{key} is {before.get(key)}, "
+                    f"the experiment's {now.get(key)}",
+                    where=where,
+                    fix="Give the experiment the earlier one's image, text and heads",
+                )
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        inner = key in ("lora",) and isinstance(value, dict)
+        flat |= _flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
+    return flat

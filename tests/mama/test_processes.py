@@ -1,0 +1,85 @@
+"""Workers end with the process that started them, however it ends; nothing of the surroundings leads them astray."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from mama.processes import without_proxies
+
+ROOT = Path(__file__).parents[2]
+OURS = "from mama.processes import worker_pool"
+PLAIN = (
+    "from concurrent.futures import ProcessPoolExecutor; from multiprocessing import get_context\n"
+    "worker_pool = lambda n: ProcessPoolExecutor(n, mp_context=get_context('spawn'))"
+)
+PARENT = """
+import os, time
+if __name__ == "__main__":
+    {make}
+    pool = worker_pool(2)
+    ids = {{pool.submit(os.getpid).result() for _ in range(20)}}
+    print(*ids, flush=True)
+    time.sleep(600)
+"""
+
+
+def alive(process: int) -> bool:
+    with suppress(OSError):
+        state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2]
+        return state.split()[0] != "Z"
+    return False
+
+
+@pytest.mark.parametrize(("make", "left"), [(OURS, False), (PLAIN, True)], ids=["ours", "plain"])
+def test_workers_die_with_a_parent_that_is_killed(tmp_path: Path, make: str, left: bool) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT.format(make=make.replace("\n", "\n    ")), encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    parent = subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, env=environment, cwd=ROOT
+    )
+    assert parent.stdout is not None
+    workers = [int(word) for word in parent.stdout.readline().split()]
+    assert workers
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    end = time.monotonic() + (2 if left else 20)
+    while any(map(alive, workers)) and time.monotonic() < end:
+        time.sleep(0.1)
+    found = any(map(alive, workers))
+    for worker in workers:
+        if alive(worker):
+            os.kill(worker, signal.SIGKILL)
+    parent.stdout.close()
+    assert found == left
+
+
+def test_no_variable_names_a_proxy() -> None:
+    names = ["http_proxy", "HTTPS_PROXY", "ALL_PROXY", "grpc_proxy", "FTP_proxy", "no_grpc_proxy"]
+    given = {name: "http://127.0.0.1:9" for name in names} | {"PATH": "/bin"}
+    assert without_proxies(given) == {"PATH": "/bin", "NO_PROXY": "*", "no_proxy": "*"}
+
+
+@pytest.mark.parametrize("name", ["dl", "DLFCN"])
+@pytest.mark.parametrize("package", [True, False])
+def test_a_folder_where_a_command_is_run_is_no_module(
+    tmp_path: Path, name: str, package: bool
+) -> None:
+    (tmp_path / name).mkdir()
+    if package:
+        (tmp_path / name / "__init__.py").touch()
+    ended = subprocess.run(
+        [sys.executable, "-m", "mama.cli", "ingest", "nothing", "out", "--adapter", "mias"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 3
+    assert ended.stderr == ("error: nothing: no such folder. Check the path of the data\n")
