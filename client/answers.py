@@ -32,6 +32,7 @@ from mama.errors import (
     ConfigError,
     DataError,
     EmptyReportsError,
+    IntegrityError,
     ModelError,
     NoStudiesError,
     PrivacyError,
@@ -54,6 +55,7 @@ IN_PROTOCOL_2 = {
     ErrorCode.POLICY_EVALUATIONS: ErrorCode.POLICY_PRIVACY,
     ErrorCode.POLICY_WEAKER: ErrorCode.NOT_APPROVED,
     ErrorCode.MODEL_STEP: ErrorCode.BAD_REQUEST,
+    ErrorCode.RECORDS: ErrorCode.INTERNAL,
     ErrorCode.SECURE_PEERS: ErrorCode.SECURE_TERMS,
     ErrorCode.SECURE_REPEATED: ErrorCode.SECURE_TERMS,
 }
@@ -240,6 +242,8 @@ def _code_of(error: Exception) -> ErrorCode:
             return ErrorCode.NO_DATA
         case ModelError():
             return ErrorCode.BASE_MODEL
+        case IntegrityError():
+            return ErrorCode.RECORDS
         case StorageError() | OSError(errno=errno.ENOSPC | errno.EDQUOT | errno.EFBIG):
             return ErrorCode.DISK_FULL
         case _:

@@ -8,21 +8,19 @@ changed are not decoded a second time.
 """
 
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
 from mama.data.dicom import ImageError, Reason, read_pixels
+from mama.data.picture import write_picture
 from mama.data.tissue import prepare
 from mama.errors import DataError
 from mama.files import private_folder, write_text
 from mama.processes import worker_pool
 
-RECIPE = 1  # count up when pictures come out differently, so that old caches are made again
+RECIPE = 2  # count up when pictures come out differently, so that old caches are made again
 CHUNK = 8  # files handed to a worker at a time
 
 
@@ -163,12 +161,6 @@ def _cache_one(job: _Job) -> Cached | Reason:
         breast = prepare(read_pixels(job.source.path), job.long_side)
     except ImageError as error:
         return error.reason
-    # Renamed, but not synced, which would take half of the time: should a power cut lose a picture,
-    # its size tells, and it is decoded again.
-    temporary = job.target.with_name(f".{job.target.name}")
-    with open(temporary, "wb") as handle:
-        np.save(handle, breast.pixels, allow_pickle=False)
-        size = handle.tell()
-    os.replace(temporary, job.target)
+    size = write_picture(job.target, breast.pixels)
     height, width = breast.pixels.shape
     return Cached(job.source.id, job.made_from, height, width, breast.found, size)

@@ -17,6 +17,7 @@ import pydicom
 from PIL import Image
 from pydicom.pixels import apply_modality_lut, apply_voi_lut, pixel_array
 
+from mama.data.bounds import MOST_PIXELS, frame_size, inflates_beyond
 from mama.data.studies import Laterality
 from mama.errors import DataError
 
@@ -108,10 +109,6 @@ class Header:
     vendor: str | None
 
 
-# Larger than any mammogram, and such that a small compressed file cannot take gigabytes.
-MOST_PIXELS = 100_000_000
-
-
 def is_dicom(path: Path) -> bool:
     """Whether the file has DICOM's magic bytes."""
     with open(path, "rb") as handle:
@@ -128,8 +125,8 @@ def read_header(path: Path) -> Header:
     Raises:
         ImageError: damaged, without identifiers, or not a mammogram for presentation.
     """
-    with _quiet(path):
-        header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=HEADER_FIELDS)
+    with _quiet(path), open(path, "rb") as handle:
+        header = _open(handle, path, stop_before_pixels=True, specific_tags=HEADER_FIELDS)
         text = {name: str(header.get(name) or "").strip() for name in HEADER_FIELDS}
         view = text["ViewPosition"].upper() or _coded_view(header)
     if text["Modality"] not in ("MG", "") or not text["Rows"]:
@@ -164,8 +161,15 @@ def read_pixels(path: Path) -> np.ndarray:
         return read(handle, path)
 
 
+def _open(handle: BinaryIO, path: Path, **how: Any) -> pydicom.FileDataset:
+    if inflates_beyond(handle):
+        raise ImageError("too-large", path)
+    handle.seek(0)
+    return pydicom.dcmread(handle, **how)
+
+
 def _read_dicom(handle: BinaryIO, path: Path) -> np.ndarray:
-    dataset = pydicom.dcmread(handle)
+    dataset = _open(handle, path)
     if int(dataset.get("Rows") or 0) * int(dataset.get("Columns") or 0) > MOST_PIXELS:
         raise ImageError("too-large", path)
     if int(dataset.get("NumberOfFrames") or 1) > 1:
@@ -174,7 +178,12 @@ def _read_dicom(handle: BinaryIO, path: Path) -> np.ndarray:
         raise ImageError("colour", path)
     if "PixelData" not in dataset or dataset.BitsAllocated not in (8, 16):
         raise ImageError("pixel-type", path)
-    return _display(pixel_array(dataset), dataset)
+    if frame_size(dataset) not in (None, (dataset.Rows, dataset.Columns)):
+        raise ImageError("unreadable", path)
+    stored = pixel_array(dataset)
+    if stored.ndim != 2:  # more pixels than the one frame of the header has
+        raise ImageError("unreadable", path)
+    return _display(stored, dataset)
 
 
 def _display(stored: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray:
@@ -212,6 +221,8 @@ def _read_picture(handle: BinaryIO, path: Path) -> np.ndarray:
     with Image.open(handle) as picture:
         if getattr(picture, "n_frames", 1) > 1:
             raise ImageError("multi-frame", path)
+        if picture.width * picture.height > MOST_PIXELS:
+            raise ImageError("too-large", path)
         if picture.mode in ("RGB", "RGBA", "P", "CMYK", "YCbCr"):
             raise ImageError("colour", path)
         scale = {"L": 255, "I;16": 65535, "I;16B": 65535, "I": 65535}.get(picture.mode)

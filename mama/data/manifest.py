@@ -2,7 +2,7 @@
 
 The folder is all that training and evaluation read:
 
-    manifest.json           studies, reports and labels under keyed-hash ids
+    manifest.json           studies, reports and labels under keyed-hash ids, sealed (`mama.sealed`)
     images/<image id>.npy   uint8 (height, width); 0 is background, tissue is 1-255
 
 A breast is cropped to its bounding box, mirrored so that the chest wall is on the left and resized
@@ -10,17 +10,16 @@ with its aspect ratio kept, so that the tissue mask is `pixels > 0` and nothing 
 """
 
 import hmac
-import json
 from pathlib import Path
 from typing import Literal
-from zipfile import BadZipFile
 
 import numpy as np
 
+from mama.data.picture import read_picture
 from mama.data.secret import key_check
 from mama.data.studies import Image, Record, Split, Study
-from mama.errors import ConfigError, DataError
-from mama.files import write_text
+from mama.errors import ConfigError, DataError, IntegrityError
+from mama.sealed import read_sealed, write_sealed
 
 MANIFEST = "manifest.json"
 FORMAT: Literal[2] = 2
@@ -97,26 +96,18 @@ class Dataset:
 
     def pixels(self, image: Image) -> np.ndarray:
         """uint8 (height, width); 0 is background."""
-        cause = None
         try:
-            pixels = np.load(self.image_path(image), allow_pickle=False)
-            if isinstance(pixels, np.ndarray) and _is_picture(pixels):
-                return pixels
-        except (OSError, ValueError, EOFError, BadZipFile) as error:
-            cause = error
-        raise DataError(
-            "cached image is missing or damaged",
-            where=str(self.image_path(image)),
-            fix="Ingest the dataset again",
-        ) from cause
+            return read_picture(self.image_path(image))
+        except (OSError, ValueError) as error:
+            raise DataError(
+                "cached image is missing or damaged",
+                where=str(self.image_path(image)),
+                fix="Ingest the dataset again",
+            ) from error
 
     def image_path(self, image: Image) -> Path:
         """Where the cache keeps an image."""
         return self.folder / "images" / f"{image.id}.npy"
-
-
-def _is_picture(pixels: np.ndarray) -> bool:
-    return pixels.dtype == np.uint8 and pixels.ndim == 2 and pixels.size > 0
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -131,8 +122,8 @@ def read_manifest(folder: Path) -> Manifest:
             fix=f"First {INGEST}",
         )
     try:
-        return Manifest.model_validate(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, RecursionError) as error:
+        return Manifest.model_validate(read_sealed(path))
+    except (IntegrityError, ValueError) as error:
         raise DataError(
             "manifest is damaged or of another version",
             where=str(path),
@@ -142,4 +133,4 @@ def read_manifest(folder: Path) -> Manifest:
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest atomically; do it last, so that a folder with one is complete."""
-    write_text(folder / MANIFEST, manifest.model_dump_json(indent=1) + "\n")
+    write_sealed(folder / MANIFEST, manifest.model_dump(mode="json"))

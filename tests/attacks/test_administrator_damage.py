@@ -20,39 +20,13 @@ from client.sitefile import load_site
 from mama.errors import MamaError
 from server.cli import main
 from server.folder import RunFolder
+from tests.attacks.damage import DAMAGES, Damage, gone, spoil
 from tests.attacks.power import stopped_in
 from tests.server.faults import World
 
 ENDS = (0, 2, 4, 10)  # done, configuration, model, integrity
 SITE = "site: north\ndata: {source: archive, dataset: dataset}\nstate: state\nsecret: secret.key\n"
 COORDINATOR = {"address": "localhost:1", "pin": "0" * 64}
-
-
-def half(data: bytes, draw: random.Random) -> bytes:
-    return data[: len(data) // 2]
-
-
-def bit(data: bytes, draw: random.Random) -> bytes:
-    place = draw.randrange(len(data))
-    return data[:place] + bytes([data[place] ^ 1 << draw.randrange(8)]) + data[place + 1 :]
-
-
-def gone(data: bytes, draw: random.Random) -> None:
-    return None
-
-
-def other(data: bytes, draw: random.Random) -> bytes:
-    others = (b"[1, 2]", b"null", b"{}", b"", b"\xff\xfe\n", b"[" * 100_000, b'{"sha256": 1}')
-    return draw.choice(others)
-
-
-DAMAGES = (half, bit, gone, other)
-Damage = Callable[[bytes, random.Random], bytes | None]
-
-
-def spoil(path: Path, damage: Damage, draw: random.Random) -> None:
-    changed = damage(path.read_bytes(), draw)
-    path.unlink() if changed is None else path.write_bytes(changed)
 
 
 @pytest.fixture
