@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 
 from client.sitefile_entry import put_entries
-from mama.config import ModelName
+from mama.config_towers import ModelName
 from mama.errors import ConfigError, ModelError
 from mama.towers.base import refuse_adapter, refuse_code
 

@@ -20,11 +20,17 @@ class DataConfig(Section):
     """
 
     source: Path
+    """The hospital's folder of images and reports."""
     adapter: str = "dicom_folder"
+    """Its layout: dicom_folder or mias."""
     dataset: Path
+    """Where ingest keeps manifest and images."""
     withdrawn: Path | None = None
+    """File of patients and studies that are left out."""
     test_fraction: float = Field(0.2, gt=0, lt=1)
+    """Share of patients kept for evaluation, where no column split decides."""
     workers: int = Field(2, ge=1, le=256)
+    """Processes that read images."""
 
 
 class AutoApproval(Section):
@@ -35,8 +41,11 @@ class AutoApproval(Section):
     """
 
     max_steps: int = Field(ge=1)
+    """Most local steps of a whole run."""
     private: bool = False
+    """Only with patient-level privacy."""
     secure: bool = False
+    """Only with secure aggregation."""
 
     def covers(self, experiment: Experiment) -> bool:
         """Whether an experiment stays within the rule."""
@@ -74,27 +83,49 @@ class PolicyConfig(Section):
     """
 
     minimum_cell: int = Field(5, ge=1, le=1000)
+    """Counts of studies or breasts below it do not leave."""
     label_odds: float | None = Field(3.0, gt=1, le=100)
+    """The most by which all evaluations change the odds of a label; null masks none."""
     max_evaluations: int = Field(40, ge=0, le=100_000)
+    """Models evaluated in a month."""
     max_local_steps: int = Field(10_000, ge=1)
+    """Most steps of a round."""
     max_round_s: float | None = Field(None, gt=0, le=30 * 86400)
+    """Most seconds that a round trains; null as long as it takes."""
     max_round_steps: int | None = Field(None, ge=1)
+    """Most steps that a round takes before it ends early; null all."""
     bundles: list[Sha256] | None = None
+    """SHA-256 of the app bundles that may come with a run, which are never opened; null any."""
     base_models: list[str] | None = None
+    """Base models that may be used; null any."""
     min_cohort: int = Field(1, ge=1, le=10_000)
+    """Experiments of a smaller quorum or roster are refused."""
     require_privacy: bool = False
+    """Refuse experiments without patient-level privacy."""
     require_secure: bool = False
+    """Refuse experiments without secure aggregation."""
     hours: Annotated[str, Field(pattern=HOURS)] | None = None
+    """Time of day in which is trained, such as 18:00-06:00."""
     max_upload_mb: float | None = Field(None, gt=0)
+    """Largest update; null any."""
     max_gpu_gib: float | None = Field(None, gt=0)
+    """Most GPU memory; null all."""
     approval: bool = False
+    """A person approves each experiment."""
     auto_approve: AutoApproval | None = None
+    """What needs no person; null nothing."""
     metrics: list[Literal["loss", "zero_shot", "linear_probe"]] = ["zero_shot", "linear_probe"]
+    """Figures that may leave."""
     min_patients_step: int = Field(8, ge=1, le=100_000)
+    """Least patients of a step."""
     min_patients_update: int = Field(32, ge=1, le=1_000_000)
+    """Least patients behind an update."""
     allow: list[Annotated[str, Field(max_length=64)]] = []
+    """Methods and bounds that are allowed beyond the defaults."""
     max_parameters: int = Field(1_000_000_000, ge=1)
+    """Largest model."""
     max_model_step: float | None = Field(10.0, gt=0, le=1e6)
+    """The furthest that a model may move in a round, in this site's own moves; null any."""
 
     @model_validator(mode="after")
     def _rule_of_approvals(self) -> "PolicyConfig":
@@ -107,7 +138,9 @@ class BudgetConfig(Section):
     """The most that private runs together may tell of one training patient, zero-out (docs/privacy.md)."""
 
     epsilon: float = Field(8.0, gt=0, le=1000)
+    """Of all private runs together."""
     delta: float = Field(1e-5, gt=0, le=0.1)
+    """The probability that it does not hold."""
 
 
 class PeersConfig(Section):
@@ -119,11 +152,17 @@ class PeersConfig(Section):
     """
 
     key: Path = Path("node.key")
+    """This site's key, where there is no coordinator."""
     roster: Path = Path("roster.json")
+    """The sites' public keys, where there is no coordinator."""
     authority: Path = Path("ca.crt")
+    """Whose key signed the roster."""
     minimum_sites: int = Field(3, ge=3, le=4096)
+    """Least sites of a sum."""
     least_bits: int = Field(16, ge=8, le=30)
+    """Least bits of a masked value."""
     largest_limit: float = Field(1.0, gt=0)
+    """Largest limit of an update's values."""
 
 
 class CoordinatorConfig(Section):
@@ -135,11 +174,17 @@ class CoordinatorConfig(Section):
     """
 
     address: Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}$")]
+    """Host:port of the coordinator."""
     certificate: Path = Path("ca.crt")
+    """The federation's authority."""
     pin: Sha256
+    """SHA-256 of the authority's key."""
     key: Path = Path("node.key")
+    """This site's private key."""
     client_certificate: Path | None = None
+    """This site's certificate, for mutual TLS."""
     health: Annotated[str, Field(pattern=r"^.+:\d{1,5}$")] | None = None
+    """Host:port of the gRPC health service; null none."""
 
 
 class SiteFile(Section):
@@ -155,19 +200,33 @@ class SiteFile(Section):
     """
 
     site: SiteName
+    """The site's name."""
     data: DataConfig
+    """The hospital's data."""
     state: Path
+    """Folder of what is kept between rounds."""
     secret: Path
+    """File with the key of the pseudonyms."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    """Auto, cpu or cuda, also cuda:1."""
     threads: int | None = Field(None, ge=1, le=1024)
+    """Processor threads; null all."""
     checkpoint_s: float = Field(300.0, ge=0, le=86400)
+    """Seconds between checkpoints in a round."""
     models: dict[str, Path] = {}
+    """Folders of base models by name."""
     licences: dict[str, str] = {}
+    """Licences of base models by name."""
     policy: PolicyConfig = PolicyConfig()
+    """What the site takes part in."""
     privacy: Path = Path("privacy")
+    """Folder of ledger and roster of private training."""
     budget: BudgetConfig = BudgetConfig()
+    """The patients' privacy budget."""
     peers: PeersConfig | None = None
+    """What is insisted on under secure aggregation."""
     coordinator: CoordinatorConfig | None = None
+    """The federation; null none."""
 
     def run_folder(self, run: str) -> Path:
         """The folder of one run's state. The coordinator names runs, so they lie apart from the service's own files."""

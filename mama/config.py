@@ -8,116 +8,12 @@ import hashlib
 import json
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from mama.config_federation import FederationConfig
 from mama.config_privacy import PrivacyConfig, not_hidden, not_private_by_site
+from mama.config_towers import ImageTowerConfig, TextTowerConfig
 from mama.section import Fraction, Section, Weight
-
-# Options that change a tower's shape, with their least and largest values. Others of timm's
-# (checkpoint_path, pretrained_cfg) could read files.
-TOWER_OPTIONS: dict[str, tuple[float, float]] = {
-    "patch_size": (1, 64),
-    "embed_dim": (1, 4096),
-    "depth": (1, 100),
-    "num_heads": (1, 64),
-    "mlp_ratio": (0.1, 16),
-    "init_values": (0, 10),
-    "class_token": (0, 1),
-    "reg_tokens": (0, 64),
-    "no_embed_class": (0, 1),
-    "drop_path_rate": (0, 0.99),
-    "depths": (1, 100),
-    "dims": (1, 4096),
-}
-MOST_STAGES = 8  # entries of `depths` and `dims`
-
-
-def _model_name(value: str) -> str:
-    parts = value.split("/")
-    plain = all(part and part[0].isalnum() and ".." not in part for part in parts)
-    if len(parts) > 2 or not plain or not all(c.isalnum() or c in "._-/" for c in value):
-        raise ValueError("must be a model name such as 'name' or 'owner/name', never a path")
-    return value
-
-
-def _known_options(options: dict[str, float | int | bool | list[int]]) -> dict:
-    """Refuse options that could read files, or whose size alone would take a machine's memory and time."""
-    unknown = sorted(set(options) - set(TOWER_OPTIONS))
-    if unknown:
-        raise ValueError(
-            f"unknown option {unknown[0]!r}; allowed: {', '.join(sorted(TOWER_OPTIONS))}"
-        )
-    for name, value in options.items():
-        entries = value if isinstance(value, list) else [value]
-        least, most = TOWER_OPTIONS[name]
-        if len(entries) > MOST_STAGES or not all(least <= entry <= most for entry in entries):
-            raise ValueError(f"option {name} must lie between {least} and {most}")
-    return options
-
-
-ModelName = Annotated[str, Field(max_length=128), AfterValidator(_model_name)]
-Options = Annotated[
-    dict[str, bool | int | float | list[int]], Field(max_length=16), AfterValidator(_known_options)
-]
-
-
-LayerNames = Annotated[
-    list[Annotated[str, Field(max_length=64, pattern=r"^[A-Za-z0-9_.]+$")]],
-    Field(min_length=1, max_length=16),
-]
-
-
-class LoraConfig(Section):
-    """Low-rank adapters (Hu et al. 2021) on the linear layers whose names end in `targets`.
-
-    `targets` null are the attention projections that PEFT knows for the architecture.
-    """
-
-    rank: int = Field(8, ge=1, le=256)
-    alpha: int = Field(32, ge=1, le=1024)
-    dropout: Fraction = 0.1
-    targets: LayerNames | None = None
-
-
-class ImageTowerConfig(Section):
-    """A timm model. `size` is (height, width) in pixels of the canvas that holds the breast.
-
-    `layout`: `native` keeps the breast's aspect ratio on the canvas, `square` stretches the breast over it
-    (paper). `tokens`: `tissue` computes only on the patches that hold breast, `all` on every patch.
-    `trained`: all weights, only the last so many blocks, or, with `lora`, the adapters alone.
-    """
-
-    tower: ModelName
-    size: tuple[Annotated[int, Field(ge=16, le=4096)], Annotated[int, Field(ge=16, le=4096)]]
-    options: Options = {}
-    pretrained: bool = False
-    pooling: Literal["mean", "mean_max"] = "mean"
-    layout: Literal["native", "square"] = "native"
-    tokens: Literal["tissue", "all"] = "tissue"
-    trained_blocks: int | None = Field(None, ge=0, le=1000)
-    lora: LoraConfig | None = None
-
-    @model_validator(mode="after")
-    def _one_way_to_train_less(self) -> "ImageTowerConfig":
-        if self.lora is not None and self.trained_blocks is not None:
-            raise ValueError("image.lora and image.trained_blocks exclude each other")
-        return self
-
-
-class TextTowerConfig(Section):
-    """A transformers encoder or causal model. `layers` keeps only the first so many; null keeps all.
-
-    `sentences`: a sentence's feature is the state at its `separator` (paper) or the `mean` over its tokens.
-    `base_bits`: 8 or 4 hold the frozen base weights quantised, where bitsandbytes is installed.
-    """
-
-    tower: ModelName
-    layers: int | None = Field(None, ge=1, le=200)
-    max_tokens: int = Field(64, ge=8, le=4096)
-    sentences: Literal["separator", "mean"] = "separator"
-    base_bits: Literal[4, 8] | None = None
-    lora: LoraConfig = LoraConfig()
 
 
 class HeadsConfig(Section):
@@ -128,31 +24,43 @@ class HeadsConfig(Section):
     """
 
     norm: Literal["layer", "batch"] = "layer"
+    """Of the heads: layer, or the paper's batch."""
 
     embedding: int = Field(512, ge=2, le=8192)
+    """Width of the space that images and texts share."""
     view_hidden: int = Field(768, ge=2, le=8192)
+    """Hidden width of the head for other views."""
     local_hidden: int = Field(2048, ge=2, le=8192)
+    """Hidden width of the heads for patches and sentences."""
 
 
 class TermConfig(Section):
     """One loss: its weight, and the fraction of the planned steps after which it joins."""
 
     weight: Weight = 1.0
+    """Factor of the term; 0 switches it off."""
     start: Fraction = 0.0
+    """Fraction of the planned steps after which it joins."""
 
 
 class LossConfig(Section):
     """The four terms of MaMA. The paper starts the last three at step 8000 of 40000."""
 
     image_text: TermConfig = TermConfig()
+    """Image against report."""
     second_text: TermConfig = TermConfig()
+    """Second view against report."""
     image_image: TermConfig = TermConfig()
+    """View against view."""
     local: TermConfig = TermConfig(start=0.2)
+    """Patches against sentences."""
     view_temperature: float = Field(0.5, gt=0, le=10)
+    """Temperature of view against view."""
     max_scale: float = Field(
         100.0, ge=1, le=1000, description="upper limit of both exp(logit scales)"
     )
     identical_texts_match: bool = True
+    """Equal reports of two patients count as a match."""
     other_breast_text: bool = Field(
         False,
         description="a second view of the other breast is also held to this side's report (paper)",
@@ -175,20 +83,31 @@ class AugmentConfig(Section):
     """
 
     crop: float = Field(1.0, gt=0, le=1)
+    """Smallest share of the canvas that a crop keeps; 1 crops nothing."""
     flip: Fraction = 0.0
+    """Probability of each of two mirrorings."""
     second_view: Literal["same_breast", "any_in_study"] = "same_breast"
+    """Of the same breast, or any of the study."""
 
     rotate_degrees: float = Field(10, ge=0, le=180)
+    """Largest rotation either way."""
     shift: Fraction = 0.05
+    """Largest shift, as a share of the canvas."""
     min_scale: float = Field(0.9, gt=0, le=1)
+    """Smallest zoom."""
     max_scale: float = Field(1.1, ge=1, le=4)
+    """Largest zoom."""
     brightness: Fraction = 0.2
+    """Largest change of brightness."""
     contrast: Fraction = 0.2
+    """Largest change of contrast."""
     jitter_probability: Fraction = Field(
         1.0, description="of changing brightness and contrast (paper 0.8)"
     )
     blur_probability: Fraction = 0.0
+    """Of blurring a view."""
     second_view_probability: Fraction = 0.5
+    """Of another image as the second view, where there is one."""
     max_sentences: int | None = Field(
         None, ge=1, le=1000, description="of a report a step sees at most so many, drawn at random"
     )
@@ -198,9 +117,13 @@ class OptimiserConfig(Section):
     """AdamW with linear warm-up and a cosine to zero over the planned steps."""
 
     lr: float = Field(4e-5, gt=0, le=1)
+    """Learning rate of AdamW."""
     weight_decay: float = Field(0.1, ge=0, le=1)
+    """Of weight matrices."""
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
+    """Of AdamW."""
     warmup: Fraction = 0.1
+    """Fraction of the planned steps over which the rate rises."""
     clip_norm: float | None = Field(
         1.0, gt=0, description="longest gradient of a step; null clips none (paper)"
     )
@@ -212,6 +135,7 @@ class OptimiserConfig(Section):
         False, description="weight decay also on norms, biases and logit scales (paper)"
     )
     keep_state: bool = True
+    """Keep the optimiser's state between rounds."""
 
 
 class ComputeConfig(Section):
@@ -222,9 +146,13 @@ class ComputeConfig(Section):
     """
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Auto takes bf16 on a GPU that has it."""
     chunk: int | None = Field(None, ge=1, le=4096)
+    """Studies that the towers see at a time; null the whole batch."""
     checkpointing: bool = False
+    """Compute blocks twice to save memory."""
     compile: bool = False
+    """Use torch.compile."""
 
 
 Prompt = Annotated[str, Field(min_length=1, max_length=300)]
@@ -245,10 +173,14 @@ class EvaluationConfig(Section):
     """
 
     metadata: bool = False
+    """Put an image's side and view before the prompts (paper)."""
     balanced: bool = False
+    """Score a subset with equally many units of each class."""
 
     density: Prompts
+    """Prompts by density class."""
     suspicious: Prompts
+    """Prompts of the classes no and yes."""
 
     @model_validator(mode="after")
     def _binary(self) -> "EvaluationConfig":
@@ -265,22 +197,34 @@ class Experiment(Section):
     """One experiment, from model to evaluation."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
+    """The experiment's name: letters, digits, - _ .."""
     seed: int = Field(0, ge=0, lt=2**31)
+    """Of everything drawn: first weights, batches, augmentation."""
     init_from: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
         None,
         description="an earlier run's final/, whose trained weights the run starts from; the fingerprint takes its "
         "place in the experiment",
     )
     image: ImageTowerConfig
+    """The image tower."""
     text: TextTowerConfig
+    """The text tower."""
     heads: HeadsConfig = HeadsConfig()
+    """The projections after the towers."""
     loss: LossConfig = LossConfig()
+    """The four terms of the loss."""
     augment: AugmentConfig = AugmentConfig()
+    """The augmentation of each view."""
     optimiser: OptimiserConfig = OptimiserConfig()
+    """Of a site's training."""
     compute: ComputeConfig = ComputeConfig()
+    """How a step is computed."""
     federation: FederationConfig = FederationConfig()
+    """Rounds, sites and aggregation."""
     privacy: PrivacyConfig = PrivacyConfig()
+    """Differential privacy and secure aggregation."""
     evaluation: EvaluationConfig
+    """The prompts of zero-shot answers."""
 
     @model_validator(mode="after")
     def _privacy_holds(self) -> "Experiment":

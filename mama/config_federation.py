@@ -28,8 +28,11 @@ class ExchangeConfig(Section):
     """
 
     up: Literal["fp32", "bf16", "int8", "topk"] = "fp32"
+    """Coding of updates."""
     keep: float = Field(0.01, gt=0, le=1)
+    """Share of values that topk sends."""
     down: Literal["full", "delta"] = "full"
+    """Send whole models, or the change from the last."""
 
 
 class FederationConfig(Section):
@@ -47,7 +50,9 @@ class FederationConfig(Section):
     """
 
     rounds: int = Field(20, ge=1, le=100_000)
+    """Number of rounds."""
     local_steps: int = Field(20, ge=1, le=1_000_000)
+    """Steps of a site in a round."""
     sites_per_round: Literal["all"] | Annotated[float, Field(gt=0, lt=1)] | Cohorts = Field(
         "all",
         description="all sites, a fraction drawn anew each round, or cohorts (lists of sites) that take turns",
@@ -59,6 +64,7 @@ class FederationConfig(Section):
         0.0, description="share of the public shares that must answer for a round to count"
     )
     shares: dict[SiteName, Share] = Field({}, max_length=10_000)
+    """Factors of sites' weights by name."""
     deadline_s: float = Field(
         3600, gt=0, le=30 * 86400, description="seconds a site has for one task"
     )
@@ -107,11 +113,17 @@ class FederationConfig(Section):
         description="what an update counts by; all but uniform is each site's own claim",
     )
     fairness: float = Field(0.0, ge=0, le=5)
+    """Above 0, sites with a larger loss count more (q-FFL)."""
     aggregator: AggregatorConfig = SimpleAggregatorConfig(kind="mean")
+    """How updates are combined."""
     server_optimiser: ServerOptimiserConfig = SgdConfig(kind="sgd")
+    """The step made of the combined update."""
     local: list[NamePattern] = Field([], max_length=64)
+    """Names or patterns of tensors that stay at the sites."""
     freeze: list[FreezeConfig] = Field([], max_length=64)
+    """Tensors that join later."""
     exchange: ExchangeConfig = ExchangeConfig()
+    """The coding of what travels."""
 
     @model_validator(mode="after")
     def _cohorts_make_a_quorum(self) -> "FederationConfig":

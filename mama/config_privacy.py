@@ -17,9 +17,13 @@ class SecureConfig(Section):
     """
 
     threshold: int = Field(ge=2, le=4096)
+    """Number of sites that can take the masks off."""
     bits: int = Field(20, ge=8, le=30)
+    """Of a masked value."""
     limit: float = Field(0.1, gt=0, le=1e6)
+    """Largest value of an update; larger ones are cut."""
     variate_limit: float = Field(10.0, gt=0, le=1e6)
+    """Largest value of a control variate."""
 
 
 class PrivacyConfig(Section):
@@ -33,13 +37,21 @@ class PrivacyConfig(Section):
     """
 
     mode: Literal["none", "patient", "site"] = "none"
+    """None, each patient at the sites, or each site at the server."""
     epsilon: float = Field(8.0, gt=0, le=1000)
+    """The budget of the whole run."""
     delta: float = Field(1e-5, gt=0, le=0.1)
+    """The probability that the budget does not hold."""
     group_size: int = Field(16, ge=2, le=1024)
+    """Patients whose gradient is clipped together."""
     sample_rate: float = Field(0.1, gt=0, le=1)
+    """Probability of a group to be in a step."""
     max_grad_norm: float = Field(1.0, gt=0, le=1e6)
+    """The longest gradient of a group, or update of a site."""
     slots: int = Field(2048, ge=2, le=10_000_000)
+    """Places for patients, the same number at all sites."""
     secure: SecureConfig | None = None
+    """Secure aggregation; null sends updates in the clear."""
 
     @model_validator(mode="after")
     def _whole_groups(self) -> "PrivacyConfig":

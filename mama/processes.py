@@ -2,10 +2,15 @@
 
 import ctypes
 import os
+import shutil
 import signal
-from collections.abc import Mapping
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, suppress
 from multiprocessing import get_context
+from pathlib import Path
 
 _PR_SET_PDEATHSIG = 1
 _prctl = getattr(ctypes.CDLL(None), "prctl", None)
@@ -30,6 +35,33 @@ def worker_pool(workers: int) -> ProcessPoolExecutor:
     )
 
 
+@contextmanager
+def nothing_left_in(folder: Path) -> Iterator[None]:
+    """When the block or this process ends, however it does, kill every process that works in `folder`, and remove it.
+
+    For a library's processes, of which some outlive what started them. The block must not end in the folder itself.
+    """
+    watcher = subprocess.Popen(
+        [sys.executable, "-I", "-m", "mama.processes", str(folder)],
+        stdin=subprocess.PIPE,
+        start_new_session=True,  # Ctrl-C is for this process
+    )
+    assert watcher.stdin is not None
+    try:
+        yield
+    finally:
+        watcher.stdin.close()
+        watcher.wait()
+
+
+def _clear(folder: Path) -> None:
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (entry / "cwd").readlink() == folder:
+                os.kill(int(entry.name), signal.SIGKILL)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
 def without_proxies(environment: Mapping[str, str]) -> dict[str, str]:
     """The environment of processes that talk to one another on this machine alone: no proxy is asked.
 
@@ -43,3 +75,9 @@ def _stay_with(parent: int) -> None:
     die_with_parent()
     if os.getppid() != parent:  # it was killed before
         os._exit(1)
+
+
+if __name__ == "__main__":
+    # The end of the pipe is the end of who started this.
+    sys.stdin.read()
+    _clear(Path(sys.argv[1]))

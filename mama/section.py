@@ -10,6 +10,11 @@ SiteName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
 
 
 class Section(BaseModel):
-    """Base of all configuration: unknown keys are refused, values do not change after validation."""
+    """Base of all configuration: unknown keys are refused, values do not change after validation.
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    A string below a field is its line in docs/reference.md, where the field has no description.
+    """
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )

@@ -53,13 +53,21 @@ class FederationFile(Section):
     """
 
     name: SiteName
+    """The federation's name."""
     address: Address
+    """Host:port where sites connect."""
     listen: Address = "127.0.0.1:8100"
+    """Host:port where the service waits on this machine."""
     behind_a_firewall: bool = False
+    """Allow a listen beyond this machine."""
     names: list[Host] = []
+    """Further names and addresses for the certificate."""
     valid_days: int = Field(365, ge=1, le=825)
+    """Days that a server's certificate is valid."""
     state: Path = Path("state")
+    """Folder of keys, roster and queue."""
     models: dict[str, Path] = {}
+    """Folders of base models by name."""
 
     @model_validator(mode="after")
     def _listens_on_this_machine(self) -> "FederationFile":

@@ -21,19 +21,28 @@ class SyntheticHospitals(Section):
     """
 
     source: Literal["synthetic"]
+    """Phantoms."""
     train_studies: int = Field(100, ge=1, le=100_000)
+    """Training studies a site."""
     test_studies: int = Field(70, ge=1, le=100_000)
+    """Test studies a site."""
     sites: int = Field(3, ge=1, le=100)
+    """Number of hospitals."""
     density_alpha: float | None = Field(None, ge=0.01, le=1e6)
+    """Dirichlet parameter of densities a site; null the hospitals' own."""
     vendor_shift: bool = True
+    """Hospitals have equipment of their own."""
 
 
 class SharedDataset(Section):
     """One dataset (given with --data) whose patients are dealt out to `sites` hospitals."""
 
     source: Literal["mias"]
+    """Mini-MIAS, given with --data."""
     sites: int = Field(3, ge=1, le=100)
+    """Number of hospitals."""
     test_fraction: float = Field(0.2, gt=0, lt=1)
+    """Share of patients kept for evaluation."""
 
 
 class SimulatedExperiment(Experiment):

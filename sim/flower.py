@@ -16,7 +16,7 @@ from flwr.serverapp import Grid, ServerApp
 
 import client.app
 from mama.errors import MamaError, ModelError, ServiceError
-from mama.processes import without_proxies
+from mama.processes import nothing_left_in, without_proxies
 from mama.silence import SILENCE
 
 SWITCHES = SILENCE | {
@@ -100,12 +100,8 @@ def run_flower(
     """
     app = ConfiguredServerApp(server_app, run_config)
     here, before = Path.cwd(), dict(os.environ)
-    with (
-        tempfile.TemporaryDirectory(
-            prefix="fedmama-", dir=temporary_folder(), ignore_cleanup_errors=True
-        ) as empty,
-        warnings.catch_warnings(),
-    ):
+    empty = tempfile.mkdtemp(prefix="fedmama-", dir=temporary_folder())
+    with nothing_left_in(Path(empty).resolve()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         os.chdir(empty)
         _set(without_proxies(os.environ) | SWITCHES)

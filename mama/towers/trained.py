@@ -7,7 +7,7 @@ from peft import inject_adapter_in_model
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
-from mama.config import ImageTowerConfig, LoraConfig
+from mama.config_towers import ImageTowerConfig, LoraConfig
 from mama.errors import ModelError
 
 VISION_TRANSFORMER_TARGETS = ["attn.qkv", "attn.proj"]

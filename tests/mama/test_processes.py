@@ -60,6 +60,48 @@ def test_workers_die_with_a_parent_that_is_killed(tmp_path: Path, make: str, lef
     assert found == left
 
 
+STARTER = """
+import os, subprocess, sys, time
+from pathlib import Path
+from mama.processes import nothing_left_in
+folder = Path(sys.argv[1])
+with nothing_left_in(folder):
+    # A process of its own session and group, as a library may start it.
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    print(subprocess.Popen(command, cwd=folder, start_new_session=True).pid, flush=True)
+    {then}
+"""
+
+
+@pytest.mark.parametrize("then", ["time.sleep(600)", "pass", "raise RuntimeError", "os._exit(1)"])
+def test_nothing_that_works_in_a_folder_outlives_us(tmp_path: Path, then: str) -> None:
+    folder, beside = tmp_path / "folder", tmp_path / "folder2"
+    folder.mkdir()
+    beside.mkdir()
+    sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+    other = subprocess.Popen(sleep, cwd=beside)
+    starter = subprocess.Popen(
+        [sys.executable, "-c", STARTER.format(then=then), folder],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert starter.stdout is not None
+    left = int(starter.stdout.readline())
+    if "sleep" in then:
+        assert alive(left)
+        starter.send_signal(signal.SIGKILL)
+    starter.wait()
+    end = time.monotonic() + 20
+    while (alive(left) or folder.exists()) and time.monotonic() < end:
+        time.sleep(0.1)
+    found = alive(left), folder.exists(), alive(other.pid)
+    other.kill()
+    other.wait()
+    starter.stdout.close()
+    assert found == (False, False, True)
+
+
 def test_no_variable_names_a_proxy() -> None:
     names = ["http_proxy", "HTTPS_PROXY", "ALL_PROXY", "grpc_proxy", "FTP_proxy", "no_grpc_proxy"]
     given = {name: "http://127.0.0.1:9" for name in names} | {"PATH": "/bin"}

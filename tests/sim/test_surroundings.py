@@ -4,6 +4,9 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -81,6 +84,47 @@ def test_what_stops_the_engine_ends_the_process_with_one_line(tmp_path: Path) ->
     assert ended.stderr.startswith("error: Flower's simulation engine stopped (OSError: ")
     assert "AF_UNIX" in ended.stderr
     assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_nothing_of_the_engine_outlives_a_run_that_is_killed(tmp_path: Path) -> None:
+    """The raylet, Ray's agents and the sites' workers work in the engine's folder."""
+    folder = Path(tempfile.mkdtemp(prefix="t", dir="/tmp"))  # short, for sockets
+    settings = [w for line in [*SMALL, "federation.rounds=99"] for w in ("--set", line)]
+    command = ["run", str(ROOT / "configs/quickstart.yaml"), "--engine", "flower", "--quiet"]
+    code = (
+        f"import sim.flower; sim.flower.temporary_folder = lambda: {str(folder)!r}\n"
+        "from sim.cli import main; main()"
+    )
+    run = subprocess.Popen(
+        [sys.executable, "-c", code, *command, "--out", str(tmp_path / "run"), *settings],
+        cwd=ROOT,
+        env={**os.environ, **HOSTILE},
+    )
+
+    def inside() -> list[int]:
+        found = []
+        for entry in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if (entry / "cwd").readlink().is_relative_to(folder):
+                    found.append(int(entry.name))
+        return found
+
+    def wait_until(condition: Callable[[], object]) -> None:
+        end = time.monotonic() + 200
+        while not condition() and time.monotonic() < end:
+            time.sleep(0.2)
+
+    log = tmp_path / "run" / "rounds.jsonl"
+    try:
+        wait_until(lambda: log.exists() and b'"norms"' in log.read_bytes())
+        assert len(inside()) > 3
+    finally:
+        run.kill()
+        run.wait()
+    wait_until(lambda: not list(folder.iterdir()))
+    assert inside() == []
+    folder.rmdir()
 
 
 def test_the_environment_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
