@@ -14,6 +14,7 @@ from transformers import logging as transformers_logging
 
 from mama.config import Experiment
 from mama.data.manifest import Dataset, Manifest, write_manifest
+from mama.data.picture import write_picture
 from mama.data.studies import Image, Labels, Study
 
 TEXT = "small-gpt2"
@@ -63,7 +64,7 @@ def make_dataset(folder: Path, patients: int, long_side: int) -> Dataset:
                 height=pixels.shape[0],
                 width=pixels.shape[1],
             )
-            np.save(folder / "images" / f"{image.id}.npy", pixels)
+            write_picture(folder / "images" / f"{image.id}.npy", pixels)
             Picture.fromarray(pixels).save(folder / "jpeg" / f"{image.id}.jpg", quality=95)
             images.append(image)
         study = Study(

@@ -13,6 +13,7 @@ from client.report import SHOWN, choose, write_site_report
 from client.sitefile import SiteFile
 from mama.config import Experiment
 from mama.data.manifest import Dataset, Manifest, write_manifest
+from mama.data.picture import write_picture
 from mama.data.secret import key_check, make_secret
 from mama.data.studies import Image, Labels, Split, Study
 from mama.evaluation.whole import evaluate_whole
@@ -77,7 +78,7 @@ def make_site(folder: Path, studies: list[Study]) -> SiteFile:
     (dataset / "images").mkdir(parents=True)
     for number, image in enumerate(image for study in studies for image in study.images):
         pixels = np.random.default_rng(number).integers(1, 256, (60, 40), dtype=np.uint8)
-        np.save(dataset / "images" / f"{image.id}.npy", pixels)
+        write_picture(dataset / "images" / f"{image.id}.npy", pixels)
     key = make_secret(folder / "secret.key")
     manifest = Manifest(
         adapter="dicom_folder", key_check=key_check(key), long_side=96, studies=tuple(studies)

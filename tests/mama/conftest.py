@@ -16,6 +16,7 @@ from mama.config import Experiment
 from mama.configfile import load
 from mama.data.manifest import Dataset, Manifest, write_manifest
 from mama.data.pairs import StudyPairs
+from mama.data.picture import write_picture
 from mama.data.studies import Image, Labels, Study
 from mama.model import MaMA, build_model
 
@@ -152,7 +153,7 @@ def _study(folder: Path, number: int) -> Study:
                 height=32,
                 width=24,
             )
-            np.save(folder / "images" / f"{image.id}.npy", pixels)
+            write_picture(folder / "images" / f"{image.id}.npy", pixels)
             images.append(image)
     return Study(
         id=f"s{number}",

@@ -11,6 +11,7 @@ from mama.config import Experiment
 from mama.data.augment import normalise, on_canvas
 from mama.data.manifest import Dataset, Manifest, write_manifest
 from mama.data.pairs import StudyPairs
+from mama.data.picture import write_picture
 from mama.data.studies import Image, Labels, Study
 from mama.model import MaMA, build_model
 from mama.trainer import Trainer
@@ -41,7 +42,9 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
                 height=32,
                 width=24,
             )
-            np.save(folder / "images" / f"{image.id}.npy", np.clip(pixels, 1, 255).astype(np.uint8))
+            write_picture(
+                folder / "images" / f"{image.id}.npy", np.clip(pixels, 1, 255).astype(np.uint8)
+            )
             images.append(image)
         made.append(
             Study(

@@ -11,6 +11,7 @@ import torch
 from mama.config import Experiment
 from mama.data.manifest import Dataset, Manifest, write_manifest
 from mama.data.pairs import Batch, StudyPairs
+from mama.data.picture import write_picture
 from mama.data.studies import Image, Labels, Laterality, Study
 from mama.errors import DataError, EmptyReportsError, NoStudiesError
 
@@ -45,7 +46,7 @@ def write(
                 width=32,
             )
             pixels = np.full((32, 32), 1 + number * 4 + k, np.uint8)
-            np.save(folder / "images" / f"{image.id}.npy", pixels)
+            write_picture(folder / "images" / f"{image.id}.npy", pixels)
             images.append(image)
         studies.append(
             Study(
@@ -204,12 +205,12 @@ def test_long_reports_give_some_sentences_in_their_order(make: Make) -> None:
 
 def test_layouts(make: Make, tmp_path: Path) -> None:
     dataset = write(tmp_path)
-    np.save(tmp_path / "images" / "i1.npy", np.full((32, 8), 9, np.uint8))
+    write_picture(tmp_path / "images" / "i1.npy", np.full((32, 8), 9, np.uint8))
     image = dataset.manifest.studies[0].images[0]
     assert image.id == "i1"
     for layout, share in (("native", 0.25), ("square", 1.0)):
         pairs = make(f"image.layout={layout}")
-        np.save(tmp_path / "images" / "i1.npy", np.full((32, 8), 9, np.uint8))
+        write_picture(tmp_path / "images" / "i1.npy", np.full((32, 8), 9, np.uint8))
         view = pairs._view(image, np.random.default_rng(0))
         assert (view > 0).mean() == share
 
