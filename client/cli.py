@@ -266,6 +266,31 @@ def models(site: SiteArgument, json_: JsonOption = False) -> None:
 
 
 @app.command()
+def sent(
+    site: SiteArgument,
+    run_: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's name")] = None,
+    json_: JsonOption = False,
+) -> None:
+    """List everything that this hospital sent, with size and SHA-256; the command fails if the record was changed."""
+    from rich.console import Console
+
+    from client.sent import SentRecord
+    from client.sent_view import figure_lines, table
+    from client.sitefile import load_site
+
+    record = SentRecord(load_site(site))
+    entries = record.entries(run_)
+    if json_:
+        typer.echo(json.dumps(entries, indent=1))
+        return
+    Console(highlight=False, markup=False, emoji=False).print(table(entries))
+    for line in (*figure_lines(entries), record.last_tensors(run_)):
+        if line:
+            typer.echo(line)
+    typer.echo(f"{len(entries)} answers, unbroken; last hash: {record.read().head}")
+
+
+@app.command()
 def ledger(
     site: SiteArgument,
     plot: Annotated[Path | None, typer.Option(help="Draw it: a .png, .svg or .pdf")] = None,

@@ -268,9 +268,12 @@ def status(
 
 @app.command()
 def audit(run: RunArgument) -> None:
-    """Check that no line of a run's logs was changed or lost, and print the audit log's last hash to note elsewhere."""
+    """Check that no line of a run's logs was changed or lost, and print the audit log's last hash to note elsewhere.
+
+    Each site's line is the one that `mama-site sent SITE.yaml RUN` prints there.
+    """
     from mama.errors import IntegrityError
-    from server.audit import read_audit
+    from server.audit import last_tensors, read_audit
     from server.folder import RunFolder
     from server.heads import AUDIT, losses, noted
 
@@ -279,6 +282,8 @@ def audit(run: RunArgument) -> None:
     typer.echo(f"{len(trail.entries)} entries from {sites} sites, unbroken")
     if trail.torn:
         typer.echo("a crash tore the line after them; the next start removes it")
+    for line in last_tensors(trail.entries):
+        typer.echo(line)
     typer.echo(f"last hash: {trail.head}")
     folder = RunFolder(run)
     lost = [*losses(run, folder.state().heads), *noted(trail.entries, folder.events())]

@@ -40,6 +40,7 @@ class ErrorCode(StrEnum):
     DISK_FULL = "disk_full"
     INTERNAL = "internal"
     NO_CONTRAST = "no_contrast"
+    SENT_RECORD = "sent_record"
 
     @property
     def sentence(self) -> str:
@@ -82,4 +83,5 @@ SENTENCES = {
     ErrorCode.DISK_FULL: "The site's disk is full.",
     ErrorCode.INTERNAL: "An unexpected error happened at the site; its own log has the details.",
     ErrorCode.NO_CONTRAST: "Every batch of the round was of one patient or one report, so nothing was learnt.",
+    ErrorCode.SENT_RECORD: "The site's own record of what it sent cannot be written, so nothing is sent.",
 }
