@@ -177,12 +177,17 @@ def run(
     """Ask the service for a run and follow it; the same command re-attaches or continues."""
     from server.federation import Home
     from server.follow import follow, line_of, prepare, submit
+    from server.jobs import ahead
+    from server.warnings import warnings_at_start
 
     home = Home(federation)
     folder = prepare(home, experiment, out)
     asked = submit(home, out)
     typer.echo(f"fingerprint of the base models: {folder.latest().base.fingerprint}")
-    typer.echo("asked for; runs are done one after the other")
+    before = ", ".join(path.name for path in ahead(home, asked))
+    typer.echo(f"queued behind {before}" if before else "asked for")
+    for line in warnings_at_start(out, home):
+        typer.echo(f"WARN  {line}")
     try:
         job = follow(home, asked, lambda event: _say(line_of(event)))
     except KeyboardInterrupt:

@@ -7,17 +7,19 @@ from pathlib import Path
 from mama.claims import refuse_another
 from mama.config import Experiment
 from mama.configfile import load
-from mama.errors import QuorumError, ServiceError
+from mama.errors import MamaError, PrivacyError, QuorumError, ServiceError, StorageError
 from mama.printable import printable
 from mama.privacy.plan import require_possible
 from server.daemon import is_running, require_running
 from server.federation import Home
 from server.folder import Event, RunFolder
 from server.job import Job, Kind
-from server.jobs import JobFile, ending
+from server.jobs import JobFile
 from server.towers import initial_model
 
 LOOK_S = 0.5
+# By exit code, the errors that end a run as they are; any other end is the service's.
+ENDS = {kind.exit_code: kind for kind in (QuorumError, PrivacyError, StorageError)}
 # How long the service may be away, while it is started again.
 ABSENCE_S = 30.0
 
@@ -58,6 +60,8 @@ def follow(home: Home, file: JobFile, tell: Callable[[Event], None]) -> Job:
 
     Raises:
         QuorumError: the run ended for lack of sites.
+        PrivacyError: too few sites' budgets allowed its rounds.
+        StorageError: the coordinator's disk is full.
         ServiceError: the service has ended, or its ServerApp does again and again.
     """
     folder = RunFolder(file.out)
@@ -77,13 +81,17 @@ def follow(home: Home, file: JobFile, tell: Callable[[Event], None]) -> Job:
         if job.state in ("finished", "stopped"):
             return job
         if job.state == "failed":
-            last = ending(events)
-            kind = QuorumError if last and last["event"] == "stopped" else ServiceError
-            raise kind(job.reason, where=str(file.out))
+            raise _end_of(job)
         missing = 0.0 if is_running(home) else missing + LOOK_S
         if missing > ABSENCE_S:
             require_running(home)
         time.sleep(LOOK_S)
+
+
+def _end_of(job: Job) -> MamaError:
+    kind = ENDS.get(job.exit_code, ServiceError)
+    place = str(job.out)
+    return kind(job.reason, where="" if job.reason.startswith(place) else place)
 
 
 def line_of(event: Event) -> str | None:

@@ -98,7 +98,7 @@ class Federation:
         except (QuorumError, PrivacyError, StorageError) as error:
             # On a full disk the reason may not fit either.
             with suppress(OSError):
-                self._tell("stopped", reason=str(error))
+                self._tell("stopped", reason=str(error), exit_code=error.exit_code)
                 self._write_metrics("stopped", {})
             raise
 

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from mama.errors import ModelError
+from mama.errors import ConfigError, IntegrityError, ModelError
 from server.certificates import WARNING_DAYS, days_left
 from server.daemon import is_running
 from server.federation import Home
@@ -12,7 +12,7 @@ from server.folder import Event, RunFolder
 from server.heads import losses
 from server.jobs import JobFile
 from server.roster import read_roster
-from server.status import Status
+from server.status import Status, status
 
 # A site that misses so many rounds in a row has more than a bad moment.
 MISSED = 3
@@ -37,6 +37,19 @@ def warnings(run: Path, whole: Status, home: Home | None) -> list[str]:
         return found
     folder = RunFolder(run)
     return [*found, *_of_disk(folder), *_of_sites(folder.events(), whole)]
+
+
+def warnings_at_start(run: Path, home: Home) -> list[str]:
+    """The warnings for whoever asks for a run, which may not have begun.
+
+    Raises:
+        MamaError: the federation's files are damaged.
+    """
+    try:
+        whole = status(run)
+    except (ConfigError, IntegrityError):
+        whole = {"state": "queued", "round": 0, "sites": {}}
+    return warnings(run, whole, home)
 
 
 def _of_federation(run: Path, whole: Status, home: Home) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mama.errors import ConfigError, QuorumError, ServiceError
+from mama.errors import ConfigError, PrivacyError, QuorumError, ServiceError, StorageError
 from mama.signing import write_key_pair
 from server import follow as following
 from server import jobs
@@ -16,7 +16,7 @@ from server.federation import Home
 from server.folder import RunFolder
 from server.follow import follow, prepare, submit
 from server.job import job_of
-from server.jobs import MOST_FUTILE, JobFile, JobRunner, ending
+from server.jobs import MOST_FUTILE, JobFile, JobRunner, ahead, ending
 from server.provision import provision
 from server.rehearsal import REHEARSAL
 from server.roster import enrol
@@ -100,7 +100,7 @@ def state(job: JobFile) -> str:
 
 
 def configured(bench: Bench, run: int) -> dict[str, str | int]:
-    job = job_of(bench.home.jobs, run)
+    job = job_of(bench.home, run)
     assert job is not None
     return settings(bench.home, job)
 
@@ -287,23 +287,34 @@ def test_following_tells_every_event_and_how_it_ended(
     assert events == ["start", "round", "finished"]
 
 
-@pytest.mark.parametrize(("last", "error"), [("stopped", QuorumError), ("start", ServiceError)])
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (6, QuorumError),
+        (9, StorageError),
+        (11, PrivacyError),
+        (12, ServiceError),
+        (8, ServiceError),
+    ],
+)
 def test_following_a_run_that_failed(
     bench: Bench,
     folder: Callable[[str], RunFolder],
     monkeypatch: pytest.MonkeyPatch,
-    last: str,
+    code: int,
     error: type[Exception],
 ) -> None:
     monkeypatch.setattr(following, "require_running", lambda home: None)
     run = folder("run")
     job = submit(bench.home, run.path)
-    run.log({"event": last})
     found = job.read()
     assert found is not None
-    job.write(found.model_copy(update={"state": "failed", "reason": "why"}))
-    with pytest.raises(error, match="why"):
-        follow(bench.home, job, lambda event: None)
+    for reason in ("why", f"{job.out}: why"):
+        failed = {"state": "failed", "reason": reason, "exit_code": code}
+        job.write(found.model_copy(update=failed))
+        with pytest.raises(error) as raised:
+            follow(bench.home, job, lambda event: None)
+        assert str(raised.value) == f"{job.out}: why"  # the folder is named once
 
 
 def test_a_folder_with_another_experiment_is_left_alone(
@@ -344,3 +355,68 @@ def test_a_queued_run_is_stopped_at_once(bench: Bench, folder: Callable[[str], R
     second.ask_to_stop()
     bench.steps()
     assert (state(first), state(second)) == ("running", "stopped")
+
+
+REASON = "start: 1 of at least 2 sites answered"
+ENDINGS: list[dict[str, Any]] = [
+    {"event": "stopped", "reason": "stopped on request"},
+    {"event": "stopped", "reason": REASON, "exit_code": 6},
+    {"event": "finished"},
+]
+
+
+@pytest.mark.parametrize("earlier", ENDINGS)
+def test_a_run_asked_for_again_does_not_end_as_it_ended_before(
+    bench: Bench, folder: Callable[[str], RunFolder], earlier: dict[str, Any]
+) -> None:
+    """Its ServerApp dies before it writes a line, as after kill -9 or on a starved machine."""
+    run = folder("run")
+    run.log({"event": "start"})
+    run.log(earlier)
+    job = JobFile(bench.home, run.path)
+    job.ask()
+    for number in (1, 2):
+        bench.steps()
+        bench.control.ended.add(number)
+        bench.steps()
+        assert state(job) == "running"
+    bench.steps()
+    assert (bench.control.started, bench.finished) == (3, [])
+    run.log({"event": "start"})
+    run.log({"event": "stopped", "reason": "the disk", "exit_code": 9})
+    bench.control.ended.add(3)
+    bench.steps()
+    found = job.read()
+    assert found is not None
+    assert (found.state, found.reason, found.exit_code) == ("failed", "the disk", 9)
+
+
+def test_a_federation_that_was_moved_knows_its_runs(
+    bench: Bench, folder: Callable[[str], RunFolder], tmp_path: Path
+) -> None:
+    run = folder("run")
+    JobFile(bench.home, run.path).ask()
+    bench.steps()
+    moved = tmp_path.with_name(f"{tmp_path.name}-moved")
+    shutil.copytree(tmp_path, moved)
+    shutil.rmtree(run.path)
+    home = Home(moved / "federation.yaml")
+    job = job_of(home, 1)
+    assert job is not None
+    assert job.out == moved / "run"
+    assert JobFile(home, moved / "run").read() == job
+    elsewhere = JobFile(
+        home, run.path
+    )  # outside of the federation's folder: its path is kept whole
+    elsewhere.ask()
+    assert elsewhere.read().out == run.path  # type: ignore[union-attr]
+
+
+def test_what_a_queued_run_waits_for(bench: Bench, folder: Callable[[str], RunFolder]) -> None:
+    runs = [folder(name).path for name in ("one", "two", "three")]
+    files = [JobFile(bench.home, run) for run in runs]
+    assert ahead(bench.home, files[0]) == []
+    for file in files:
+        file.ask()
+    bench.steps()
+    assert [ahead(bench.home, file) for file in files] == [[], runs[:1], runs[:2]]
