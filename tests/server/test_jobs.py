@@ -8,78 +8,16 @@ from typing import Any
 import pytest
 
 from mama.errors import ConfigError, PrivacyError, QuorumError, ServiceError, StorageError
-from mama.signing import write_key_pair
 from server import follow as following
 from server import jobs
 from server.daemon import require_running
-from server.federation import Home
 from server.folder import RunFolder
 from server.follow import follow, prepare, submit
 from server.job import job_of
-from server.jobs import MOST_FUTILE, JobFile, JobRunner, ahead, ending
-from server.provision import provision
+from server.jobs import MOST_FUTILE, JobFile, ending
 from server.rehearsal import REHEARSAL
-from server.roster import enrol
 from server.serverapp import settings
-
-
-class FakeControl:
-    """The SuperLink's side: runs that end when a test says so."""
-
-    def __init__(self) -> None:
-        self.started = 0
-        self.ended: set[int] = set()
-        self.stopped: list[int] = []
-
-    def start_run(self) -> int:
-        self.started += 1
-        return self.started
-
-    def run_ended(self, run: int) -> bool:
-        return run in self.ended
-
-    def stop_run(self, run: int) -> None:
-        self.stopped.append(run)
-        self.ended.add(run)
-
-
-class Bench:
-    """A provisioned federation with one site, a job runner, and what it did."""
-
-    def __init__(self, home: Home):
-        self.home, self.control, self.finished = home, FakeControl(), []
-        self.serverapp = False
-        self.runner = JobRunner(home, self.control, lambda: self.serverapp)  # type: ignore[arg-type]
-
-    def steps(self, number: int = 1) -> None:
-        for _ in range(number):
-            self.runner.step()
-
-
-@pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    path = tmp_path / "federation.yaml"
-    path.write_text("name: demo\naddress: fl.example.org:8443\n")
-    home = Home(path)
-    provision(home)
-    home.jobs.mkdir()
-    write_key_pair(tmp_path / "node.key", tmp_path / "node.pub")
-    enrol(home, "alder", tmp_path / "node.pub")
-    made = Bench(home)
-    monkeypatch.setattr(jobs, "PAUSE_S", 0.0)
-    monkeypatch.setattr(
-        jobs,
-        "finish",
-        lambda folder, models, *, complete: made.finished.append((folder.path.name, complete)),
-    )
-    return made
-
-
-@pytest.fixture
-def folder(
-    new_run: Callable[..., RunFolder], small_config: Callable[..., Any], tmp_path: Path
-) -> Callable[[str], RunFolder]:
-    return lambda name: new_run(small_config().experiment(), tmp_path / name)
+from tests.server.bench import Bench, state
 
 
 def test_what_ended_a_run_is_not_always_its_last_event() -> None:
@@ -91,12 +29,6 @@ def test_what_ended_a_run_is_not_always_its_last_event() -> None:
     assert of("start", "stopped", "problem") == "stopped"
     assert of("start", "finished", "start", "round") is None
     assert of() is None
-
-
-def state(job: JobFile) -> str:
-    found = job.read()
-    assert found is not None
-    return found.state
 
 
 def configured(bench: Bench, run: int) -> dict[str, str | int]:
@@ -355,68 +287,3 @@ def test_a_queued_run_is_stopped_at_once(bench: Bench, folder: Callable[[str], R
     second.ask_to_stop()
     bench.steps()
     assert (state(first), state(second)) == ("running", "stopped")
-
-
-REASON = "start: 1 of at least 2 sites answered"
-ENDINGS: list[dict[str, Any]] = [
-    {"event": "stopped", "reason": "stopped on request"},
-    {"event": "stopped", "reason": REASON, "exit_code": 6},
-    {"event": "finished"},
-]
-
-
-@pytest.mark.parametrize("earlier", ENDINGS)
-def test_a_run_asked_for_again_does_not_end_as_it_ended_before(
-    bench: Bench, folder: Callable[[str], RunFolder], earlier: dict[str, Any]
-) -> None:
-    """Its ServerApp dies before it writes a line, as after kill -9 or on a starved machine."""
-    run = folder("run")
-    run.log({"event": "start"})
-    run.log(earlier)
-    job = JobFile(bench.home, run.path)
-    job.ask()
-    for number in (1, 2):
-        bench.steps()
-        bench.control.ended.add(number)
-        bench.steps()
-        assert state(job) == "running"
-    bench.steps()
-    assert (bench.control.started, bench.finished) == (3, [])
-    run.log({"event": "start"})
-    run.log({"event": "stopped", "reason": "the disk", "exit_code": 9})
-    bench.control.ended.add(3)
-    bench.steps()
-    found = job.read()
-    assert found is not None
-    assert (found.state, found.reason, found.exit_code) == ("failed", "the disk", 9)
-
-
-def test_a_federation_that_was_moved_knows_its_runs(
-    bench: Bench, folder: Callable[[str], RunFolder], tmp_path: Path
-) -> None:
-    run = folder("run")
-    JobFile(bench.home, run.path).ask()
-    bench.steps()
-    moved = tmp_path.with_name(f"{tmp_path.name}-moved")
-    shutil.copytree(tmp_path, moved)
-    shutil.rmtree(run.path)
-    home = Home(moved / "federation.yaml")
-    job = job_of(home, 1)
-    assert job is not None
-    assert job.out == moved / "run"
-    assert JobFile(home, moved / "run").read() == job
-    elsewhere = JobFile(
-        home, run.path
-    )  # outside of the federation's folder: its path is kept whole
-    elsewhere.ask()
-    assert elsewhere.read().out == run.path  # type: ignore[union-attr]
-
-
-def test_what_a_queued_run_waits_for(bench: Bench, folder: Callable[[str], RunFolder]) -> None:
-    runs = [folder(name).path for name in ("one", "two", "three")]
-    files = [JobFile(bench.home, run) for run in runs]
-    assert ahead(bench.home, files[0]) == []
-    for file in files:
-        file.ask()
-    bench.steps()
-    assert [ahead(bench.home, file) for file in files] == [[], runs[:1], runs[:2]]
