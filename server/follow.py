@@ -105,6 +105,11 @@ def line_of(event: Event) -> str | None:
             loss = event["terms"].get("loss")
             told = "" if loss is None else f"  loss {loss:.3f}"
             return f"round {event['round']:>3}  {len(event['sites'])} sites  {event['seconds']:.1f} s{told}"
+        case "waiting":
+            here, missing = len(event["here"]), ", ".join(event["missing"])
+            return f"round {event['round']}: waits for its quorum; {here} sites are here, missing: {missing}"
+        case "left":
+            return f"round {event['round']}, {event['site']}: not connected any more"
         case "problem":
             return f"round {event['round']}, {event['site']}: {printable(event['problem'])}"
         case "finished" | "stopped" as end:
