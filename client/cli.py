@@ -35,10 +35,11 @@ def init(
 ) -> None:
     """Make a site: folder, site file and key pair. The private key never leaves it."""
     from client.enrolment import authority_key, init_site
-    from mama.signing import fingerprint
+    from mama.signing import file_fingerprint, fingerprint
 
     key = init_site(folder, site, source, address, certificate)
     typer.echo(f"send the coordinator {key}")
+    typer.echo(f"its fingerprint, which `mama-server enrol` prints too: {file_fingerprint(key)}")
     typer.echo(f"compare this fingerprint by telephone: {fingerprint(authority_key(certificate))}")
 
 
@@ -48,9 +49,11 @@ def new_key(site: SiteArgument) -> None:
     from client.enrolment import new_key_pair
     from client.service import ServiceFolder
     from client.sitefile import load_site
+    from mama.signing import file_fingerprint
 
     public = new_key_pair(ServiceFolder(load_site(site)).coordinator.key)
     typer.echo(f"send the coordinator {public}, and start the service again when it is enrolled")
+    typer.echo(f"its fingerprint, which `mama-server enrol` prints too: {file_fingerprint(public)}")
 
 
 @app.command()

@@ -71,11 +71,13 @@ def enrol(
     passphrase_file: PassphraseOption = None,
 ) -> None:
     """Let a site take part; a running service admits it by itself."""
+    from mama.signing import file_fingerprint
     from server.roster import enrol
     from server.signature import site_certificate
 
     home = _home(federation, passphrase_file)
     typer.echo(str(enrol(home, site, key, share)))
+    typer.echo(f"compare this fingerprint of {site}'s key by telephone: {file_fingerprint(key)}")
     if not _waits(home):
         certificate = site_certificate(home, site)
         typer.echo(f"for mutual TLS, if the door asks for it, send the site {certificate}")

@@ -21,8 +21,8 @@ from mama.signing import public_line, read_public_line
 # Flower refuses a node whose signed time is so far ahead of or behind its own, in seconds.
 MOST_AHEAD_S, MOST_BEHIND_S, SOME_SKEW_S = 5.0, 300.0, 2.0
 EXPIRY_DAYS = 30
-# What doors answer to a missing or foreign client certificate: 400 by nginx, 495 and 496 its own codes for it.
-NO_ENTRY = (400, 401, 403, 495, 496)
+# What doors answer to a missing or foreign client certificate: 400 by nginx, or its own codes 495 and 496.
+NO_ENTRY = (400, 495, 496)
 
 NO_CERTIFICATE = (
     "Set coordinator.client_certificate in the site file to the certificate that "
