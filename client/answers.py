@@ -183,6 +183,7 @@ def _done(
         if task.kind == "finish":
             finals.require_trained(site.run_folder(task.run))
             work.keep_final(site, experiment, task, arrays, link.received)
+            work.optimiser_states(site, task.run).remove()
             finals.prune(site.state, task.run)
             return _answer(site, task, final=link.received, holds=link.holds()), b""
         _check_upload(site, experiment)

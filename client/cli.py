@@ -162,7 +162,10 @@ def policy(
 @app.command()
 def approve(
     site: SiteArgument,
-    experiment: Annotated[str | None, typer.Argument(help="Its hash; none lists those")] = None,
+    experiment: Annotated[
+        str | None,
+        typer.Argument(help="Its hash, or 8 or more of its first digits; none lists those"),
+    ] = None,
     withdraw: Annotated[bool, typer.Option(help="Take the approval back")] = False,
     runs: Annotated[int, typer.Option(min=1, help="For so many runs in all")] = 1,
     model: Annotated[
@@ -190,9 +193,9 @@ def approve(
         if not approvals.listed():
             typer.echo("no experiment waits")
     elif withdraw:
-        typer.echo(approvals.withdraw(experiment))
+        typer.echo(approvals.withdraw(approvals.whole(experiment)))
     else:
-        known = approvals.approve(experiment, runs, model, join)
+        known = approvals.approve(approvals.whole(experiment), runs, model, join)
         typer.echo("approved" if known else "approved beforehand: no such experiment waits now")
 
 
