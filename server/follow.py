@@ -98,7 +98,9 @@ def line_of(event: Event) -> str | None:
     """One line for a person, None for what is not worth one."""
     match event["event"]:
         case "start":
-            return f"round {event['round']} of {event['rounds']} is done"
+            if not event["round"]:
+                return f"starts: {event['rounds']} rounds"
+            return f"continues: round {event['round']} of {event['rounds']} is done"
         case "roster":
             return f"sites: {', '.join(event['sites'])}"
         case "round":

@@ -93,8 +93,8 @@ def table(whole: Status) -> Table:
             one["state"],
             f"{one['rounds']}/{one['asked']}",
             _figure(one["seconds"], ".0f"),
-            _size(one["bytes_up"]),
-            _size(one["bytes_down"]),
+            size_of(one["bytes_up"]),
+            size_of(one["bytes_down"]),
             _figure(one["norm"], ".2g"),
             _figure(one["cosine"], ".2f"),
         )
@@ -162,7 +162,7 @@ def _of_site(site: str, state: str, rounds: dict[int, Event]) -> Status:
 def _caption(whole: Status) -> str:
     lines = []
     if whole["state"] == "running" and whole["round_s"] is not None:
-        left = f"{whole['left_s'] / 3600:.1f} h"
+        left = _duration(whole["left_s"])
         lines.append(f"{whole['round_s']:.0f} s a round, about {left} left")
     if whole["state"] == "running":
         lines += [
@@ -178,12 +178,20 @@ def _caption(whole: Status) -> str:
     return "\n".join(lines)
 
 
-def _size(number: float) -> str:
+def size_of(number: float) -> str:
+    """Bytes in the unit that fits: 412, 2.1M."""
     for unit in ("", "k", "M", "G"):
         if number < 999.5:
             return f"{number:.3g}{unit}"
         number /= 1000
     return f"{number:.0f}T"
+
+
+def _duration(seconds: float) -> str:
+    """Seconds below two minutes, minutes below two hours, then hours."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _figure(value: float | None, form: str) -> str:

@@ -12,7 +12,7 @@ from server.folder import Event, RunFolder
 from server.heads import losses
 from server.jobs import JobFile
 from server.roster import read_roster
-from server.status import Status, status
+from server.status import Status, size_of, status
 
 # A site that misses so many rounds in a row has more than a bad moment.
 MISSED = 3
@@ -82,7 +82,7 @@ def _of_disk(folder: RunFolder) -> Iterator[str]:
     sizes = [sum(file.stat().st_size for file in path.iterdir()) for path in folder.checkpoints()]
     free = shutil.disk_usage(folder.path).free
     if sizes and free < ROOM * max(sizes):
-        yield f"the disk has {free / 1e9:.2f} GB left, a checkpoint takes {max(sizes) / 1e9:.2f} GB"
+        yield f"the disk has {size_of(free)}B left, a checkpoint takes {size_of(max(sizes))}B"
 
 
 def _of_sites(events: list[Event], whole: Status) -> Iterator[str]:
