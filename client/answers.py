@@ -23,6 +23,7 @@ from client.refused import RefusedError
 from client.rehearsal import cost_since, rehearse
 from client.roster import take_roster
 from client.secure_waves import answer_wave, basis_of, keep_update
+from client.sent import SentRecord
 from client.sitefile import SiteFile
 from client.states import alone
 from client.unmasked import UnmaskedSums
@@ -58,6 +59,7 @@ IN_PROTOCOL_2 = {
     ErrorCode.RECORDS: ErrorCode.INTERNAL,
     ErrorCode.SECURE_PEERS: ErrorCode.SECURE_TERMS,
     ErrorCode.SECURE_REPEATED: ErrorCode.SECURE_TERMS,
+    ErrorCode.SENT_RECORD: ErrorCode.INTERNAL,
 }
 
 
@@ -69,6 +71,8 @@ def answer(
 ) -> tuple[Answer, bytes]:
     """Do a task and answer it; a task done before is answered from the site's disk.
 
+    The answer is in the site's record of what it sent before it is returned; one that cannot be recorded is not.
+
     Args:
         header: the task's JSON, unchecked.
         payload: the global model's trained tensors (empty for `describe`), unchecked.
@@ -78,7 +82,32 @@ def answer(
         task = Task.decode(header)
     except ProtocolError as error:
         logger.error("site %s: %s", site.site, error)
-        return refusal(_code_of(error), site.site), b""
+        return _recorded(site, None, refusal(_code_of(error), site.site), b"")
+    return _recorded(site, task, *_answered(site, task, payload, on_step, arrived))
+
+
+def _recorded(
+    site: SiteFile, task: Task | None, reply: Answer, block: bytes
+) -> tuple[Answer, bytes]:
+    """An answer that the site's own record names; else an error code, which holds nothing of the site."""
+    try:
+        SentRecord(site).note(task.kind if task else "unknown", reply, reply.encode(), block)
+    except Exception as error:
+        full = _code_of(error) == ErrorCode.DISK_FULL
+        logger.error(
+            "site %s: the answer is not sent, for it cannot be recorded: %s", site.site, error
+        )
+        return refusal(ErrorCode.DISK_FULL if full else ErrorCode.SENT_RECORD, site.site, task), b""
+    return reply, block
+
+
+def _answered(
+    site: SiteFile,
+    task: Task,
+    payload: bytes,
+    on_step: Callable[[str, int], None] | None,
+    arrived: float,
+) -> tuple[Answer, bytes]:
     try:
         reply, block = _done(site, task, payload, on_step, arrived)
         return _in_version(task.protocol, reply), block
@@ -156,6 +185,7 @@ def _done(
         if task.kind == "finish":
             finals.require_trained(site.run_folder(task.run))
             work.keep_final(site, experiment, task, arrays, link.received)
+            work.optimiser_states(site, task.run).remove()
             finals.prune(site.state, task.run)
             return _answer(site, task, final=link.received, holds=link.holds()), b""
         _check_upload(site, experiment)

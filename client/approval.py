@@ -58,6 +58,22 @@ class Approvals:
         """The experiments that wait."""
         return sorted(self.waiting.glob("*.json"))
 
+    def whole(self, prefix: str) -> str:
+        """The hash of the waiting or approved experiment that begins so; `prefix` itself where it is a whole hash.
+
+        Raises:
+            ConfigError: none begins so, several do, or it is too short to be meant.
+        """
+        if not re.fullmatch(r"[0-9a-f]{8,63}", prefix):
+            return prefix
+        names = {path.stem for path in self.listed()}
+        names |= {path.name for path in self.approved.glob("*")}
+        found = sorted(name for name in names if name.startswith(prefix))
+        if len(found) != 1:
+            what = "several experiments begin so" if found else "no experiment here begins so"
+            raise ConfigError(what, where=prefix, fix=LISTED)
+        return found[0]
+
     def approve(self, digest: str, runs: int = 1, model: str = "", join: str = "") -> bool:
         """Approve an experiment, or add to its approval; returns whether it was waiting.
 

@@ -35,10 +35,11 @@ def init(
 ) -> None:
     """Make a site: folder, site file and key pair. The private key never leaves it."""
     from client.enrolment import authority_key, init_site
-    from mama.signing import fingerprint
+    from mama.signing import file_fingerprint, fingerprint
 
     key = init_site(folder, site, source, address, certificate)
     typer.echo(f"send the coordinator {key}")
+    typer.echo(f"its fingerprint, which `mama-server enrol` prints too: {file_fingerprint(key)}")
     typer.echo(f"compare this fingerprint by telephone: {fingerprint(authority_key(certificate))}")
 
 
@@ -48,9 +49,11 @@ def new_key(site: SiteArgument) -> None:
     from client.enrolment import new_key_pair
     from client.service import ServiceFolder
     from client.sitefile import load_site
+    from mama.signing import file_fingerprint
 
     public = new_key_pair(ServiceFolder(load_site(site)).coordinator.key)
     typer.echo(f"send the coordinator {public}, and start the service again when it is enrolled")
+    typer.echo(f"its fingerprint, which `mama-server enrol` prints too: {file_fingerprint(public)}")
 
 
 @app.command()
@@ -159,7 +162,10 @@ def policy(
 @app.command()
 def approve(
     site: SiteArgument,
-    experiment: Annotated[str | None, typer.Argument(help="Its hash; none lists those")] = None,
+    experiment: Annotated[
+        str | None,
+        typer.Argument(help="Its hash, or 8 or more of its first digits; none lists those"),
+    ] = None,
     withdraw: Annotated[bool, typer.Option(help="Take the approval back")] = False,
     runs: Annotated[int, typer.Option(min=1, help="For so many runs in all")] = 1,
     model: Annotated[
@@ -187,9 +193,9 @@ def approve(
         if not approvals.listed():
             typer.echo("no experiment waits")
     elif withdraw:
-        typer.echo(approvals.withdraw(experiment))
+        typer.echo(approvals.withdraw(approvals.whole(experiment)))
     else:
-        known = approvals.approve(experiment, runs, model, join)
+        known = approvals.approve(approvals.whole(experiment), runs, model, join)
         typer.echo("approved" if known else "approved beforehand: no such experiment waits now")
 
 
@@ -267,6 +273,31 @@ def models(site: SiteArgument, json_: JsonOption = False) -> None:
         typer.echo(f"  {folder}")
     if not found:
         typer.echo("no run has ended yet")
+
+
+@app.command()
+def sent(
+    site: SiteArgument,
+    run_: Annotated[str | None, typer.Argument(metavar="[RUN]", help="A run's name")] = None,
+    json_: JsonOption = False,
+) -> None:
+    """List everything that this hospital sent, with size and SHA-256; the command fails if the record was changed."""
+    from rich.console import Console
+
+    from client.sent import SentRecord
+    from client.sent_view import figure_lines, table
+    from client.sitefile import load_site
+
+    record = SentRecord(load_site(site))
+    entries = record.entries(run_)
+    if json_:
+        typer.echo(json.dumps(entries, indent=1))
+        return
+    Console(highlight=False, markup=False, emoji=False).print(table(entries))
+    for line in (*figure_lines(entries), record.last_tensors(run_)):
+        if line:
+            typer.echo(line)
+    typer.echo(f"{len(entries)} answers, unbroken; last hash: {record.read().head}")
 
 
 @app.command()

@@ -13,9 +13,10 @@ import sys
 import time
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
-from flwr.app import Context, RecordDict
+from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.app.user_config import UserConfig
 
 from client.app import app
@@ -23,11 +24,14 @@ from client.consent import dataset_of
 from client.flower import Assignment, Runtime
 from client.installed import require_installed_code
 from client.intake import take_tasks_within
+from client.outcomes import Outcomes
 from client.pace import Pace
 from client.room import room_of
 from client.service import Record, ServiceFolder
 from client.sitefile import load_site
-from mama.errors import MamaError
+from mama.errors import MamaError, ProtocolError
+from mama.exchange.codes import ErrorCode
+from mama.exchange.protocol import Answer
 from mama.printable import printable
 
 logger = logging.getLogger("fedmama.guard")
@@ -44,7 +48,7 @@ class Guard:
         self.site_file = site_file
         self.record = Record(folder.guard)
         self.record.put(news=True, process=os.getpid(), dataset=False, working_on=None)
-        self._pace = Pace(0.1, 1.0)
+        self._pace, self._outcomes = Pace(0.1, 1.0), Outcomes()
         self._look_at_data()
 
     def work(self, runtime: Runtime) -> None:
@@ -66,7 +70,7 @@ class Guard:
                 self._do(assignment)
             finally:
                 self._pace.worked()
-                self.record.put(news=True, working_on=None)
+                self.record.put(news=True, working_on=None, **self._told())
                 self._look_at_data()
 
     def _do(self, assignment: Assignment) -> None:
@@ -90,8 +94,18 @@ class Guard:
                 # The app answers its own errors. This one is Flower's, before the app was called.
                 logger.exception("the task was not understood")
                 assignment.refuse(f"the site's guard: {type(error).__name__}")
+                self._ended(assignment, ErrorCode.INTERNAL)
             else:
                 assignment.reply(reply)
+                self._ended(assignment, _status_of(reply))
+
+    def _ended(self, assignment: Assignment, code: str) -> None:
+        metadata = assignment.message.metadata
+        kind, number = (printable(one, 16) for one in (metadata.message_type, metadata.group_id))
+        self._outcomes = self._outcomes.ended(kind, number, code)
+
+    def _told(self) -> dict[str, Any]:
+        return {"outcomes": self._outcomes.model_dump()["last"]}
 
     def _allows(self, bundle: str) -> bool:
         try:
@@ -108,10 +122,28 @@ class Guard:
             dataset_of(load_site(self.site_file))
         except MamaError as error:
             reason = str(error)
+        else:
+            self._outcomes = self._outcomes.without(
+                frozenset({ErrorCode.SITE_FILE, ErrorCode.NO_DATA})
+            )
+        self.record.put(
+            news=self.record.values.get("outcomes", {}) != self._told()["outcomes"], **self._told()
+        )
         if self.record.values.get("reason", "") != reason:
             if reason:
                 logger.error("%s", reason)
             self.record.put(news=True, dataset=reason is None, reason=reason)
+
+
+def _status_of(reply: Message) -> str:
+    """The status of the app's answer."""
+    try:
+        header = reply.content["header"]
+        return str(
+            Answer.decode(header["json"] if isinstance(header, ConfigRecord) else None).status
+        )
+    except (ProtocolError, KeyError, ValueError):  # ValueError: one of Flower's own errors
+        return ErrorCode.INTERNAL
 
 
 def main(site_file: Path, port: int) -> None:

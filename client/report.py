@@ -12,6 +12,8 @@ from PIL import Image as Picture
 
 from client.consent import dataset_of
 from client.method import LocalMethod
+from client.sent import SentRecord
+from client.sent_view import by_run, figure_lines
 from client.sitefile import SiteFile
 from client.work import device_of
 from mama.data.sentences import for_side
@@ -57,6 +59,7 @@ def write_site_report(site: SiteFile, final: Path, path: Path, run: str | None =
         ModelError: `final` holds no model.
         DataError: the site's dataset is missing, damaged or of another key.
         ConfigError: the list of those who withdrew cannot be read.
+        IntegrityError: the record of what the site sent is damaged.
     """
     model, experiment = load_final(final)
     if run:
@@ -71,6 +74,7 @@ def write_site_report(site: SiteFile, final: Path, path: Path, run: str | None =
     if studies:
         features = image_features(model, dataset, studies, device)
         answers = zero_shot(model, experiment, studies, features, device)
+    record = SentRecord(site)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -85,6 +89,9 @@ def write_site_report(site: SiteFile, final: Path, path: Path, run: str | None =
         figures={LABELS[label]: metrics(predictions) for label, predictions in answers.items()},
         cases=[_shown(case, dataset.pixels(case.image), answers) for case in choose(studies)],
         counts=[_counts(name, dataset.studies(name)) for name in ("train", "test")],
+        sent=by_run(record.entries()),
+        figure_lines=figure_lines(record.entries()),
+        sent_head=record.read().head,
     )
     write_text(path, page)
     return path

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from client.outcomes import Outcome, Outcomes
 from client.sitefile import CoordinatorConfig, SiteFile
 from mama.errors import ConfigError
 from mama.exchange.roster import Roster
@@ -52,7 +53,7 @@ class ServiceFolder:
 
 @dataclass(frozen=True)
 class Status:
-    """Whether a site can work now, and if not why."""
+    """Whether a site can work now, and if not why; how its last task ended, and what fails again and again."""
 
     site: str
     serving: bool
@@ -61,6 +62,8 @@ class Status:
     dataset: bool
     seconds_since_contact: float | None
     working_on: str | None
+    last_task: dict[str, Any] | None
+    warnings: list[str]
 
 
 def read_status(folder: ServiceFolder) -> Status:
@@ -69,12 +72,15 @@ def read_status(folder: ServiceFolder) -> Status:
     success = node.get("success")
     since = None if success is None else max(0.0, time.time() - success)
     registered = bool(node.get("registered"))
+    outcomes = Outcomes.of(guard)
+    newest = outcomes.newest
     reasons = [
         "" if _alive(node) else _ended(folder, node),
         "" if registered else _not_connected(node),
         "" if _in_contact(node, since) else f"no contact: {node.get('reason') or 'it is silent'}",
         "" if _alive(guard) else _no_guard(folder),
         "" if guard.get("dataset") else f"dataset: {guard.get('reason') or 'not loaded yet'}",
+        _blocked(outcomes.blocking),
     ]
     reason = next((text for text in reasons if text), "")
     return Status(
@@ -85,7 +91,24 @@ def read_status(folder: ServiceFolder) -> Status:
         dataset=bool(guard.get("dataset")),
         seconds_since_contact=since,
         working_on=guard.get("working_on"),
+        last_task=newest.model_dump() if newest else None,
+        warnings=[
+            f"{one.kind} failed {one.failures} times in a row: {one.sentence}"
+            for one in outcomes.failing
+        ],
     )
+
+
+def contact(folder: ServiceFolder) -> str | None:
+    """Why the running node is not in contact with the coordinator, empty if it is; None where no node runs."""
+    node = read_if_whole(folder.node)
+    if not _alive(node):
+        return None
+    success = node.get("success")
+    since = None if success is None else max(0.0, time.time() - success)
+    if node.get("registered") and _in_contact(node, since):
+        return ""
+    return node.get("reason") or "it connects"
 
 
 def tell_status(status: Status, roster: Roster | None, waiting: int, *, as_json: bool) -> str:
@@ -97,6 +120,13 @@ def tell_status(status: Status, roster: Roster | None, waiting: int, *, as_json:
         return json.dumps(asdict(status) | {"roster": known, "waiting_for_approval": waiting})
     what = status.working_on or "waiting for tasks"
     lines = [f"{status.site}: {what if status.serving else status.reason}"]
+    if status.last_task:
+        last = Outcome.model_validate(status.last_task)
+        ago = time.time() - last.time
+        lines.append(
+            f"last task: {last.kind} of round {last.round}, {ago:.0f} s ago: {last.sentence}"
+        )
+    lines += [f"WARN  {warning}" for warning in status.warnings]
     if waiting:
         lines.append(f"experiments that wait for approval: {waiting} (`mama-site approve`)")
     if roster is not None:
@@ -124,6 +154,9 @@ class Record:
 def _ended(folder: ServiceFolder, node: dict[str, Any]) -> str:
     """Why there is no node: nobody started it, or it ends whenever it is started."""
     told = f" ({node['reason']})" if node.get("reason") else ""
+    # The supervisor knows a node's process before it has loaded its code and written a line of its own.
+    if _alive({"process": read_if_whole(folder.processes).get("node")}):
+        return "the node is starting"
     if not _alive(read_if_whole(folder.processes)):
         return f"the service does not run{told}; start it with `mama-site start`"
     return f"the node ended{told}; `mama-site check` and the service's log say why"
@@ -138,6 +171,12 @@ def _not_connected(node: dict[str, Any]) -> str:
 def _in_contact(node: dict[str, Any], since: float | None) -> bool:
     """Whether the last call succeeded, and lately."""
     return since is not None and since < FRESH_S and not node.get("reason")
+
+
+def _blocked(outcome: Outcome | None) -> str:
+    if outcome is None:
+        return ""
+    return f"the last {outcome.kind} task failed: {outcome.sentence} docs/errors.md says what to do"
 
 
 def _no_guard(folder: ServiceFolder) -> str:

@@ -1,6 +1,7 @@
 """What a site keeps from round to round, one file a round, so that a round asked for again starts where it did."""
 
 import logging
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,6 +74,14 @@ class RoundStates:
         write_sealed(self.index, self._known() | {self.folder.name: sorted(rounds - set(old))})
         for one in old:
             self.of(one).unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        """Remove all of them: the run is over, and a round that is asked for all the same starts anew."""
+        known = self._known()
+        if known.pop(self.folder.name, None) is not None:
+            write_sealed(self.index, known)
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
 
     def _rounds(self) -> set[int]:
         """Those that should be there, and those that a crash kept from being counted."""

@@ -112,7 +112,7 @@ def train(
         pairs = StudyPairs(dataset_of(site), experiment, stream=stream)
         require_patients_of(site, pairs)
         trainer = Trainer(model, pairs, experiment, device, corrections, method.guide(model))
-    states = RoundStates(site.run_folder(task.run) / "optimiser")
+    states = optimiser_states(site, task.run)
     if experiment.optimiser.keep_state:
         try:
             if earlier := states.before(number):
@@ -191,6 +191,11 @@ def evaluate(
             method: _counts(site, experiment, mask, answers) for method, answers in methods.items()
         }
     )
+
+
+def optimiser_states(site: SiteFile, run: str) -> RoundStates:
+    """The optimiser's states of a run, the largest files that a site keeps of it beside the final model."""
+    return RoundStates(site.run_folder(run) / "optimiser")
 
 
 def keep_final(

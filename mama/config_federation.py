@@ -68,6 +68,12 @@ class FederationConfig(Section):
     deadline_s: float = Field(
         3600, gt=0, le=30 * 86400, description="seconds a site has for one task"
     )
+    gone_s: float = Field(
+        120,
+        ge=10,
+        le=30 * 86400,
+        description="seconds of silence after which a site is not waited for where the others are a quorum",
+    )
     extend: int = Field(
         0, ge=0, le=1000, description="times a round without a quorum gets another deadline_s"
     )

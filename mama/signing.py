@@ -79,6 +79,15 @@ def fingerprint(key: PublicKey) -> str:
     return hashlib.sha256(der).hexdigest()
 
 
+def file_fingerprint(path: Path) -> str:
+    """The fingerprint of the public key in a .pub file.
+
+    Raises:
+        ValueError: it holds no P-384 public key.
+    """
+    return fingerprint(read_public_line(path.read_text(encoding="utf-8")))
+
+
 def sign(key: PrivateKey, purpose: str, data: bytes) -> bytes:
     """ECDSA (FIPS 186-5) over purpose and data."""
     return key.sign(_framed(purpose, data), ec.ECDSA(_HASH))

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from math import inf
 from typing import Literal
 
 from mama.exchange.codes import ErrorCode
@@ -14,6 +15,9 @@ from server.post import GRACE_S, Post, Reply
 PUSHES = 5
 # Looks at the post are so many seconds apart, from the first to the last while nothing comes.
 QUICK_S, SLOW_S = 0.05, 2.0
+
+# More than no time at all: of a site that is connected the silence is 0.
+SLIGHTEST_S = 1e-9
 
 When = Literal["time", "late", "again"]
 
@@ -69,12 +73,19 @@ class Asking:
     Args:
         at_once: tasks under way at the same time; 1 where sites take turns in one process.
         tell: told of tasks that are pushed again: (site, round).
+        gone_s: a site that is not heard of for so long at its task is not waited for where the others are enough.
     """
 
     def __init__(
-        self, post: Post, attendance: Attendance, at_once: int, tell: Callable[[str, int], None]
+        self,
+        post: Post,
+        attendance: Attendance,
+        at_once: int,
+        tell: Callable[[str, int], None],
+        gone_s: float = inf,
     ):
         self._post, self._attendance, self._at_once, self._tell = post, attendance, at_once, tell
+        self._gone_s = gone_s
         self._pushed: dict[str, Pushed] = {}
         self._open: dict[str, Errand] = {}
 
@@ -175,9 +186,12 @@ class Asking:
         return Arrival(errand.site, task, reply, when, errand.bytes_down)
 
     def _idle(self) -> bool:
-        """Whether nobody is at work: all that is open is of sites that have been away from the beginning."""
-        seats = self._attendance.seats
-        return all(not e.begun and e.site not in seats for e in self._open.values())
+        """Whether nobody is at work: all that is open is of sites away from the beginning, or gone for `gone_s`."""
+        silent_s = self._attendance.silent_s
+        return all(
+            silent_s(e.site) >= (self._gone_s if e.begun else SLIGHTEST_S)
+            for e in self._open.values()
+        )
 
 
 def _worth_another(reply: Reply) -> bool:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 
 from mama.errors import ProtocolError
 from mama.exchange.protocol import PROTOCOL, Answer, Description, Task
@@ -12,6 +13,8 @@ from server.post import Post, Reply
 # Told of what is wrong with a node: (site or node's name, problem, code).
 Complaint = Callable[[str, str, str], None]
 LOOK_S = 5.0
+# A node that Flower no longer lists has not been heard of for about so long: two heartbeats.
+UNHEARD_S = 60.0
 
 
 @dataclass(eq=False)
@@ -34,6 +37,7 @@ class Attendance:
         base: what every site's base model must be.
         task: what a node is asked, given its number.
         wait_s: how long it may take to answer.
+        left: told of a site that is no longer connected: (site, seconds since it was last heard of).
     """
 
     def __init__(
@@ -44,14 +48,17 @@ class Attendance:
         wait_s: float,
         complain: Complaint,
         welcome: Callable[[Answer], None],
+        left: Callable[[str, float], None],
     ):
         self._post, self._base, self._task, self._wait_s = post, base, task, wait_s
-        self._complain, self._welcome = complain, welcome
+        self._complain, self._welcome, self._left = complain, welcome, left
         self.seats: dict[str, Seat] = {}
         self._asked: dict[int, tuple[str, Task, float]] = {}
         self._refused: set[int] = set()
         self._twins: dict[int, str] = {}
         self._here: set[int] = set()
+        # When each site that went away was last heard of.
+        self._heard: dict[str, float] = {}
         self._looked = -LOOK_S
 
     @property
@@ -74,6 +81,8 @@ class Attendance:
             # A revoked site is asked no more, and one with a new key must say again who it is.
             if seat.node not in here or seat.key != self._post.signers.key_of(site):
                 del self.seats[site]
+                self._heard[site] = self._looked - UNHEARD_S
+                self._left(site, UNHEARD_S)
         self._refused &= here
         self._asked = {node: asked for node, asked in self._asked.items() if node in here}
         # A twin whose elder has gone is asked again, and is the site then.
@@ -81,6 +90,12 @@ class Attendance:
         known = {seat.node for seat in self.seats.values()}
         for node in sorted(here - known - self._refused - set(self._asked) - set(self._twins)):
             self._ask(node)
+
+    def silent_s(self, site: str) -> float:
+        """The seconds since a site was last heard of: 0 while it is connected, no end if it never was."""
+        if site in self.seats:
+            return 0.0
+        return time.monotonic() - self._heard.get(site, -inf)
 
     def ask_refused_again(self) -> None:
         """Give nodes that were refused another chance at the next look."""
@@ -126,6 +141,7 @@ class Attendance:
         else:
             key = self._post.signers.key_of(answer.site)
             self.seats[answer.site] = Seat(node, key, task.protocol)
+            self._heard.pop(answer.site, None)
             self._welcome(answer)
 
     def _refuse(self, node: int, name: str, problem: str, code: str = "refused") -> None:

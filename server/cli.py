@@ -71,11 +71,13 @@ def enrol(
     passphrase_file: PassphraseOption = None,
 ) -> None:
     """Let a site take part; a running service admits it by itself."""
+    from mama.signing import file_fingerprint
     from server.roster import enrol
     from server.signature import site_certificate
 
     home = _home(federation, passphrase_file)
     typer.echo(str(enrol(home, site, key, share)))
+    typer.echo(f"compare this fingerprint of {site}'s key by telephone: {file_fingerprint(key)}")
     if not _waits(home):
         certificate = site_certificate(home, site)
         typer.echo(f"for mutual TLS, if the door asks for it, send the site {certificate}")
@@ -177,12 +179,17 @@ def run(
     """Ask the service for a run and follow it; the same command re-attaches or continues."""
     from server.federation import Home
     from server.follow import follow, line_of, prepare, submit
+    from server.jobs import ahead
+    from server.warnings import warnings_at_start
 
     home = Home(federation)
     folder = prepare(home, experiment, out)
     asked = submit(home, out)
     typer.echo(f"fingerprint of the base models: {folder.latest().base.fingerprint}")
-    typer.echo("asked for; runs are done one after the other")
+    before = ", ".join(path.name for path in ahead(home, asked))
+    typer.echo(f"queued behind {before}" if before else "asked for")
+    for line in warnings_at_start(out, home):
+        typer.echo(f"WARN  {line}")
     try:
         job = follow(home, asked, lambda event: _say(line_of(event)))
     except KeyboardInterrupt:
@@ -268,9 +275,12 @@ def status(
 
 @app.command()
 def audit(run: RunArgument) -> None:
-    """Check that no line of a run's logs was changed or lost, and print the audit log's last hash to note elsewhere."""
+    """Check that no line of a run's logs was changed or lost, and print the audit log's last hash to note elsewhere.
+
+    Each site's line is the one that `mama-site sent SITE.yaml RUN` prints there.
+    """
     from mama.errors import IntegrityError
-    from server.audit import read_audit
+    from server.audit import last_tensors, read_audit
     from server.folder import RunFolder
     from server.heads import AUDIT, losses, noted
 
@@ -279,6 +289,8 @@ def audit(run: RunArgument) -> None:
     typer.echo(f"{len(trail.entries)} entries from {sites} sites, unbroken")
     if trail.torn:
         typer.echo("a crash tore the line after them; the next start removes it")
+    for line in last_tensors(trail.entries):
+        typer.echo(line)
     typer.echo(f"last hash: {trail.head}")
     folder = RunFolder(run)
     lost = [*losses(run, folder.state().heads), *noted(trail.entries, folder.events())]

@@ -88,7 +88,7 @@ class Executor:
             self._refuse(claim, f"it is a task for {printable(task.type, 40)}")
         elif task.fab_hash != self._bundle:
             self._refuse(claim, f"its bundle is another: {printable(task.fab_hash, 64)}")
-        elif job_of(self._home.jobs, task.run_id):
+        elif job_of(self._home, task.run_id):
             self._start(claim)
         elif time.monotonic() > claim.until:
             self._refuse(claim, "it is not in this coordinator's queue")

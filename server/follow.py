@@ -8,17 +8,19 @@ from mama.claims import refuse_another
 from mama.config import Experiment
 from mama.configfile import load
 from mama.earlier import earlier_model
-from mama.errors import QuorumError, ServiceError
+from mama.errors import MamaError, PrivacyError, QuorumError, ServiceError, StorageError
 from mama.printable import printable
 from mama.privacy.plan import require_possible
 from server.daemon import is_running, require_running
 from server.federation import Home
 from server.folder import Event, RunFolder
 from server.job import Job, Kind
-from server.jobs import JobFile, ending
+from server.jobs import JobFile
 from server.towers import initial_model
 
 LOOK_S = 0.5
+# By exit code, the errors that end a run as they are; any other end is the service's.
+ENDS = {kind.exit_code: kind for kind in (QuorumError, PrivacyError, StorageError)}
 # How long the service may be away, while it is started again.
 ABSENCE_S = 30.0
 
@@ -61,6 +63,8 @@ def follow(home: Home, file: JobFile, tell: Callable[[Event], None]) -> Job:
 
     Raises:
         QuorumError: the run ended for lack of sites.
+        PrivacyError: too few sites' budgets allowed its rounds.
+        StorageError: the coordinator's disk is full.
         ServiceError: the service has ended, or its ServerApp does again and again.
     """
     folder = RunFolder(file.out)
@@ -80,26 +84,37 @@ def follow(home: Home, file: JobFile, tell: Callable[[Event], None]) -> Job:
         if job.state in ("finished", "stopped"):
             return job
         if job.state == "failed":
-            last = ending(events)
-            kind = QuorumError if last and last["event"] == "stopped" else ServiceError
-            raise kind(job.reason, where=str(file.out))
+            raise _end_of(job)
         missing = 0.0 if is_running(home) else missing + LOOK_S
         if missing > ABSENCE_S:
             require_running(home)
         time.sleep(LOOK_S)
 
 
+def _end_of(job: Job) -> MamaError:
+    kind = ENDS.get(job.exit_code, ServiceError)
+    place = str(job.out)
+    return kind(job.reason, where="" if job.reason.startswith(place) else place)
+
+
 def line_of(event: Event) -> str | None:
     """One line for a person, None for what is not worth one."""
     match event["event"]:
         case "start":
-            return f"round {event['round']} of {event['rounds']} is done"
+            if not event["round"]:
+                return f"starts: {event['rounds']} rounds"
+            return f"continues: round {event['round']} of {event['rounds']} is done"
         case "roster":
             return f"sites: {', '.join(event['sites'])}"
         case "round":
             loss = event["terms"].get("loss")
             told = "" if loss is None else f"  loss {loss:.3f}"
             return f"round {event['round']:>3}  {len(event['sites'])} sites  {event['seconds']:.1f} s{told}"
+        case "waiting":
+            here, missing = len(event["here"]), ", ".join(event["missing"])
+            return f"round {event['round']}: waits for its quorum; {here} sites are here, missing: {missing}"
+        case "left":
+            return f"round {event['round']}, {event['site']}: not connected any more"
         case "problem":
             return f"round {event['round']}, {event['site']}: {printable(event['problem'])}"
         case "finished" | "stopped" as end:

@@ -8,8 +8,9 @@ from typing import Literal
 from pydantic import Field, ValidationError
 
 from mama.config import Section
-from mama.errors import IntegrityError
-from mama.sealed import read_sealed
+from mama.errors import IntegrityError, ServiceError
+from mama.sealed import read_sealed, write_sealed
+from server.federation import Home
 
 logger = logging.getLogger("fedmama.service")
 
@@ -20,7 +21,11 @@ State = Literal["queued", "running", "finished", "failed", "stopped"]
 class Job(Section):
     """A run's folder, whether it is to be rehearsed or done, and how far it is.
 
-    `flower_run` is Flower's id of its ServerApp, `futile` its deaths since the last new round.
+    `flower_run` is Flower's id of its ServerApp, `futile` its deaths since the last new round. `told` is the number of
+    events in the run's folder when the ServerApp was started: an ending among them is of an earlier start. `exit_code`
+    goes with the `reason` of a failure.
+
+    On disk `out` counts from the federation file's folder where it lies below, so that the whole may be moved.
     """
 
     out: Path
@@ -31,13 +36,31 @@ class Job(Section):
     flower_run: int | None = None
     round: int = 0
     futile: int = Field(0, ge=0)
+    told: int = Field(0, ge=0)
+    exit_code: int = ServiceError.exit_code
 
 
-def read_job(path: Path) -> Job | None:
+def place_of(home: Home, out: Path) -> Path:
+    """A run's folder as the queue writes it."""
+    base = home.path.parent
+    return out.relative_to(base) if out.is_relative_to(base) else out
+
+
+def write_job(home: Home, path: Path, job: Job) -> None:
+    """Keep a job."""
+    write_sealed(
+        path, job.model_copy(update={"out": place_of(home, job.out)}).model_dump(mode="json")
+    )
+
+
+def read_job(home: Home, path: Path) -> Job | None:
     """A job; a file that is none is set aside, so that the others do not wait for it."""
     try:
         found = read_sealed(path)
-        return None if found is None else Job.model_validate(found)
+        if found is None:
+            return None
+        job = Job.model_validate(found)
+        return job.model_copy(update={"out": home.path.parent / job.out})
     except (IntegrityError, ValidationError) as error:
         aside = path.with_suffix(".damaged")
         logger.error("%s is no job (%s); set aside as %s", path, type(error).__name__, aside.name)
@@ -45,10 +68,15 @@ def read_job(path: Path) -> Job | None:
         return None
 
 
-def job_of(folder: Path, flower_run: int) -> Job | None:
-    """The job at work whose ServerApp has this id, None where the queue in `folder` has started no such run."""
-    for path in sorted(folder.glob("*.json")):
-        job = read_job(path)
-        if job and job.state == "running" and job.flower_run == flower_run:
+def read_jobs(home: Home) -> list[Job]:
+    """All jobs, the one that was asked for first before the others."""
+    found = [job for path in sorted(home.jobs.glob("*.json")) if (job := read_job(home, path))]
+    return sorted(found, key=lambda job: job.asked)
+
+
+def job_of(home: Home, flower_run: int) -> Job | None:
+    """The job at work whose ServerApp has this id, None where the federation's queue has started no such run."""
+    for job in read_jobs(home):
+        if job.state == "running" and job.flower_run == flower_run:
             return job
     return None

@@ -8,13 +8,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from mama.errors import ConfigError, MamaError, ModelError
-from mama.sealed import write_sealed
+from mama.errors import ConfigError, FilesError, MamaError, ModelError, QuorumError
 from server.control import Control
 from server.federation import Home
 from server.finish import finish
 from server.folder import Event, RunFolder
-from server.job import Job, Kind, read_job
+from server.job import Job, Kind, place_of, read_job, read_jobs, write_job
 from server.rehearsal import REHEARSAL
 from server.roster import read_roster
 
@@ -35,18 +34,19 @@ class JobFile:
     """One job on disk."""
 
     def __init__(self, home: Home, out: Path):
-        self.out = out.resolve()
-        name = f"{self.out.name}-{hashlib.sha256(str(self.out).encode()).hexdigest()[:8]}"
+        self.out, self._home = out.resolve(), home
+        place = str(place_of(home, self.out))
+        name = f"{self.out.name}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
         self.path = home.jobs / f"{name}.json"
         self.stop = home.jobs / f"{name}.stop"
 
     def read(self) -> Job | None:
         """The job, None where the service was never asked."""
-        return read_job(self.path)
+        return read_job(self._home, self.path)
 
     def write(self, job: Job) -> None:
         """Keep the job."""
-        write_sealed(self.path, job.model_dump(mode="json"))
+        write_job(self._home, self.path, job)
 
     def ask(self, kind: Kind = "run") -> Job:
         """Ask the service for this run or its rehearsal; what is queued or running already stays so.
@@ -102,20 +102,20 @@ class JobRunner:
         Raises:
             ServiceError: the service does not answer; the next step tries again.
         """
-        jobs = [job for path in sorted(self.home.jobs.glob("*.json")) if (job := read_job(path))]
+        jobs = read_jobs(self.home)
         for job in jobs:
             if job.state == "queued" and JobFile(self.home, job.out).stop.exists():
                 self._look_after(JobFile(self.home, job.out), job)
                 return
         at_work = [job for job in jobs if job.state == "running"]
-        queued = sorted((j for j in jobs if j.state == "queued"), key=lambda job: job.asked)
+        queued = [job for job in jobs if job.state == "queued"]
         for job in [*at_work, *queued][:1]:
             file = JobFile(self.home, job.out)
             try:
                 self._look_after(file, job)
             except (ConfigError, ModelError, FileNotFoundError) as error:
                 # Its folder is gone or damaged; the runs after it must not wait for it.
-                file.write(job.model_copy(update={"state": "failed", "reason": str(error)}))
+                file.write(_failed(job, error))
 
     def _look_after(self, file: JobFile, job: Job) -> None:
         if file.stop.exists():
@@ -138,8 +138,15 @@ class JobRunner:
         try:
             finish(folder, self.home.models, complete=complete)
         except MamaError as error:
-            return {"state": "failed", "reason": f"the run is over, but: {error}"}
-        return {"state": "finished"} if complete else {"state": "failed", "reason": last["reason"]}
+            return {
+                "state": "failed",
+                "reason": f"the run is over, but: {error}",
+                "exit_code": error.exit_code,
+            }
+        if complete:
+            return {"state": "finished"}
+        code = last.get("exit_code", QuorumError.exit_code)
+        return {"state": "failed", "reason": last["reason"], "exit_code": code}
 
     def _died(self, run: int) -> bool:
         now = time.monotonic()
@@ -152,14 +159,16 @@ class JobRunner:
             return job.model_copy(
                 update={"state": "failed", "reason": "no site is enrolled; use `mama-server enrol`"}
             )
-        return job.model_copy(update={"state": "running", "flower_run": self.control.start_run()})
+        told = len(RunFolder(job.out).events())  # before the ServerApp can add to them
+        started = {"state": "running", "told": told, "flower_run": self.control.start_run()}
+        return job.model_copy(update=started)
 
     def _ended(self, job: Job) -> Job:
         """What the end of a ServerApp means: the run's folder says, Flower does not."""
         folder = RunFolder(job.out)
         if job.kind == "rehearsal" and (job.out / REHEARSAL).exists():
             return job.model_copy(update={"state": "finished"})
-        last = ending(folder.events())
+        last = ending(folder.events()[job.told :])
         if job.kind == "run" and last is not None:
             return job.model_copy(update=self._over(folder, last))
         reached = folder.latest().round
@@ -173,3 +182,18 @@ class JobRunner:
                 f"read {self.home.log}",
             }
         return job.model_copy(update=changed)
+
+
+def _failed(job: Job, error: Exception) -> Job:
+    code = error.exit_code if isinstance(error, MamaError) else FilesError.exit_code
+    return job.model_copy(update={"state": "failed", "reason": str(error), "exit_code": code})
+
+
+def ahead(home: Home, file: JobFile) -> list[Path]:
+    """The folders of the runs that are done before a queued one; none where it is at work or was never asked for."""
+    own = file.read()
+    if own is None or own.state != "queued":
+        return []
+    jobs = [job for job in read_jobs(home) if job.out != own.out]
+    running = [job.out for job in jobs if job.state == "running"]
+    return running + [job.out for job in jobs if job.state == "queued" and job.asked < own.asked]

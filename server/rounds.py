@@ -98,7 +98,7 @@ class Federation:
         except (QuorumError, PrivacyError, StorageError) as error:
             # On a full disk the reason may not fit either.
             with suppress(OSError):
-                self._tell("stopped", reason=str(error))
+                self._tell("stopped", reason=str(error), exit_code=error.exit_code)
                 self._write_metrics("stopped", {})
             raise
 
@@ -118,6 +118,8 @@ class Federation:
             self.memory.noised = self._noised()
             require_small_delta(self.experiment.privacy, max(1, self.expected))
         self.sites.gather(self.expected)
+        if self.checkpoint.round:
+            self.sites.await_return(self.expected, self._known())
         for _ in range(self.config.extend):
             if self.sites.await_quorum(self.expected):
                 break

@@ -34,7 +34,7 @@ def main(home: Home, run: int, token: str) -> None:
         ServiceError: the queue has no such run at work.
         KeyboardInterrupt: the task was withdrawn, or the executor has died.
     """
-    job = job_of(home.jobs, run)
+    job = job_of(home, run)
     if job is None:
         raise ServiceError("is not in this coordinator's queue", where=f"run {run}")
     grid = HttpGrid(

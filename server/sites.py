@@ -78,12 +78,14 @@ class Sites:
             self._wait_s,
             lambda site, problem, code: self.problem(self.number, site, problem, code),
             self._welcome,
+            lambda site, seconds: tell("left", round=self.number, site=site, silent_s=seconds),
         )
         self._asking = Asking(
             post,
             self._attendance,
             at_once,
             lambda site, number: tell("asked_again", round=number, site=site),
+            experiment.federation.gone_s,
         )
 
     @property
@@ -116,6 +118,31 @@ class Sites:
             if self._attendance.nodes >= expected and not self._attendance.undecided:
                 break
             time.sleep(0.2)
+        return len(self.here) >= self._quorum
+
+    def await_return(self, expected: int, known: Collection[str]) -> bool:
+        """Wait for the sites of a run that has done rounds, as long as it takes; whether they are a quorum.
+
+        It ends without one only when all `expected` nodes are connected and were refused.
+
+        Args:
+            known: the sites of the run, of which those that are missing are told.
+        """
+        told: list[str] | None = None
+        forgiven = time.monotonic()
+        while len(self.here) < self._quorum:
+            self._attendance.look()
+            self._attendance.hear()
+            missing = sorted(set(known) - set(self.here))
+            if missing != told and len(self.here) < self._quorum:
+                self._tell("waiting", round=self.number, missing=missing, here=sorted(self.here))
+                told = missing
+            if self._attendance.nodes >= expected and not self._attendance.undecided:
+                break
+            if time.monotonic() - forgiven > GATHERING_S:
+                forgiven = time.monotonic()
+                self._attendance.ask_refused_again()
+            time.sleep(0.5)
         return len(self.here) >= self._quorum
 
     def begin(self, number: int, *, forgive: bool) -> None:

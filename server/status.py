@@ -1,5 +1,6 @@
 """The state of a run, read from its rounds.jsonl: it may be looked at from anywhere, while it runs or after."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,8 @@ def status(run: Path) -> Status:
 
     A site is offline, online, training, masking its update, evaluating, receiving, failed (at what it was asked last)
     or paused. Its
-    seconds, norm and cosine are of its last update, its bytes of all rounds, its problem is the last.
+    seconds, norm and cosine are of its last update, its bytes of all rounds, its problem is the last. `heard` is when a
+    site that left was last heard of (Unix seconds).
 
     Raises:
         ConfigError: there is no run in this folder.
@@ -51,6 +53,10 @@ def status(run: Path) -> Status:
     for event in events:
         if event["event"] == "problem" and event["site"] in sites:
             sites[event["site"]]["problem"] = printable(event["problem"])
+        if event["event"] == "left" and event["site"] in sites:
+            sites[event["site"]]["heard"] = event["time"] - event["silent_s"]
+        if event["event"] == "joined" and event["site"] in sites:
+            sites[event["site"]]["heard"] = None
     last = [e for e in events if e["event"] in ("start", "finished", "stopped")][-1]
     start = [e for e in events if e["event"] == "start"][-1]
     done = max([start["round"], *rounds])
@@ -87,8 +93,8 @@ def table(whole: Status) -> Table:
             one["state"],
             f"{one['rounds']}/{one['asked']}",
             _figure(one["seconds"], ".0f"),
-            _size(one["bytes_up"]),
-            _size(one["bytes_down"]),
+            size_of(one["bytes_up"]),
+            size_of(one["bytes_down"]),
             _figure(one["norm"], ".2g"),
             _figure(one["cosine"], ".2f"),
         )
@@ -106,6 +112,8 @@ def _states(events: list[Event]) -> dict[str, str]:
                 states |= dict.fromkeys(event["sites"], "online")
             case "asked":
                 states |= dict.fromkeys(event["sites"], AT_WORK[event["task"]])
+            case "left":
+                states[event["site"]] = "offline"
             case "problem" if event["site"] != "all sites":
                 states[event["site"]] = "failed"
             case "paused":
@@ -147,14 +155,21 @@ def _of_site(site: str, state: str, rounds: dict[int, Event]) -> Status:
         "bytes_up": sum(event["bytes_up"][site] for event in own.values()),
         "bytes_down": sum(event["bytes_down"][site] for event in own.values()),
         "problem": None,
+        "heard": None,
     }
 
 
 def _caption(whole: Status) -> str:
     lines = []
     if whole["state"] == "running" and whole["round_s"] is not None:
-        left = f"{whole['left_s'] / 3600:.1f} h"
+        left = _duration(whole["left_s"])
         lines.append(f"{whole['round_s']:.0f} s a round, about {left} left")
+    if whole["state"] == "running":
+        lines += [
+            f"{site}: last heard {time.time() - one['heard']:.0f} s ago"
+            for site, one in whole["sites"].items()
+            if one["heard"] is not None
+        ]
     lines += [
         f"{site}: {one['problem']}"
         for site, one in whole["sites"].items()
@@ -163,12 +178,20 @@ def _caption(whole: Status) -> str:
     return "\n".join(lines)
 
 
-def _size(number: float) -> str:
+def size_of(number: float) -> str:
+    """Bytes in the unit that fits: 412, 2.1M."""
     for unit in ("", "k", "M", "G"):
         if number < 999.5:
             return f"{number:.3g}{unit}"
         number /= 1000
     return f"{number:.0f}T"
+
+
+def _duration(seconds: float) -> str:
+    """Seconds below two minutes, minutes below two hours, then hours."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
 def _figure(value: float | None, form: str) -> str:

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from mama.errors import ModelError
+from mama.errors import ConfigError, IntegrityError, ModelError
 from server.certificates import WARNING_DAYS, days_left
 from server.daemon import is_running
 from server.federation import Home
@@ -13,7 +13,7 @@ from server.heads import losses
 from server.jobs import JobFile
 from server.roster import read_roster
 from server.standing import rounds_of
-from server.status import Status
+from server.status import Status, size_of, status
 
 # A site that misses so many rounds in a row has more than a bad moment.
 MISSED = 3
@@ -38,6 +38,19 @@ def warnings(run: Path, whole: Status, home: Home | None) -> list[str]:
         return found
     folder = RunFolder(run)
     return [*found, *_of_disk(folder), *_of_sites(folder.events(), whole)]
+
+
+def warnings_at_start(run: Path, home: Home) -> list[str]:
+    """The warnings for whoever asks for a run, which may not have begun.
+
+    Raises:
+        MamaError: the federation's files are damaged.
+    """
+    try:
+        whole = status(run)
+    except (ConfigError, IntegrityError):
+        whole = {"state": "queued", "round": 0, "sites": {}}
+    return warnings(run, whole, home)
 
 
 def _of_federation(run: Path, whole: Status, home: Home) -> Iterator[str]:
@@ -70,7 +83,7 @@ def _of_disk(folder: RunFolder) -> Iterator[str]:
     sizes = [sum(file.stat().st_size for file in path.iterdir()) for path in folder.checkpoints()]
     free = shutil.disk_usage(folder.path).free
     if sizes and free < ROOM * max(sizes):
-        yield f"the disk has {free / 1e9:.2f} GB left, a checkpoint takes {max(sizes) / 1e9:.2f} GB"
+        yield f"the disk has {size_of(free)}B left, a checkpoint takes {size_of(max(sizes))}B"
 
 
 def _of_sites(events: list[Event], whole: Status) -> Iterator[str]:

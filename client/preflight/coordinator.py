@@ -13,7 +13,7 @@ from client.enrolment import own_key, pinned_key
 from client.flower import NOT_ADMITTED, may_come_in
 from client.preflight.check import Check, fail, ok, warn
 from client.roster import read_roster
-from client.service import ServiceFolder, read_status
+from client.service import ServiceFolder, contact
 from client.sitefile import CoordinatorConfig, SiteFile
 from client.tls import context_for
 from mama.signing import public_line, read_public_line
@@ -21,9 +21,17 @@ from mama.signing import public_line, read_public_line
 # Flower refuses a node whose signed time is so far ahead of or behind its own, in seconds.
 MOST_AHEAD_S, MOST_BEHIND_S, SOME_SKEW_S = 5.0, 300.0, 2.0
 EXPIRY_DAYS = 30
+# What doors answer to a missing or foreign client certificate: 400 by nginx, or its own codes 495 and 496.
+NO_ENTRY = (400, 495, 496)
 
+NO_CERTIFICATE = (
+    "Set coordinator.client_certificate in the site file to the certificate that "
+    "`mama-server enrol` made for this site"
+)
 # What an error's text says, and what to do then.
 REMEDIES = {
+    "certificate required": NO_CERTIFICATE,
+    "certificate_required": NO_CERTIFICATE,
     "expired": "The coordinator must run `mama-server renew`; check this machine's date too",
     "not yet valid": "This machine's clock is behind; set it by NTP",
     "mismatch": "The certificate is for another name; use the address that the coordinator gave",
@@ -61,10 +69,24 @@ def check_coordinator(site: SiteFile) -> Iterator[Check]:
         remedy = next((fix for sign, fix in REMEDIES.items() if sign in text.lower()), "")
         yield fail("connection", text, remedy or "Check address and network")
         return
-    yield ok("connection", f"{coordinator.address} answers, its certificate is good")
+    yield _door(coordinator, response.status_code)
     yield _expiry(expires)
     yield _clock(response.headers.get("date"), asked)
     yield _enrolled(folder)
+
+
+def _door(coordinator: CoordinatorConfig, status: int) -> Check:
+    """A reverse proxy with mutual TLS answers 400 (nginx) to a site without a certificate that it takes."""
+    if status not in NO_ENTRY:
+        return ok("connection", f"{coordinator.address} answers, its certificate is good")
+    if coordinator.client_certificate is None:
+        found = f"the door asks for a certificate of this site (HTTP {status})"
+        return fail("connection", found, NO_CERTIFICATE)
+    return fail(
+        "connection",
+        f"the door does not take coordinator.client_certificate (HTTP {status})",
+        "Ask the coordinator for the site's certificate that belongs to its key, and compare dates",
+    )
 
 
 def _proxy() -> Check:
@@ -100,9 +122,12 @@ def _enrolled(folder: ServiceFolder) -> Check:
         return fail(
             "enrolment", f"the roster knows this key as {name}", "Correct `site`, or the key"
         )
-    status = read_status(folder)
-    if status.registered and status.seconds_since_contact is not None:
+    away = contact(folder)
+    if away == "":
         return ok("enrolment", "the service is running and admitted")
+    if away is not None:
+        # Asking beside a node that runs would sign it off.
+        return fail("enrolment", f"the running service is not admitted: {away}", "Mend that first")
     match may_come_in(coordinator):
         case None:
             return ok("enrolment", "the coordinator knows this site's key")
@@ -113,6 +138,8 @@ def _enrolled(folder: ServiceFolder) -> Check:
                 "Send it node.pub; it enrols it by `mama-server enrol`. A revoked key is refused for good: "
                 "make another by `mama-site new-key`",
             )
+        case reason if reason.startswith("HTTP 4") and coordinator.client_certificate is None:
+            return fail("enrolment", reason, NO_CERTIFICATE)
         case reason:
             return fail("enrolment", reason, "Try again later; the key may be good")
 

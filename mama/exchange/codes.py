@@ -41,6 +41,7 @@ class ErrorCode(StrEnum):
     INTERNAL = "internal"
     NO_CONTRAST = "no_contrast"
     RECORDS = "records_damaged"
+    SENT_RECORD = "sent_record"
 
     @property
     def sentence(self) -> str:
@@ -84,4 +85,5 @@ SENTENCES = {
     ErrorCode.INTERNAL: "An unexpected error happened at the site; its own log has the details.",
     ErrorCode.NO_CONTRAST: "Every batch of the round was of one patient or one report, so nothing was learnt.",
     ErrorCode.RECORDS: "One of the site's records is damaged; its own log names the file.",
+    ErrorCode.SENT_RECORD: "The site's own record of what it sent cannot be written, so nothing is sent.",
 }

@@ -238,7 +238,10 @@ def test_drops_hold_nobody_up(lean: None, monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(asking, "time", clock)
     link = dripping(clock, 0.75 * STALLED_S)
     attendance = SimpleNamespace(
-        look=lambda **_: None, hear=lambda: None, seats={"alder": Seat(1, ""), "birch": Seat(2, "")}
+        look=lambda **_: None,
+        hear=lambda: None,
+        silent_s=lambda site: 0.0,
+        seats={"alder": Seat(1, ""), "birch": Seat(2, "")},
     )
     monkeypatch.setattr(link.post, "push", lambda node, *_: {1: "alder", 2: "birch"}[node])
     asks = Asking(link.post, attendance, 2, lambda site, number: None)  # type: ignore[arg-type]

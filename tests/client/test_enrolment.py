@@ -1,15 +1,19 @@
 """A new site: its own key, its own rights, and a site file that loads."""
 
 import stat
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from client.cli import main
 from client.enrolment import authority_key, init_site, new_key_pair, own_key, pinned_key
 from client.sitefile import load_site
 from mama.errors import ConfigError
-from mama.signing import public_line, read_public_line
+from mama.signing import fingerprint, public_line, read_public_line
 from server.certificates import make_authority
+from server.cli import main as server_main
 
 
 @pytest.fixture
@@ -85,3 +89,28 @@ def test_another_authority_than_the_pinned_one_is_refused(tmp_path: Path, author
     assert coordinator is not None
     with pytest.raises(ConfigError, match=r"is not the pinned authority.*by telephone"):
         pinned_key(coordinator)
+
+
+def test_both_sides_print_the_fingerprint_of_the_sites_key(
+    tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    """What is enrolled came by mail, where it could have been exchanged."""
+    (tmp_path / "federation.yaml").write_text("name: demo\naddress: fl.example.org:8443\n")
+    assert command(server_main, "provision", tmp_path / "federation.yaml").code == 0
+    (tmp_path / "archive").mkdir()
+    site = tmp_path / "site"
+    options = (
+        "--site",
+        "alder",
+        "--source",
+        tmp_path / "archive",
+        "--address",
+        "fl.example.org:8443",
+    )
+    authority = ("--certificate", tmp_path / "state" / "ca.crt")
+    made = command(main, "init", site, *options, *authority)
+    digest = fingerprint(read_public_line((site / "node.pub").read_text()))
+    assert f"its fingerprint, which `mama-server enrol` prints too: {digest}" in made.out
+    given = ("alder", site / "node.pub", "--federation", tmp_path / "federation.yaml")
+    enrolled = command(server_main, "enrol", *given)
+    assert f"compare this fingerprint of alder's key by telephone: {digest}" in enrolled.out

@@ -114,3 +114,19 @@ def test_the_newest_models_stay(
     assert not (site.state / "runs" / "a" / "final").exists()
     answer(site, finish("a"), payload)  # the run's own always stays
     assert {record.run for _, record, _ in finals(site.state)} == {"a", "c"}
+
+
+def test_the_optimisers_states_go_with_the_end_of_a_run_and_another_runs_stay(
+    site_file: Path, finish: Callable[[str], str], make_task: Callable[..., Task], payload: bytes
+) -> None:
+    site = load_site(site_file)
+    header = finish("run-1")
+    answer(site, make_task("train", run="run-2").encode(), payload)
+    assert list((site.run_folder("run-1") / "optimiser").iterdir())
+    assert answer(site, header, payload)[0].status == "ok"
+    assert not (site.run_folder("run-1") / "optimiser").exists()
+    assert list((site.run_folder("run-2") / "optimiser").iterdir())
+    # A coordinator that goes on all the same is answered; what was done before is not done again.
+    again, update = answer(site, make_task("train", run="run-1").encode(), payload)
+    assert (again.status, len(update) > 1000) == ("ok", True)
+    assert answer(site, header, payload)[0].status == "ok"

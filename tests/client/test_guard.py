@@ -4,25 +4,28 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from importlib.metadata import Distribution, PackageNotFoundError
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from flwr.app import Context, Message
+from flwr.app import ConfigRecord, Context, Message
 
 import client.installed
 from client import guard
 from client.guard import Guard
 from client.installed import installed_file, require_installed_code
-from client.service import ServiceFolder
+from client.service import ServiceFolder, read_status
 from client.sitefile import load_site
 from mama.errors import ServiceError
+from mama.exchange.protocol import Answer
 from mama.sealed import read_if_whole
 
 ROOT = Path(__file__).parents[2]
 FILE = "site: north\ndata: {source: archive, dataset: dataset}\nstate: state\nsecret: secret.key\n"
+REPLY: Any = SimpleNamespace(content={})
 
 
 def test_without_isolation_it_does_not_start(tmp_path: Path) -> None:
@@ -119,14 +122,14 @@ def test_the_app_gets_the_site_file_and_nothing_of_the_runs(
 ) -> None:
     contexts: list[Context] = []
 
-    def app(message: Any, context: Context) -> str:
+    def app(message: Any, context: Context) -> Any:
         contexts.append(context)
-        return "reply"
+        return REPLY
 
     monkeypatch.setattr(guard, "app", app)
     told = Told()
     make_guard()._do(told)  # type: ignore[arg-type]
-    assert (told.replies, told.refusals) == (["reply"], [])
+    assert (told.replies, told.refusals) == ([REPLY], [])
     (context,) = contexts
     assert dict(context.node_config) == {"site-file": str(tmp_path / "site.yaml")}
     assert dict(context.run_config) == {}
@@ -145,12 +148,12 @@ def test_other_tasks_than_a_clientapps_are_refused(
 def test_only_bundles_on_the_list(
     make_guard: Callable[..., Guard], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guard, "app", lambda *_: "reply")
+    monkeypatch.setattr(guard, "app", lambda *_: REPLY)
     kept = make_guard(f"{{bundles: ['{'a' * 64}']}}")
     good, bad = Told(), Told(bundle="b" * 64)
     for told in (good, bad):
         kept._do(told)  # type: ignore[arg-type]
-    assert good.replies == ["reply"]
+    assert good.replies == [REPLY]
     assert bad.replies == []
     assert bad.refusals == [("this site does not allow the run's bundle", True)]
     none = Told()
@@ -168,6 +171,28 @@ def test_the_text_of_an_unexpected_error_stays_here(
     told = Told()
     make_guard()._do(told)  # type: ignore[arg-type]
     assert told.refusals == [("the site's guard: ValueError", False)]
+
+
+def test_how_its_tasks_ended_is_in_its_record(
+    site_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = ServiceFolder(load_site(site_file))
+    folder.make()
+    watching = Guard(site_file, folder)
+
+    def code_after(code: str) -> dict[str, Any]:
+        said = Answer(run="r", round=1, task="t", site="alder", status=code).encode()
+        content = {"header": ConfigRecord({"json": said})}
+        monkeypatch.setattr(guard, "app", lambda *_: SimpleNamespace(content=content))
+        runtime = SimpleNamespace(next=lambda: nullcontext(Told()))
+        watching.work(runtime)  # type: ignore[arg-type]
+        return read_if_whole(folder.guard)["outcomes"]["train"]
+
+    for failures in (1, 2):
+        found = code_after("disk_full")
+        assert (found["code"], found["round"], found["failures"]) == ("disk_full", "1", failures)
+    assert not read_status(folder).serving
+    assert code_after("ok")["failures"] == 0
 
 
 def test_a_missing_dataset_is_said_in_its_record(
@@ -196,7 +221,7 @@ def test_data_that_comes_or_goes_is_noticed_and_the_list_of_bundles_is_read_anew
         folder.guard
     )
 
-    monkeypatch.setattr(guard, "app", lambda *_: "reply")
+    monkeypatch.setattr(guard, "app", lambda *_: REPLY)
     kept = make_guard()
     kept.site_file.write_text(FILE + "policy: {bundles: []}\n")
     told = Told()

@@ -304,3 +304,19 @@ def test_figures_that_may_not_leave_are_left_out(site: Callable[..., SiteFile]) 
 def test_impossible_hours_are_named(site: Callable[..., SiteFile], hours: str) -> None:
     with pytest.raises(ConfigError, match=r"policy\.hours"):
         site(hours=hours)
+
+
+def test_the_first_digits_of_a_hash_are_enough(site: Callable[..., SiteFile]) -> None:
+    approvals = Approvals(site())
+    approvals.waiting.mkdir(parents=True)
+    first, second = "ab" * 32, "abababab" + "cd" * 28
+    for digest in (first, second):
+        (approvals.waiting / f"{digest}.json").write_text("{}")
+    assert approvals.whole(first[:12]) == first
+    assert approvals.whole(first) == first
+    assert approvals.whole("abab") == "abab"  # too short: `approve` says that it is no hash
+    for prefix, message in (("abababab", "several experiments"), ("0" * 8, "no experiment here")):
+        with pytest.raises(ConfigError, match=message):
+            approvals.whole(prefix)
+    approvals.approve(second)
+    assert approvals.whole(second[:12]) == second  # also of one that is approved, to take it back

@@ -31,6 +31,7 @@ from client.sitefile import load_site
 from mama.data.adapters import find
 from mama.data.manifest import Dataset, write_manifest
 from mama.exchange.roster import Member, Roster
+from mama.sealed import write_sealed
 from mama.signing import fingerprint, public_line, write_key_pair
 from server.certificates import make_authority, read_certificate
 from sim.deployment import free_port
@@ -181,7 +182,7 @@ class FakeCoordinator:
                 return formatdate(time.time() + seconds, usegmt=True)
 
             def do_GET(self) -> None:
-                self.send_response(200)
+                self.send_response(code if code == 400 else 200)
                 self.end_headers()
 
             def do_POST(self) -> None:
@@ -264,6 +265,26 @@ def test_a_good_key_is_not_blamed_for_a_clock_or_a_coordinator_that_is_down(
     assert found.verdict == "FAIL"
     assert told in found.found
     assert "new-key" not in found.remedy
+
+
+@pytest.mark.parametrize("contact", [None, "HTTP 400"])
+def test_a_door_that_wants_a_certificate_of_the_site(
+    coordinator: Callable[..., FakeCoordinator],
+    look: Callable[..., dict[str, Check]],
+    site_file: Path,
+    contact: str | None,
+) -> None:
+    """As nginx answers with mutual TLS; an answer of status 400 is no contact, whether the service runs or not."""
+    folder = ServiceFolder(load_site(site_file))
+    folder.make()
+    if contact:
+        node = {"process": os.getpid(), "registered": True, "success": time.time() - 9}
+        write_sealed(folder.node, node | {"reason": contact})
+    there = coordinator(code=400)
+    found = look(there.address, there.certificate)
+    assert found["connection"].verdict == found["enrolment"].verdict == "FAIL"
+    assert "coordinator.client_certificate" in found["connection"].remedy
+    assert "HTTP 400" in found["enrolment"].found
 
 
 def test_a_key_that_the_roster_knows_by_another_name(tmp_path: Path, federation: Authority) -> None:

@@ -15,6 +15,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from client import daemon
 from client.enrolment import init_site
 from client.health import serve_health
+from client.outcomes import LASTING, Outcomes
 from client.service import FRESH_S, Record, ServiceFolder, read_status, tell_status
 from client.sitefile import load_site
 from mama.errors import ConfigError, ServiceError
@@ -99,6 +100,49 @@ def test_a_guard_that_has_not_loaded_its_code_is_starting(folder: ServiceFolder)
     record(folder, guard_process=2**22 + 1)
     write_sealed(folder.processes, {"guard": os.getpid()})
     assert read_status(folder).reason == "the guard is starting"
+
+
+def test_a_node_that_has_not_written_a_line_is_starting(folder: ServiceFolder) -> None:
+    record(folder, node_process=2**22 + 1)
+    write_sealed(folder.processes, {"process": os.getpid(), "node": os.getpid()})
+    assert read_status(folder).reason == "the node is starting"
+
+
+def outcomes(*ends: tuple[str, str]) -> dict[str, Any]:
+    found = Outcomes()
+    for number, (kind, code) in enumerate(ends, start=1):
+        found = found.ended(kind, str(number), code)
+    return found.model_dump()["last"]
+
+
+@pytest.mark.parametrize("code", sorted(LASTING))
+def test_a_task_that_failed_of_what_lasts_is_not_serving_until_one_of_its_kind_is_done(
+    folder: ServiceFolder, code: str
+) -> None:
+    record(folder, guard_outcomes=outcomes(("train", code), ("evaluate", "ok")))
+    status = read_status(folder)
+    assert not status.serving
+    assert f"the last train task failed: {code}: " in status.reason
+    record(folder, guard_outcomes=outcomes(("train", code), ("train", "ok")))
+    assert read_status(folder).serving
+
+
+def test_failures_in_a_row_are_warned_of_and_the_last_task_is_told(folder: ServiceFolder) -> None:
+    record(folder, guard_outcomes=outcomes(("train", "policy_hours"), ("query", "ok")))
+    status = read_status(folder)
+    assert (status.serving, status.warnings) == (True, [])
+    record(folder, guard_outcomes=outcomes(*[("train", "policy_hours"), ("query", "ok")] * 2))
+    status = read_status(folder)
+    assert status.serving
+    lines = tell_status(status, None, 0, as_json=False).splitlines()
+    assert lines[1] == "last task: query of round 4, 0 s ago: ok"
+    assert lines[2].startswith(
+        "WARN  train failed 2 times in a row: policy_hours: The site's policy"
+    )
+    told = json.loads(tell_status(status, None, 0, as_json=True))
+    assert (told["last_task"]["code"], len(told["warnings"])) == ("ok", 1)
+    record(folder, guard_outcomes={"train": {"kind": 7}})  # an older or foreign record says nothing
+    assert read_status(folder).last_task is None
 
 
 def test_before_the_first_start(folder: ServiceFolder) -> None:

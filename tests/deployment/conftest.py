@@ -90,11 +90,16 @@ class Federation:
         experiment: Experiment = self.config(*overrides).experiment()
         model = build_model(experiment)
         out = self.folder / f"run{self.runs}"
-        run = Run(RunFolder.create(out, experiment, trained_arrays(model), describe(model)))
+        return self.ask(RunFolder.create(out, experiment, trained_arrays(model), describe(model)))
+
+    def ask(self, folder: RunFolder) -> Run:
+        """Ask for the run in a folder, for the first time or again, and watch it."""
+        run = Run(folder)
 
         def watch() -> None:
             try:
-                run.job = follow(self.box.home, submit(self.box.home, out), run.events.append)
+                job = submit(self.box.home, folder.path)
+                run.job = follow(self.box.home, job, run.events.append)
             except Exception as error:
                 run.error = error
 

@@ -21,6 +21,8 @@ from mama.model import build_model
 from server.folder import Event, RunFolder
 from server.rounds import Federation
 from sim.inprocess import InProcessGrid
+from tests.server.bench import bench as bench
+from tests.server.bench import folder as folder
 from tests.server.faults import (
     BASE,
     FakeSites,

@@ -130,7 +130,7 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
         f"log = Audit(__import__('pathlib').Path({str(path)!r}), 'r')\n"
         "one = content_of(b'')\n"
         "log.record('a', 1, 'train', one, 'refused')\n"
-        "size = log.path.stat().st_size\n"
+        f"size = __import__('os').path.getsize({str(path)!r})\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (size + 50, resource.RLIM_INFINITY))\n"
         "try: log.record('a', 2, 'train', one, 'refused')\n"
         "except OSError: pass\n"
@@ -154,7 +154,12 @@ def test_the_command(five: bytes, tmp_path: Path, command: Callable[..., Any]) -
     RunFolder(tmp_path).save(state, {})
     ended = command(main, "audit", tmp_path)
     assert (ended.code, ended.err) == (0, "")
-    assert ended.out == f"5 entries from 1 sites, unbroken\nlast hash: {read_audit(path).head}\n"
+    digest = hashlib.sha256(bytes([4])).hexdigest()
+    assert ended.out.splitlines() == [
+        "5 entries from 1 sites, unbroken",
+        f"a: last tensors of train-1-a, 1 bytes, sha256 {digest}",
+        f"last hash: {read_audit(path).head}",
+    ]
     path.write_bytes(five + b'{"time"')
     assert "a crash tore the line after them" in command(main, "audit", tmp_path).out
     path.write_bytes(five.replace(b"accepted", b"refused.", 1))

@@ -7,79 +7,17 @@ from typing import Any
 
 import pytest
 
-from mama.errors import ConfigError, QuorumError, ServiceError
-from mama.signing import write_key_pair
+from mama.errors import ConfigError, PrivacyError, QuorumError, ServiceError, StorageError
 from server import follow as following
 from server import jobs
 from server.daemon import require_running
-from server.federation import Home
 from server.folder import RunFolder
 from server.follow import follow, prepare, submit
 from server.job import job_of
-from server.jobs import MOST_FUTILE, JobFile, JobRunner, ending
-from server.provision import provision
+from server.jobs import MOST_FUTILE, JobFile, ending
 from server.rehearsal import REHEARSAL
-from server.roster import enrol
 from server.serverapp import settings
-
-
-class FakeControl:
-    """The SuperLink's side: runs that end when a test says so."""
-
-    def __init__(self) -> None:
-        self.started = 0
-        self.ended: set[int] = set()
-        self.stopped: list[int] = []
-
-    def start_run(self) -> int:
-        self.started += 1
-        return self.started
-
-    def run_ended(self, run: int) -> bool:
-        return run in self.ended
-
-    def stop_run(self, run: int) -> None:
-        self.stopped.append(run)
-        self.ended.add(run)
-
-
-class Bench:
-    """A provisioned federation with one site, a job runner, and what it did."""
-
-    def __init__(self, home: Home):
-        self.home, self.control, self.finished = home, FakeControl(), []
-        self.serverapp = False
-        self.runner = JobRunner(home, self.control, lambda: self.serverapp)  # type: ignore[arg-type]
-
-    def steps(self, number: int = 1) -> None:
-        for _ in range(number):
-            self.runner.step()
-
-
-@pytest.fixture
-def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
-    path = tmp_path / "federation.yaml"
-    path.write_text("name: demo\naddress: fl.example.org:8443\n")
-    home = Home(path)
-    provision(home)
-    home.jobs.mkdir()
-    write_key_pair(tmp_path / "node.key", tmp_path / "node.pub")
-    enrol(home, "alder", tmp_path / "node.pub")
-    made = Bench(home)
-    monkeypatch.setattr(jobs, "PAUSE_S", 0.0)
-    monkeypatch.setattr(
-        jobs,
-        "finish",
-        lambda folder, models, *, complete: made.finished.append((folder.path.name, complete)),
-    )
-    return made
-
-
-@pytest.fixture
-def folder(
-    new_run: Callable[..., RunFolder], small_config: Callable[..., Any], tmp_path: Path
-) -> Callable[[str], RunFolder]:
-    return lambda name: new_run(small_config().experiment(), tmp_path / name)
+from tests.server.bench import Bench, state
 
 
 def test_what_ended_a_run_is_not_always_its_last_event() -> None:
@@ -93,14 +31,8 @@ def test_what_ended_a_run_is_not_always_its_last_event() -> None:
     assert of() is None
 
 
-def state(job: JobFile) -> str:
-    found = job.read()
-    assert found is not None
-    return found.state
-
-
 def configured(bench: Bench, run: int) -> dict[str, str | int]:
-    job = job_of(bench.home.jobs, run)
+    job = job_of(bench.home, run)
     assert job is not None
     return settings(bench.home, job)
 
@@ -287,23 +219,34 @@ def test_following_tells_every_event_and_how_it_ended(
     assert events == ["start", "round", "finished"]
 
 
-@pytest.mark.parametrize(("last", "error"), [("stopped", QuorumError), ("start", ServiceError)])
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        (6, QuorumError),
+        (9, StorageError),
+        (11, PrivacyError),
+        (12, ServiceError),
+        (8, ServiceError),
+    ],
+)
 def test_following_a_run_that_failed(
     bench: Bench,
     folder: Callable[[str], RunFolder],
     monkeypatch: pytest.MonkeyPatch,
-    last: str,
+    code: int,
     error: type[Exception],
 ) -> None:
     monkeypatch.setattr(following, "require_running", lambda home: None)
     run = folder("run")
     job = submit(bench.home, run.path)
-    run.log({"event": last})
     found = job.read()
     assert found is not None
-    job.write(found.model_copy(update={"state": "failed", "reason": "why"}))
-    with pytest.raises(error, match="why"):
-        follow(bench.home, job, lambda event: None)
+    for reason in ("why", f"{job.out}: why"):
+        failed = {"state": "failed", "reason": reason, "exit_code": code}
+        job.write(found.model_copy(update=failed))
+        with pytest.raises(error) as raised:
+            follow(bench.home, job, lambda event: None)
+        assert str(raised.value) == f"{job.out}: why"  # the folder is named once
 
 
 def test_a_folder_with_another_experiment_is_left_alone(

@@ -125,6 +125,7 @@ def test_figures_of_a_round_told_twice_count_once(tmp_path: Path) -> None:
         "bytes_up": 2_000_000,
         "bytes_down": 4_000_000,
         "problem": None,
+        "heard": None,
     }
     birch = whole["sites"]["birch"]
     assert (birch["rounds"], birch["asked"], birch["seconds"]) == (1, 2, 4)

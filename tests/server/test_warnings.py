@@ -17,7 +17,7 @@ from server.jobs import JobFile
 from server.provision import provision
 from server.roster import enrol
 from server.status import status
-from server.warnings import warnings
+from server.warnings import warnings, warnings_at_start
 from tests.certificates import make_server_certificate
 from tests.server.faults import Fault, World
 from tests.server.test_status import DONE, ROSTER, START, closed, run_of
@@ -87,7 +87,7 @@ def test_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, wa
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: type(usage)(1000, 0, free))
     found = of(run)
     assert "every checkpoint is damaged" in found.pop(0)
-    assert found == ["the disk has 0.00 GB left, a checkpoint takes 0.00 GB"] * warned
+    assert found == ["the disk has 199B left, a checkpoint takes 100B"] * warned
     run_of(run, DONE)
     assert len(of(run)) == 1
 
@@ -152,3 +152,13 @@ def test_a_folder_of_a_run_that_never_began_a_round(tmp_path: Path) -> None:
     run = run_of(tmp_path / "run", START)
     assert RunFolder(run).checkpoints() == []
     assert of(run) == []
+
+
+def test_whoever_asks_for_a_run_hears_what_status_would_say(tmp_path: Path, home: Home) -> None:
+    """The run's folder has no event yet, or those of an earlier start."""
+    certify(home, -0.01)
+    expired = "the server's certificate has expired; run `mama-server renew`"
+    (tmp_path / "new").mkdir()
+    assert warnings_at_start(tmp_path / "new", home) == [expired]
+    run = run_of(tmp_path / "run", START, ROSTER, closed(1, alder=1, birch=1, cedar=1))
+    assert warnings_at_start(run, home) == of(run, home) == [expired]

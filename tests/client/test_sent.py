@@ -1,0 +1,168 @@
+"""The hospital's own record of what it sent: complete, as the coordinator's audit, and a condition of sending."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client import cli, sent
+from client.answers import answer
+from client.sent import SentRecord
+from client.sitefile import load_site
+from mama.chain import content_of
+from mama.exchange.codes import ErrorCode
+from mama.exchange.protocol import Task
+from server import cli as server_cli
+from server.audit import read_audit
+from sim.run import federate
+
+MakeTask = Callable[..., Task]
+
+
+def ask(site_file: Path, task: Task, payload: bytes = b"") -> tuple[Any, bytes]:
+    return answer(load_site(site_file), task.encode(), payload)
+
+
+def test_every_answer_is_recorded_as_it_left(
+    site_file: Path, make_task: MakeTask, payload: bytes
+) -> None:
+    asked = [
+        (make_task("describe"), b""),
+        (make_task(), payload),
+        (make_task(), payload),  # answered from the disk, and sent once more all the same
+        (make_task("evaluate"), payload),
+        (make_task(experiment_hash="0" * 64), payload),
+    ]
+    answers = [ask(site_file, task, tensors) for task, tensors in asked]
+    answer(load_site(site_file), "no task", b"")
+    shutil.rmtree(load_site(site_file).state)
+    entries = SentRecord(load_site(site_file)).entries()
+    assert [e["kind"] for e in entries] == [
+        "describe",
+        "train",
+        "train",
+        "evaluate",
+        "train",
+        "unknown",
+    ]
+    for (reply, tensors), entry in zip(answers, entries, strict=False):
+        assert {k: entry[k] for k in ("bytes", "sha256")} == content_of(tensors)
+        header = content_of(reply.encode().encode())
+        assert (entry["header_bytes"], entry["header_sha256"]) == (
+            header["bytes"],
+            header["sha256"],
+        )
+        assert entry["status"] == reply.status
+    assert {"studies", "patients", "steps", "seconds"} <= set(entries[1]["figures"])
+    assert "zero_shot.density" in entries[3]["figures"]
+    assert entries[4]["figures"] == []
+
+
+def test_both_sides_of_a_run_say_the_same(
+    small_config: Any, site_files: Any, tmp_path: Path, command: Callable[..., Any]
+) -> None:
+    files, out = site_files("pair"), tmp_path / "out"
+    federate(small_config().experiment(), files, out)
+    audit = read_audit(out / "audit.jsonl").entries
+    said = command(server_cli.main, "audit", out).out.splitlines()
+    run = audit[0]["run"]
+    for file in files:
+        site = load_site(file)
+        there = [e["sha256"] for e in audit if e["site"] == site.site]
+        here = [e["sha256"] for e in SentRecord(site).entries(run) if e["bytes"]]
+        assert there == here
+        assert len(here) == 2
+        printed = command(cli.main, "sent", file, run)
+        assert (printed.code, printed.err) == (0, "")
+        (line,) = [text for text in said if text.startswith(f"{site.site}: ")]
+        assert line in printed.out.splitlines()
+
+
+def test_the_table_fits_a_terminal(
+    site_file: Path,
+    make_task: MakeTask,
+    payload: bytes,
+    command: Callable[..., Any],
+    monkeypatch: Any,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert "0 answers" in command(cli.main, "sent", site_file).out
+    ask(site_file, make_task(run="a-run-with-a-name-that-is-far-longer-than-a-column"), payload)
+    ask(site_file, make_task("describe"))
+    printed = command(cli.main, "sent", site_file)
+    table, rest = printed.out.split("describe: ")
+    assert max(map(len, table.splitlines())) <= 80
+    assert "train: studies, patients, steps" in rest
+    assert "sha256 " + SentRecord(load_site(site_file)).entries()[0]["sha256"] in rest
+    only = json.loads(command(cli.main, "sent", site_file, "run-1", "--json").out)
+    assert [one["kind"] for one in only] == ["describe"]
+
+
+def _flip(path: Path) -> None:
+    path.write_bytes(path.read_bytes().replace(b'"bytes": ', b'"bytes": 1', 1))
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(b"".join(path.read_bytes().splitlines(keepends=True)[:-1]))
+
+
+def _replace(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("damage", [_flip, _cut, Path.unlink, _replace])
+def test_a_record_that_is_damaged_stops_all_that_would_leave(
+    site_file: Path,
+    make_task: MakeTask,
+    payload: bytes,
+    command: Callable[..., Any],
+    damage: Callable[[Path], None],
+) -> None:
+    ask(site_file, make_task("describe"))
+    ask(site_file, make_task("describe"))
+    path = load_site(site_file).privacy / "sent.jsonl"
+    whole = path.read_bytes()
+    damage(path)
+    reply, tensors = ask(site_file, make_task(), payload)
+    assert (reply.status, tensors, reply.training) == (ErrorCode.SENT_RECORD, b"", None)
+    assert (reply.run, reply.round, reply.task) == ("run-1", 1, "train-1-alder")
+    if path.is_file() or not path.exists():
+        ended = command(cli.main, "sent", site_file)
+        assert (ended.code, ended.out) == (10, "")
+        assert ended.err.startswith(f"error: {path}")
+        assert ended.err.count("\n") == 1
+    shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    path.write_bytes(whole)
+    reply, tensors = ask(site_file, make_task(), payload)
+    assert reply.status == "ok"
+    assert tensors
+
+
+def test_a_full_disk_is_called_so(
+    site_file: Path, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+
+    def full(self: object, values: object) -> None:
+        raise OSError(errno.ENOSPC, "no space")
+
+    monkeypatch.setattr(sent.Chain, "append", full)
+    assert ask(site_file, make_task("describe"))[0].status == ErrorCode.DISK_FULL
+
+
+def test_a_crash_between_line_and_head_and_one_within_a_line_are_no_damage(
+    site_file: Path, make_task: MakeTask
+) -> None:
+    privacy = load_site(site_file).privacy
+    ask(site_file, make_task("describe"))
+    before = (privacy / "sent.json").read_bytes()
+    ask(site_file, make_task("describe"))
+    (privacy / "sent.json").write_bytes(before)
+    with open(privacy / "sent.jsonl", "ab") as log:
+        log.write(b'{"time": "20')
+    assert ask(site_file, make_task("describe"))[0].status == "ok"
+    assert len(SentRecord(load_site(site_file)).entries()) == 3
