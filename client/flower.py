@@ -1,4 +1,4 @@
-"""Flower's private modules that a site uses, with intake.py, for flwr 1.41; its test runs against real processes.
+"""Flower's private modules that a site uses, with intake.py, for flwr 1.41 and 1.42; its test has real processes.
 
 Two uses: the node (Flower's SuperNode, with shorter pauses and its calls reported), and the runtime API on which the
 node hands out tasks, from which the site's guard takes them instead of Flower's own executor.

@@ -1,5 +1,5 @@
 """Intake of the coordinator's messages, bounded before they take memory. Flower's private functions, for flwr
-1.41."""
+1.41 and 1.42."""
 
 import json
 import logging

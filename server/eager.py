@@ -1,7 +1,7 @@
 """Replies as they come: looks at each for a moment, takes it once all of it is there, and within its bounds.
 
 A reply is announced before its content is there. Flower's Grid then asks for the pieces until it has them, for two
-hours, and hears nobody else in this time. Flower's private modules, for flwr 1.41.
+hours, and hears nobody else in this time. Flower's private modules, for flwr 1.41 and 1.42.
 """
 
 import time

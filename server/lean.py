@@ -1,6 +1,6 @@
 """One copy of an update in memory where Flower has three while it puts it together, and none once it is dropped.
 
-Flower's private functions, for flwr 1.41.
+Flower's private functions, for flwr 1.41 and 1.42.
 """
 
 import ctypes
