@@ -20,9 +20,9 @@ from client.patients import require_patients_in, require_patients_of
 from client.private import PrivateRound
 from client.private_terms import require_patients
 from client.refused import RefusedError
-from client.secure_waves import stream_of
 from client.sitefile import SiteFile
 from client.states import RoundStates
+from client.streams import stream_of
 from mama.config import Experiment
 from mama.data.pairs import StudyPairs
 from mama.errors import ModelError, TrainingError
@@ -108,8 +108,7 @@ def train(
     if private:
         trainer = private.trainer(model, device, corrections)
     else:
-        stream = stream_of(site, task) if experiment.privacy.secure else site.site
-        pairs = StudyPairs(dataset_of(site), experiment, stream=stream)
+        pairs = StudyPairs(dataset_of(site), experiment, stream=stream_of(site, experiment, task))
         require_patients_of(site, pairs)
         trainer = Trainer(model, pairs, experiment, device, corrections, method.guide(model))
     states = optimiser_states(site, task.run)

@@ -146,13 +146,18 @@ def _run(jobs: Sequence[_Job], workers: int) -> Iterator[Cached | Reason]:
     if workers <= 1 or len(jobs) <= CHUNK:
         yield from map(_cache_one, jobs)
         return
+    done = 0
     with worker_pool(workers) as pool:
         try:
-            yield from pool.map(_cache_one, jobs, chunksize=CHUNK)
+            for result in pool.map(_cache_one, jobs, chunksize=CHUNK):
+                yield result
+                done += 1
         except BrokenProcessPool:
             raise DataError(
-                "a worker process died while reading images",
-                fix="Free some memory and run it again; it goes on where it stopped",
+                f"a worker process died while reading this file or one of the next {CHUNK * workers}",
+                where=jobs[done].source.path.name,
+                fix="Free some memory and run it again; it goes on where it stopped. If it stops here again, take the "
+                "damaged file out",
             ) from None
 
 
