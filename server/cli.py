@@ -250,25 +250,34 @@ def report(run: RunArgument) -> None:
 
 @app.command()
 def status(
-    run: RunArgument,
+    run: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="A run's folder")] = None,
     json_: Annotated[bool, typer.Option("--json", help="As JSON")] = False,
     federation: FederationOption = HERE,
 ) -> None:
-    """Show how a run stands, from its rounds.jsonl, and warn of what may stop it."""
+    """Show how a run stands, from its rounds.jsonl, and warn of what may stop it; without RUN, how the federation
+    stands: service, certificate, sites and runs.
+    """
     from rich.console import Console
 
     from server.federation import Home
+    from server.overview import overview, tables
     from server.status import status, table
     from server.warnings import warnings
 
-    whole = status(run)
-    # Without a federation on this machine, as after a simulation, there is less to warn of.
-    found = warnings(run, whole, Home(federation) if federation != HERE or HERE.exists() else None)
+    if run is None:
+        whole, found = overview(Home(federation)), list[str]()
+    else:
+        whole = status(run)
+        # Without a federation on this machine, as after a simulation, there is less to warn of.
+        home = Home(federation) if federation != HERE or HERE.exists() else None
+        found = warnings(run, whole, home)
+        whole |= {"warnings": found}
     if json_:
-        typer.echo(json.dumps(whole | {"warnings": found}, indent=1))
+        typer.echo(json.dumps(whole, indent=1))
         return
     # What sites say is text, and no markup.
-    Console(highlight=False, markup=False, emoji=False).print(table(whole))
+    console = Console(highlight=False, markup=False, emoji=False)
+    console.print(tables(whole) if run is None else table(whole))
     for line in found:
         typer.echo(f"WARN  {line}")
 
