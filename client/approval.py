@@ -4,7 +4,10 @@ It is for a number of runs, one unless more are said, and may name a model that 
 joined at the model they have reached.
 """
 
+import getpass
+import os
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 
 from client.sitefile import SiteFile
@@ -58,6 +61,18 @@ class Approvals:
         """The experiments that wait."""
         return sorted(self.waiting.glob("*.json"))
 
+    def given(self) -> list[str]:
+        """A line for each approved experiment: its hash, for how many runs, by whom and when it was last approved."""
+        lines = []
+        for path in sorted(self.approved.glob("*")):
+            found = self._of(path.name)
+            if found:
+                by, at = found.get("by", "somebody"), found.get("at", "an unknown time")
+                lines.append(
+                    f"{path.name}\n  approved for {_runs(self.runs(path.name))}, by {by} at {at}"
+                )
+        return lines
+
     def whole(self, prefix: str) -> str:
         """The hash of the waiting or approved experiment that begins so; `prefix` itself where it is a whole hash.
 
@@ -90,6 +105,8 @@ class Approvals:
             raise ConfigError("is no model's checksum (64 digits)", where=model)
         before = self._of(digest)
         values = {
+            "by": _person(),
+            "at": datetime.now(UTC).isoformat(" ", "minutes"),
             "runs": max(runs, int(before.get("runs", 1))),
             "models": sorted({*before.get("models", []), *([model] if model else [])}),
             "joined": sorted({*before.get("joined", []), *([join] if join else [])}),
@@ -115,6 +132,18 @@ class Approvals:
             waiting.unlink()
             return "it waits no more; a task that asks for it lists it again"
         raise ConfigError("is not approved and does not wait", where=digest, fix=LISTED)
+
+
+def _runs(count: int) -> str:
+    return "1 run" if count == 1 else f"{count} runs"
+
+
+def _person() -> str:
+    """The name of the user at the machine; in a container there may be none."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return f"user {os.getuid()}"
 
 
 def _require_hash(digest: str) -> None:

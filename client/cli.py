@@ -175,7 +175,7 @@ def approve(
         str, typer.Option(help="A run whose model is taken as it is when this site comes to it")
     ] = "",
 ) -> None:
-    """Approve an experiment, or list those that wait for it and what each would let out."""
+    """Approve an experiment, or list those that wait for it, with what each would let out, and those approved."""
     from client.approval import Approvals
     from client.patients import sentences
     from client.sitefile import load_site
@@ -192,6 +192,8 @@ def approve(
                 typer.echo(f"  {line}")
         if not approvals.listed():
             typer.echo("no experiment waits")
+        for line in approvals.given():
+            typer.echo(line)
     elif withdraw:
         typer.echo(approvals.withdraw(approvals.whole(experiment)))
     else:

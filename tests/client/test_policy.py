@@ -1,5 +1,6 @@
 """The site's rules: each refuses what goes beyond it with its own code, and nothing else."""
 
+import getpass
 from collections.abc import Callable
 from datetime import datetime, time
 from pathlib import Path
@@ -279,6 +280,12 @@ def test_policy_and_approve_on_the_command_line(
     assert ended.code == 0
     assert "REFUSES" not in ended.out
     assert command(main, "approve", path, "abc").code == 2
+    command(main, "approve", path, asked.hash(), "--runs", 3)
+    listed = command(main, "approve", path).out.splitlines()
+    assert listed[:2] == ["no experiment waits", asked.hash()]
+    by = f"  approved for 3 runs, by {getpass.getuser()} at 20"
+    assert listed[2].startswith(by)
+    assert listed[2].endswith("+00:00")
 
 
 def test_figures_that_may_not_leave_are_left_out(site: Callable[..., SiteFile]) -> None:
