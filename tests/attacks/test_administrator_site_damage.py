@@ -102,7 +102,7 @@ def files_of(folder: Path) -> list[Path]:
 
 CODES = {
     *(ErrorCode.NO_DATA, ErrorCode.POLICY_WEAKER, ErrorCode.BASE_MODEL, ErrorCode.RECORDS),
-    *(ErrorCode.SITE_FILE, ErrorCode.LEDGER, ErrorCode.BAD_REQUEST),
+    *(ErrorCode.SITE_FILE, ErrorCode.LEDGER, ErrorCode.BAD_REQUEST, ErrorCode.SENT_RECORD),
 }
 # What a run can do without, at the price of a round's convergence.
 HELPERS = {"optimiser", "residual", "variate"}
