@@ -2,7 +2,8 @@
 
 A line is written before its answer leaves; an answer that cannot be recorded is not sent, and an error code goes in its
 place. The record lies beside the privacy ledger, so that removing a run's state removes no line of it. `sent.json`
-keeps how long it was, which shows a cut end.
+keeps how long it was, which shows a cut end, and when it was written: only a record that was touched since is read
+again before the next answer.
 """
 
 import hashlib
@@ -40,8 +41,7 @@ class SentRecord:
         """
         private_folder(self._path.parent)
         with locked(self._path.with_suffix(".lock")):
-            self.read()
-            log = Chain(self._path)
+            log = self._open()
             log.append(
                 {
                     "run": answer.run,
@@ -55,7 +55,22 @@ class SentRecord:
                     "figures": figures(answer),
                 }
             )
-            write_sealed(self._known, {"lines": log.lines, "head": log.head})
+            known = {"lines": log.lines, "head": log.head, "as_left": self._stat()}
+            write_sealed(self._known, known)
+
+    def _open(self) -> Chain:
+        known = read_sealed(self._known, FIX)
+        if known and known["as_left"] == self._stat():
+            return Chain.resumed(self._path, known["head"], known["lines"])
+        self.read()
+        return Chain(self._path)
+
+    def _stat(self) -> list[int]:
+        """The file's size and when it was last written (nanoseconds); empty where there is none."""
+        if not self._path.exists():
+            return []
+        found = self._path.stat()
+        return [found.st_size, found.st_mtime_ns]
 
     def read(self) -> Trail:
         """All lines, checked.

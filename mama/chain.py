@@ -10,7 +10,7 @@ import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from mama.errors import IntegrityError
 from mama.files import private_folder
@@ -52,6 +52,13 @@ class Chain:
             with open(path, "rb+") as log:
                 log.truncate(path.stat().st_size - len(trail.torn))
             self.append({"outcome": "torn line removed", **content_of(trail.torn)})
+
+    @classmethod
+    def resumed(cls, path: Path, head: str, lines: int) -> Self:
+        """A log that is known to be whole and to end so; it is not read."""
+        made = cls.__new__(cls)
+        made.path, made.head, made.lines, made._about = path, head, lines, {}
+        return made
 
     def append(self, values: Entry) -> None:
         """Add a line and wait until it is on the disk.

@@ -1,6 +1,7 @@
 """The hospital's own record of what it sent: complete, as the coordinator's audit, and a condition of sending."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -166,3 +167,19 @@ def test_a_crash_between_line_and_head_and_one_within_a_line_are_no_damage(
         log.write(b'{"time": "20')
     assert ask(site_file, make_task("describe"))[0].status == "ok"
     assert len(SentRecord(load_site(site_file)).entries()) == 3
+
+
+def test_a_record_that_nobody_touched_is_not_read_for_each_answer(
+    site_file: Path, make_task: MakeTask, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ask(site_file, make_task("describe"))
+    monkeypatch.setattr(sent, "read_chain", None)  # reading would fail
+    for number in range(3):
+        assert ask(site_file, make_task("describe", task=f"again-{number}"))[0].status == "ok"
+    monkeypatch.undo()
+    record = SentRecord(load_site(site_file))
+    assert len(record.entries()) == 4
+    path = load_site(site_file).privacy / "sent.jsonl"
+    os.utime(path)  # touched, and whole
+    assert ask(site_file, make_task("describe", task="touched"))[0].status == "ok"
+    assert len(record.entries()) == 5
