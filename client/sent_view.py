@@ -18,7 +18,7 @@ def table(entries: Iterable[Entry]) -> Table:
         made.add_column(name, justify="right" if right else "left", overflow="fold")
     for one in entries:
         when = one["time"][:16].replace("T", " ")
-        size, digest = (str(one["bytes"]), one["sha256"][:10]) if one["bytes"] else ("-", "-")
+        size, digest = (str(one["bytes"]), one["sha256"][:8]) if one["bytes"] else ("-", "-")
         made.add_row(when, one["run"], str(one["round"]), one["kind"], one["status"], size, digest)
     return made
 

@@ -196,6 +196,13 @@ def test_the_pages_lead_from_nothing_to_training(
     assert "WARN" not in said
     coordinator.left = [revoke]
     coordinator.type("revoke")
+    there["RUN"] = json.loads((run / "rounds.jsonl").read_text().splitlines()[0])["run"]
+    everything = hospital.type("sent")
+    assert "describe" in everything
+    assert "rehearse" in everything
+    of_the_run = hospital.type("sent")
+    assert "train" in of_the_run
+    assert "rehearse" not in of_the_run
     old = (hospital.folder / "site" / "node.pub").read_bytes()
     hospital.type("new-key")
     assert (hospital.folder / "site" / "node.pub").read_bytes() != old
