@@ -33,9 +33,9 @@ from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_conte
 from memory import growth, in_child
 
 from mama.config_federation import FederationConfig
+from mama.exchange.arrays import Arrays
 from mama.exchange.coding import decode, encode
 from mama.exchange.metrics import TrainingMetrics
-from mama.exchange.tensors import Arrays
 from server.aggregation.combine import Combination
 from server.aggregation.norm import update_norm
 from server.lean import stay_lean

@@ -34,13 +34,14 @@ from transformers import GPT2Config, PreTrainedTokenizerFast
 
 from mama.config import Experiment
 from mama.configfile import load
+from mama.exchange.arrays import Arrays
 from mama.exchange.block import unpack
 from mama.exchange.change import apply_change, encode_change
 from mama.exchange.codecs.base import Codec
 from mama.exchange.coding import CODECS, decode, encode
 from mama.exchange.feedback import ErrorFeedback
 from mama.exchange.metrics import LABELS
-from mama.exchange.tensors import Arrays, trained_shapes
+from mama.exchange.tensors import trained_shapes
 from mama.model import build_model
 from mama.towers.image import ImageTower
 from sim.config import SimulatedExperiment

@@ -28,9 +28,9 @@ from mama.config import Experiment
 from mama.configfile import load
 from mama.data.manifest import Dataset, write_manifest
 from mama.evaluation.whole import answers
+from mama.exchange.arrays import Arrays
 from mama.exchange.metrics import LABELS
 from mama.exchange.protocol import Task
-from mama.exchange.tensors import Arrays
 from sim.config import SimulatedExperiment
 
 OFF = "federation.norm_limit=1e12"

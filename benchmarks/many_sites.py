@@ -46,10 +46,10 @@ from memory import growth, resident
 import server.checks
 import server.folding
 from mama.config import Experiment
+from mama.exchange.arrays import Arrays
 from mama.exchange.coding import decode, encode
 from mama.exchange.metrics import TrainingMetrics
 from mama.exchange.protocol import Answer, Description, Task
-from mama.exchange.tensors import Arrays
 from server.folder import Event, RunFolder
 from server.lean import stay_lean
 from server.rounds import Federation

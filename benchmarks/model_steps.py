@@ -17,9 +17,9 @@ from common import last_line
 import client.lineage
 from client.lineage import Lineage
 from mama.configfile import load
+from mama.exchange.arrays import Arrays
 from mama.exchange.method import split
 from mama.exchange.protocol import Task
-from mama.exchange.tensors import Arrays
 from sim.config import SimulatedExperiment
 from sim.run import federate
 from sim.sites import make_sites

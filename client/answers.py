@@ -42,9 +42,9 @@ from mama.errors import (
     TrainingError,
     VersionError,
 )
+from mama.exchange.arrays import Arrays
 from mama.exchange.codes import ErrorCode
 from mama.exchange.protocol import WAVES, Answer, Task
-from mama.exchange.tensors import Arrays
 
 logger = logging.getLogger("fedmama.client")
 # Codes that protocol 2 does not know, as what it would have called them.

@@ -21,12 +21,12 @@ from client.refused import RefusedError
 from client.sitefile import SiteFile
 from mama.config import Experiment
 from mama.errors import IntegrityError, ProtocolError
+from mama.exchange.arrays import Arrays
 from mama.exchange.codes import ErrorCode
 from mama.exchange.coding import decode, encode
 from mama.exchange.fingerprint import arrays_fingerprint
 from mama.exchange.method import split
 from mama.exchange.protocol import Task
-from mama.exchange.tensors import Arrays
 from mama.files import write_bytes
 from mama.sealed import read_sealed, write_sealed
 

@@ -14,11 +14,11 @@ from mama.checkpoint import load_tensors, save_tensors
 from mama.config_federation import ExchangeConfig
 from mama.errors import ModelError, ProtocolError, TrainingError
 from mama.exchange import change
+from mama.exchange.arrays import Arrays
 from mama.exchange.block import Shape, digest_of, unpack
 from mama.exchange.codes import ErrorCode
 from mama.exchange.coding import decode, decode_block, encode, uplink_codec
 from mama.exchange.feedback import ErrorFeedback
-from mama.exchange.tensors import Arrays
 from mama.files import write_bytes
 
 logger = logging.getLogger("fedmama.client")

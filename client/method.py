@@ -11,10 +11,9 @@ from mama.checkpoint import load_tensors, save_tensors
 from mama.config_federation import FederationConfig
 from mama.corrections import ControlVariate, Frozen, Proximal
 from mama.errors import ModelError
+from mama.exchange.arrays import Arrays, difference
 from mama.exchange.method import VARIATE, of_round, split
 from mama.exchange.tensors import (
-    Arrays,
-    difference,
     local_tensors,
     put_local,
     put_trained,

@@ -16,8 +16,8 @@ from pydantic import ValidationError
 from client.peers import Peers
 from client.refused import RefusedError
 from mama.errors import ProtocolError, SignatureError
+from mama.exchange.arrays import Arrays
 from mama.exchange.codes import ErrorCode
-from mama.exchange.tensors import Arrays
 from mama.sealed import read_if_whole, write_sealed
 from mama.secagg import keys
 from mama.secagg.masks import add_mask

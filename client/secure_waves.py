@@ -22,9 +22,9 @@ from client.unmasked import UnmaskedSums
 from mama.checkpoint import load_tensors, save_tensors
 from mama.config import Experiment
 from mama.errors import ModelError, ProtocolError, TrainingError
+from mama.exchange.arrays import Arrays
 from mama.exchange.metrics import TrainingMetrics
 from mama.exchange.protocol import Task
-from mama.exchange.tensors import Arrays
 from mama.files import write_bytes
 from mama.secagg.messages import Advertisements, Basis, Consents, Packets, Roll, Terms
 from mama.secagg.quantise import scale_of

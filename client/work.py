@@ -32,6 +32,7 @@ from mama.evaluation.masking import Mask
 from mama.evaluation.predictions import Predictions
 from mama.evaluation.probe import linear_probe
 from mama.evaluation.zero_shot import zero_shot
+from mama.exchange.arrays import Arrays
 from mama.exchange.block import digest_of
 from mama.exchange.codes import ErrorCode
 from mama.exchange.coding import encode
@@ -46,7 +47,7 @@ from mama.exchange.metrics import (
     bounded,
 )
 from mama.exchange.protocol import Description, Task
-from mama.exchange.tensors import Arrays, local_tensors
+from mama.exchange.tensors import local_tensors
 from mama.model import MaMA, build_model, count_parameters
 from mama.towers.words import remark_on_words
 from mama.trainer import Trainer

@@ -1,9 +1,12 @@
 """One seed for a run, and from it an independent one for every use, by name instead of by order of drawing."""
 
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 
 def derive(seed: int, *names: str | int) -> int:
@@ -17,6 +20,8 @@ def numpy_generator(seed: int, *names: str | int) -> np.random.Generator:
     return np.random.default_rng(derive(seed, *names))
 
 
-def torch_generator(seed: int, *names: str | int) -> torch.Generator:
+def torch_generator(seed: int, *names: str | int) -> "torch.Generator":
     """A CPU torch generator for one use."""
+    import torch  # the coordinator's service draws without it
+
     return torch.Generator().manual_seed(derive(seed, *names))

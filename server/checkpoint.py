@@ -17,10 +17,10 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from mama.errors import IntegrityError, ModelError
+from mama.exchange.arrays import Arrays
 from mama.exchange.block import Shape, read_shapes
 from mama.exchange.coding import decode
 from mama.exchange.protocol import Description
-from mama.exchange.tensors import Arrays
 from mama.files import private_folder, sync_folder
 from mama.sealed import read_sealed, write_sealed
 from server.heads import Head

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 
 from mama.errors import ProtocolError
+from mama.exchange.arrays import Arrays
 from mama.exchange.block import Shape
 from mama.exchange.coding import decode
 from mama.exchange.metrics import TrainingMetrics
 from mama.exchange.protocol import Answer, Task
-from mama.exchange.tensors import Arrays
 from server.aggregation.norm import update_norm
 
 # The length of an update: far above any honest one, and so small that no weighted sum of them overflows float32.

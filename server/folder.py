@@ -22,9 +22,9 @@ from mama.claims import refuse_another
 from mama.config import Experiment
 from mama.configfile import load
 from mama.errors import ConfigError, ModelError
+from mama.exchange.arrays import Arrays
 from mama.exchange.coding import encode
 from mama.exchange.protocol import Description
-from mama.exchange.tensors import Arrays
 from mama.files import full_disk_named, write_bytes, write_text
 from mama.sealed import opened, read_if_whole, read_sealed, sealed_line, write_sealed
 from server.aggregation.norm import update_norm

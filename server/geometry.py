@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 
-from mama.exchange.tensors import Arrays
+from mama.exchange.arrays import Arrays
 
 WIDTH = 65521  # prime, so that no row length of a tensor puts a whole column into one bucket
 SIGNS = np.random.default_rng(0).choice(np.array([-1, 1], np.float32), 2 * WIDTH)

@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Mapping
 import numpy as np
 
 from mama.errors import ProtocolError, QuorumError
+from mama.exchange.arrays import Arrays
 from mama.exchange.block import Shape
-from mama.exchange.tensors import Arrays
 from mama.secagg import keys
 from mama.secagg.masks import add_mask
 from mama.secagg.messages import (

@@ -8,9 +8,9 @@ from pydantic import ValidationError
 
 from mama.config_privacy import SecureConfig
 from mama.errors import PrivacyError, ProtocolError
+from mama.exchange.arrays import Arrays
 from mama.exchange.block import Shape
 from mama.exchange.protocol import Kind
-from mama.exchange.tensors import Arrays
 from mama.secagg.messages import Advertisement, Basis, Consent, Packets, Shares, Terms
 from mama.secagg.quantise import largest_bits
 from mama.section import Section

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from mama.config_privacy import PrivacyConfig
 from mama.errors import PrivacyError
-from mama.exchange.tensors import Arrays
+from mama.exchange.arrays import Arrays
 from mama.privacy.accounting import noise_multiplier, rdp_epsilon
 from mama.privacy.noise import add_gaussian
 

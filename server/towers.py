@@ -7,10 +7,9 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from mama.checkpoint import load_tensors
 from mama.errors import MamaError, ModelError
+from mama.exchange.arrays import Arrays
 from mama.exchange.protocol import Description
-from mama.exchange.tensors import Arrays
 from mama.processes import die_with_parent
 from server.folder import RunFolder
 
@@ -21,6 +20,10 @@ def initial_model(experiment: Path, models: Mapping[str, Path]) -> tuple[Arrays,
     Raises:
         MamaError: the experiment or a base model is not what it should be.
     """
+    from mama.checkpoint import (
+        load_tensors,  # loads torch, which the coordinator's service does without
+    )
+
     with tempfile.TemporaryDirectory(prefix="fedmama-") as folder:
         out = Path(folder) / "start.safetensors"
         _run("start", experiment, models, out)

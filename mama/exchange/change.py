@@ -9,11 +9,11 @@ import zlib
 import numpy as np
 
 from mama.errors import ProtocolError
+from mama.exchange.arrays import Arrays, check_shapes
 from mama.exchange.block import Block, digest_of, pack
 from mama.exchange.codecs.base import DamagedError, Parts, take
 from mama.exchange.codecs.plain import finite
 from mama.exchange.coding import decode, encode, flat
-from mama.exchange.tensors import Arrays, check_shapes
 
 NAME = "change"
 

@@ -7,12 +7,12 @@ import numpy as np
 
 from mama.config_federation import ExchangeConfig
 from mama.errors import ProtocolError
+from mama.exchange.arrays import Arrays, check_shapes
 from mama.exchange.block import Block, Shape, pack, unpack
 from mama.exchange.codecs.base import Codec, DamagedError
 from mama.exchange.codecs.int8 import Int8
 from mama.exchange.codecs.plain import BFloat16, Float32
 from mama.exchange.codecs.topk import TopK
-from mama.exchange.tensors import Arrays, check_shapes
 
 FP32 = Float32()
 CODECS: dict[str, Codec] = {codec.name: codec for codec in (FP32, BFloat16(), Int8(), TopK())}

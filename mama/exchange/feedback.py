@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from mama.exchange.arrays import Arrays
 from mama.exchange.block import pack
 from mama.exchange.codecs.base import Codec
 from mama.exchange.coding import flat
-from mama.exchange.tensors import Arrays
 
 
 class ErrorFeedback:

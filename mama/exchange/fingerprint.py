@@ -6,10 +6,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mama.exchange.arrays import Arrays
 from mama.exchange.block import digest_of
 from mama.exchange.coding import encode
 from mama.exchange.protocol import Description
-from mama.exchange.tensors import Arrays
 
 
 def describe(model: nn.Module) -> Description:

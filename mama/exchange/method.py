@@ -12,7 +12,8 @@ from torch import nn
 
 from mama.config_federation import FederationConfig
 from mama.errors import ConfigError
-from mama.exchange.tensors import Arrays, trained_arrays, trained_shapes
+from mama.exchange.arrays import Arrays
+from mama.exchange.tensors import trained_arrays, trained_shapes
 
 VARIATE = "variate/"  # no parameter's name has a slash
 

@@ -8,9 +8,9 @@ import numpy as np
 
 from mama.config_privacy import SecureConfig
 from mama.errors import ProtocolError
+from mama.exchange.arrays import Arrays
 from mama.exchange.block import Shape
 from mama.exchange.method import VARIATE
-from mama.exchange.tensors import Arrays
 
 CHUNK = 2**18  # values; what is held in double precision at a time
 WORD = 32

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mama.exchange.tensors import Arrays
+from mama.exchange.arrays import Arrays
 
 Shapes = Mapping[str, tuple[int, ...]]
 

@@ -6,9 +6,9 @@ from torch import Tensor
 
 from mama.config_federation import FederationConfig
 from mama.config_privacy import PrivacyConfig
+from mama.exchange.arrays import Arrays
 from mama.exchange.method import VARIATE, split
 from mama.exchange.metrics import TrainingMetrics
-from mama.exchange.tensors import Arrays
 from server.aggregation.base import Aggregator, Shapes
 from server.aggregation.make import make_aggregator
 from server.aggregation.partial import PartialWork

@@ -6,7 +6,7 @@ import numpy as np
 from torch import Tensor
 
 from mama.errors import QuorumError
-from mama.exchange.tensors import Arrays
+from mama.exchange.arrays import Arrays
 from server.aggregation.base import Shapes, as_tensors, shared
 
 

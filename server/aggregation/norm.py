@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from mama.exchange.tensors import Arrays
+from mama.exchange.arrays import Arrays
 
 CHUNK = 2**18
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from mama.checkpoint import load_optimiser, save_optimiser
 from mama.config_aggregation import AdagradConfig, AdamConfig, ServerOptimiserConfig, SgdConfig
+from mama.exchange.arrays import Arrays
 from mama.exchange.method import split
-from mama.exchange.tensors import Arrays
 from server.aggregation.yogi import Yogi
 
 

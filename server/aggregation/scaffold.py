@@ -2,7 +2,7 @@
 
 from torch import Tensor
 
-from mama.exchange.tensors import Arrays
+from mama.exchange.arrays import Arrays
 from server.aggregation.base import Shapes
 from server.aggregation.mean import WeightedMean
 

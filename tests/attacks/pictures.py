@@ -19,11 +19,12 @@ from client.sitefile import load_site
 from client.work import dataset_of
 from mama.config import Experiment
 from mama.data.pairs import StudyPairs
+from mama.exchange.arrays import Arrays
 from mama.exchange.codes import ErrorCode
 from mama.exchange.coding import decode, encode
 from mama.exchange.method import VARIATE, initial_arrays, travelling_shapes
 from mama.exchange.protocol import Task
-from mama.exchange.tensors import Arrays, put_trained, trained_arrays
+from mama.exchange.tensors import put_trained, trained_arrays
 from mama.model import MaMA, build_model
 from mama.objective import active_terms, losses, weighted_sum
 from mama.objective import encode as encoded

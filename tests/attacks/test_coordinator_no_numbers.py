@@ -16,10 +16,10 @@ from mama.data.manifest import Dataset, write_manifest
 from mama.errors import TrainingError
 from mama.evaluation.counts import label_counts
 from mama.evaluation.predictions import Predictions, Unit, metrics
+from mama.exchange.arrays import Arrays
 from mama.exchange.coding import encode
 from mama.exchange.method import initial_arrays
 from mama.exchange.protocol import Kind, Task
-from mama.exchange.tensors import Arrays
 from mama.model import build_model
 
 UNITS = [Unit((n,), "no" if n % 2 else "yes", None, f"s{n}", f"p{n}") for n in range(40)]

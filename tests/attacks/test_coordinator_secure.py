@@ -21,12 +21,12 @@ from client.sitefile import load_site
 from client.unmasked import UnmaskedSums
 from mama.config import Experiment
 from mama.errors import QuorumError
+from mama.exchange.arrays import Arrays
 from mama.exchange.block import digest_of
 from mama.exchange.codes import ErrorCode
 from mama.exchange.coding import encode
 from mama.exchange.method import initial_arrays, travelling_shapes
 from mama.exchange.protocol import Answer, Task
-from mama.exchange.tensors import Arrays
 from mama.model import build_model
 from mama.secagg.messages import Advertisement, Basis
 from server.secagg import SecureSum

@@ -11,8 +11,8 @@ import pytest
 from mama.config import Experiment
 from mama.config_federation import FederationConfig
 from mama.configfile import load
+from mama.exchange.arrays import Arrays
 from mama.exchange.metrics import TrainingMetrics
-from mama.exchange.tensors import Arrays
 from server.aggregation.combine import Combination
 
 CONFIGS = Path(__file__).parents[2] / "configs"

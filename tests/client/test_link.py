@@ -12,13 +12,13 @@ from client.refused import RefusedError
 from client.sitefile import SiteFile, load_site
 from mama.config_federation import ExchangeConfig
 from mama.errors import ProtocolError, TrainingError
+from mama.exchange.arrays import Arrays
 from mama.exchange.block import Shape, digest_of, unpack
 from mama.exchange.change import encode_change
 from mama.exchange.codes import ErrorCode
 from mama.exchange.coding import CODECS, decode, encode, uplink_codec
 from mama.exchange.feedback import ErrorFeedback
 from mama.exchange.protocol import Task
-from mama.exchange.tensors import Arrays
 
 RANDOM = np.random.default_rng(0)
 SHAPES: dict[str, Shape] = {"a": (30, 40), "b": ()}

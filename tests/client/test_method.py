@@ -13,7 +13,7 @@ from client.sitefile import SiteFile, load_site
 from mama.checkpoint import save_tensors
 from mama.config_federation import FederationConfig
 from mama.errors import ModelError
-from mama.exchange.tensors import Arrays
+from mama.exchange.arrays import Arrays
 
 LR = 0.5
 

@@ -20,12 +20,12 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 
 from mama.config import Experiment
+from mama.exchange.arrays import Arrays
 from mama.exchange.block import digest_of
 from mama.exchange.coding import encode
 from mama.exchange.metrics import Cell, EvaluationCounts, LabelCounts, Recall, TrainingMetrics
 from mama.exchange.protocol import Answer, Description, Task
 from mama.exchange.signature import sign_answer
-from mama.exchange.tensors import Arrays
 from mama.seeds import numpy_generator
 from mama.signing import new_key
 from server.folder import Event, RunFolder

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mama.errors import ProtocolError
+from mama.exchange.arrays import Arrays
 from mama.exchange.block import pack
 from mama.exchange.coding import CODECS, decode, encode
 from mama.exchange.metrics import EvaluationCounts, TrainingMetrics
 from mama.exchange.protocol import Answer, Description, Kind, Task
-from mama.exchange.tensors import Arrays
 from server.checks import check_answer, check_metrics, check_norm, check_update
 
 TRAINED = TrainingMetrics(

@@ -1,6 +1,8 @@
 """The executor's decisions: what is ours is started, all else ends at once and starts nothing."""
 
 import json
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -186,3 +188,9 @@ def test_no_run_brings_a_configuration() -> None:
     assert json.dumps(ours) == "{}"
     with pytest.raises(ValueError, match="out"):
         fuse_dicts(ours, {"out": "/etc"}, check_keys=True)
+
+
+def test_the_coordinators_service_and_its_executor_load_no_torch() -> None:
+    """They run for months beside nginx, and start in seconds."""
+    code = "import sys, server.daemon, server.executor; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

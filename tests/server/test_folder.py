@@ -9,9 +9,9 @@ import pytest
 
 from mama.config import Experiment
 from mama.errors import ConfigError, ModelError
+from mama.exchange.arrays import Arrays
 from mama.exchange.coding import encode
 from mama.exchange.protocol import Description
-from mama.exchange.tensors import Arrays
 from mama.files import write_bytes
 from mama.sealed import write_sealed
 from server.checkpoint import MODEL, Checkpoint

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from mama.errors import ProtocolError
+from mama.exchange.arrays import Arrays
 from mama.exchange.coding import encode
 from mama.exchange.method import VARIATE
 from mama.exchange.metrics import TrainingMetrics
 from mama.exchange.protocol import Answer, Task
-from mama.exchange.tensors import Arrays
 from server.asking import Arrival
 from server.folding import Folding
 from server.memory import Memory

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mama.exchange.tensors import Arrays
+from mama.exchange.arrays import Arrays
 from server.geometry import WIDTH, cosines_to_others, norm, sketch
 
 

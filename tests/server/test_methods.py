@@ -12,10 +12,10 @@ from client.app import make_app
 from client.sitefile import load_site
 from mama.checkpoint import load_tensors
 from mama.errors import ConfigError
+from mama.exchange.arrays import Arrays
 from mama.exchange.coding import decode, encode
 from mama.exchange.method import VARIATE, initial_arrays
 from mama.exchange.protocol import Task
-from mama.exchange.tensors import Arrays
 from mama.model import build_model
 from server.checkpoint import read_checkpoint
 from server.folder import RunFolder

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from flwr.common.constant import ErrorCode
 
+from mama.exchange.arrays import Arrays
 from mama.exchange.coding import decode, encode
-from mama.exchange.tensors import Arrays
 from mama.seeds import numpy_generator
 from server.folder import RunFolder
 from tests.server.faults import (

@@ -9,8 +9,8 @@ import numpy as np
 from client.peers import Peers
 from client.secagg import Participant
 from client.sitefile import PeersConfig
+from mama.exchange.arrays import Arrays
 from mama.exchange.protocol import WAVES
-from mama.exchange.tensors import Arrays
 from mama.secagg.messages import (
     Advertisement,
     Basis,

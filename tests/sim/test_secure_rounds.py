@@ -12,9 +12,9 @@ import yaml
 from safetensors.numpy import load_file
 
 from mama.errors import ConfigError, QuorumError
+from mama.exchange.arrays import Arrays
 from mama.exchange.coding import decode
 from mama.exchange.method import VARIATE
-from mama.exchange.tensors import Arrays
 from mama.secagg.quantise import step
 from server.folder import RunFolder
 from sim.keys import introduce

@@ -19,11 +19,11 @@ from mama.config import Experiment
 from mama.configfile import load
 from mama.earlier import earlier_model
 from mama.errors import ModelError
+from mama.exchange.arrays import Arrays
 from mama.exchange.block import digest_of
 from mama.exchange.coding import encode
 from mama.exchange.fingerprint import arrays_fingerprint
 from mama.exchange.method import VARIATE, initial_arrays
-from mama.exchange.tensors import Arrays
 from mama.export import load_final, save_final
 from mama.model import build_model
 from mama.run import train

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
 from mama.errors import ProtocolError
+from mama.exchange.arrays import Arrays
 from mama.exchange.block import digest_of, pack, unpack
 from mama.exchange.change import NAME, apply_change, encode_change
 from mama.exchange.coding import encode
-from mama.exchange.tensors import Arrays
 
 RANDOM = np.random.default_rng(0)
 OLD: Arrays = {

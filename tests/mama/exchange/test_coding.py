@@ -11,10 +11,10 @@ from hypothesis.extra import numpy as arrays_of
 
 from mama.config_federation import ExchangeConfig
 from mama.errors import ProtocolError
+from mama.exchange.arrays import Arrays
 from mama.exchange.block import Shape, pack
 from mama.exchange.codecs.topk import TopK
 from mama.exchange.coding import CODECS, decode, encode, uplink_codec
-from mama.exchange.tensors import Arrays
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False, width=32)
 NAMED = st.dictionaries(

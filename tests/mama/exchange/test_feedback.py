@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from mama.exchange.arrays import Arrays
 from mama.exchange.codecs.base import Codec
 from mama.exchange.codecs.topk import TopK
 from mama.exchange.coding import CODECS, decode, encode
 from mama.exchange.feedback import ErrorFeedback
-from mama.exchange.tensors import Arrays
 
 LOSSY = [CODECS["bf16"], CODECS["int8"], TopK(0.05)]
 

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mama.errors import ProtocolError
+from mama.exchange.arrays import Arrays
 from mama.exchange.block import DTYPES, OPENING, Shape, digest_of, pack, unpack
 from mama.exchange.change import NAME, apply_change, encode_change
 from mama.exchange.coding import CODECS, decode, encode
-from mama.exchange.tensors import Arrays
 
 RANDOM = np.random.default_rng(0)
 MODEL: Arrays = {

@@ -8,14 +8,9 @@ import torch
 from torch import nn
 
 from mama.errors import ModelError, ProtocolError
+from mama.exchange.arrays import Arrays, check_arrays, difference
 from mama.exchange.coding import decode, encode
-from mama.exchange.tensors import (
-    Arrays,
-    check_arrays,
-    difference,
-    put_trained,
-    trained_arrays,
-)
+from mama.exchange.tensors import put_trained, trained_arrays
 from mama.model import MaMA
 
 

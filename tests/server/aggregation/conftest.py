@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from mama.config_aggregation import AggregatorConfig
-from mama.exchange.tensors import Arrays
+from mama.exchange.arrays import Arrays
 from server.aggregation.make import make_aggregator
 
 SHAPES: dict[str, tuple[int, ...]] = {"w": (3, 4), "v": (5,), "scale": (), "none": (0, 2)}

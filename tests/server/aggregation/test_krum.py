@@ -7,7 +7,7 @@ import pytest
 
 from mama.config_aggregation import KrumConfig
 from mama.errors import QuorumError
-from mama.exchange.tensors import Arrays
+from mama.exchange.arrays import Arrays
 
 KRUM = KrumConfig(kind="krum", byzantine=1)
 MULTI = KrumConfig(kind="multi_krum", byzantine=1)

@@ -8,7 +8,7 @@ import torch
 from pydantic import TypeAdapter
 
 from mama.config_aggregation import ServerOptimiserConfig
-from mama.exchange.tensors import Arrays
+from mama.exchange.arrays import Arrays
 from server.aggregation.optimiser import ServerOptimiser
 
 KINDS = [

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mama.errors import QuorumError
-from mama.exchange.tensors import Arrays
+from mama.exchange.arrays import Arrays
 from server.aggregation.scaffold import VariateChange
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from mama.errors import QuorumError
-from mama.exchange.tensors import Arrays
+from mama.exchange.arrays import Arrays
 from server.aggregation.spool import Spooled
 
 MakeUpdates = Callable[..., list[Arrays]]
