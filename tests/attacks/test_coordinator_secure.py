@@ -176,7 +176,7 @@ def switch_off_record(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def switch_off_salt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("client.work.stream_of", lambda site, task: site.site)
+    monkeypatch.setattr("client.work.stream_of", lambda site, *_: site.site)
 
 
 def switch_off_basis(monkeypatch: pytest.MonkeyPatch, experiment: Experiment) -> None:

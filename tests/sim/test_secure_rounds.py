@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(autouse=True)
 def _drawn_as_plain_runs_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches are those of the plain run that a secure one is compared with."""
-    monkeypatch.setattr("client.work.stream_of", lambda site, task: site.site)
+    monkeypatch.setattr("client.work.stream_of", lambda site, *_: site.site)
 
 
 @pytest.fixture
