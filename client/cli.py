@@ -286,20 +286,20 @@ def sent(
     """List everything that this hospital sent, with size and SHA-256; the command fails if the record was changed."""
     from rich.console import Console
 
-    from client.sent import SentRecord
-    from client.sent_view import figure_lines, table
+    from client.sent import SentRecord, answers_of
+    from client.sent_view import figure_lines, last_line, table
     from client.sitefile import load_site
 
-    record = SentRecord(load_site(site))
-    entries = record.entries(run_)
+    settings = load_site(site)
+    trail = SentRecord(settings).read()
+    entries = answers_of(trail, run_)
     if json_:
         typer.echo(json.dumps(entries, indent=1))
         return
     Console(highlight=False, markup=False, emoji=False).print(table(entries))
-    for line in (*figure_lines(entries), record.last_tensors(run_)):
-        if line:
-            typer.echo(line)
-    typer.echo(f"{len(entries)} answers, unbroken; last hash: {record.read().head}")
+    for line in (*figure_lines(entries), *last_line(settings.site, entries)):
+        typer.echo(line)
+    typer.echo(f"{len(entries)} answers, unbroken; last hash: {trail.head}")
 
 
 @app.command()

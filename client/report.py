@@ -12,7 +12,7 @@ from PIL import Image as Picture
 
 from client.consent import dataset_of
 from client.method import LocalMethod
-from client.sent import SentRecord
+from client.sent import SentRecord, answers_of
 from client.sent_view import by_run, figure_lines
 from client.sitefile import SiteFile
 from client.work import device_of
@@ -74,7 +74,8 @@ def write_site_report(site: SiteFile, final: Path, path: Path, run: str | None =
     if studies:
         features = image_features(model, dataset, studies, device)
         answers = zero_shot(model, experiment, studies, features, device)
-    record = SentRecord(site)
+    trail = SentRecord(site).read()
+    sent = answers_of(trail)
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -89,9 +90,9 @@ def write_site_report(site: SiteFile, final: Path, path: Path, run: str | None =
         figures={LABELS[label]: metrics(predictions) for label, predictions in answers.items()},
         cases=[_shown(case, dataset.pixels(case.image), answers) for case in choose(studies)],
         counts=[_counts(name, dataset.studies(name)) for name in ("train", "test")],
-        sent=by_run(record.entries()),
-        figure_lines=figure_lines(record.entries()),
-        sent_head=record.read().head,
+        sent=by_run(sent),
+        figure_lines=figure_lines(sent),
+        sent_head=trail.head,
     )
     write_text(path, page)
     return path

@@ -23,7 +23,6 @@ class SentRecord:
     """One site's record, over all runs."""
 
     def __init__(self, site: SiteFile):
-        self._site = site.site
         self._path = site.privacy / "sent.jsonl"
         self._known = site.privacy / "sent.json"
 
@@ -88,22 +87,11 @@ class SentRecord:
             )
         return trail
 
-    def entries(self, run: str | None = None) -> list[Entry]:
-        """What was sent, for one run or for all.
 
-        Raises:
-            IntegrityError: the record is damaged or cut.
-        """
-        sent = [entry for entry in self.read().entries if "run" in entry]
-        return [entry for entry in sent if run is None or entry["run"] == run]
-
-    def last_tensors(self, run: str | None = None) -> str | None:
-        """The last tensors that left, in the words of `mama-server audit`; random ones of a rehearsal do not count."""
-        tensors = [e for e in self.entries(run) if e["bytes"] and e["kind"] != "rehearse"]
-        if not tensors:
-            return None
-        last = tensors[-1]
-        return f"{self._site}: last tensors of {last['task']}, {last['bytes']} bytes, sha256 {last['sha256']}"
+def answers_of(trail: Trail, run: str | None = None) -> list[Entry]:
+    """The lines of answers in a record, of one run or of all."""
+    sent = [entry for entry in trail.entries if "run" in entry]
+    return [entry for entry in sent if run is None or entry["run"] == run]
 
 
 def figures(answer: Answer) -> list[str]:

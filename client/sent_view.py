@@ -7,7 +7,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from mama.chain import Entry
+from mama.chain import Entry, last_tensors
 
 
 def table(entries: Iterable[Entry]) -> Table:
@@ -30,6 +30,12 @@ def figure_lines(entries: Iterable[Entry]) -> list[str]:
         f"{kind}: {', '.join(dict.fromkeys(name for e in same for name in e['figures']))}"
         for kind, same in groupby(named, key=_kind)
     ]
+
+
+def last_line(site: str, entries: Iterable[Entry]) -> list[str]:
+    """The line on the last tensors that left, if any did; random ones of a rehearsal do not count."""
+    tensors = [entry for entry in entries if entry["bytes"] and entry["kind"] != "rehearse"]
+    return [last_tensors(site, entry) for entry in tensors[-1:]]
 
 
 def by_run(entries: Iterable[Entry]) -> list[dict[str, Any]]:

@@ -117,6 +117,13 @@ def content_of(data: bytes) -> Entry:
     return {"bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
 
 
+def last_tensors(site: str, entry: Entry) -> str:
+    """A line on the last tensors of a site: equal at the site and at the coordinator, so that people can compare."""
+    return (
+        f"{site}: last tensors of {entry['task']}, {entry['bytes']} bytes, sha256 {entry['sha256']}"
+    )
+
+
 def _for_owner(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 

@@ -9,13 +9,9 @@ site keeps the same sizes and hashes of what it sent (client/sent.py).
 from collections.abc import Iterable
 from pathlib import Path
 
-from mama.chain import START, Chain, Entry, Trail, content_of, read_chain
-
-__all__ = ["LOST", "START", "Audit", "Entry", "Trail", "content_of", "last_tensors", "read_audit"]
+from mama.chain import Chain, Entry, last_tensors
 
 LOST = "lines lost"
-
-read_audit = read_chain
 
 
 class Audit:
@@ -43,10 +39,7 @@ class Audit:
         self._chain.append({"outcome": LOST, "lines": lines, "left": left})
 
 
-def last_tensors(entries: Iterable[Entry]) -> list[str]:
+def last_of_sites(entries: Iterable[Entry]) -> list[str]:
     """A line for each site: the last tensors that came from it, as `mama-site sent` prints them at the site."""
     last = {entry["site"]: entry for entry in entries if "site" in entry and entry["bytes"]}
-    return [
-        f"{site}: last tensors of {entry['task']}, {entry['bytes']} bytes, sha256 {entry['sha256']}"
-        for site, entry in sorted(last.items())
-    ]
+    return [last_tensors(site, entry) for site, entry in sorted(last.items())]

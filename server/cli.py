@@ -288,17 +288,18 @@ def audit(run: RunArgument) -> None:
 
     Each site's line is the one that `mama-site sent SITE.yaml RUN` prints there.
     """
+    from mama.chain import read_chain
     from mama.errors import IntegrityError
-    from server.audit import last_tensors, read_audit
+    from server.audit import last_of_sites
     from server.folder import RunFolder
     from server.heads import AUDIT, losses, noted
 
-    trail = read_audit(run / AUDIT)
+    trail = read_chain(run / AUDIT)
     sites = len({entry["site"] for entry in trail.entries if "site" in entry})
     typer.echo(f"{len(trail.entries)} entries from {sites} sites, unbroken")
     if trail.torn:
         typer.echo("a crash tore the line after them; the next start removes it")
-    for line in last_tensors(trail.entries):
+    for line in last_of_sites(trail.entries):
         typer.echo(line)
     typer.echo(f"last hash: {trail.head}")
     folder = RunFolder(run)

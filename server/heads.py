@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from pydantic import BaseModel, ConfigDict
 
+from mama.chain import Entry
 from mama.errors import IntegrityError
-from server.audit import LOST, Audit, Entry
+from server.audit import LOST, Audit
 
 EVENTS, AUDIT = "rounds.jsonl", "audit.jsonl"
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from torch import Tensor, from_numpy
 
+from mama.chain import content_of
 from mama.config import Experiment
 from mama.errors import QuorumError
 from mama.exchange.block import Shape
@@ -14,7 +15,7 @@ from mama.secagg.messages import Basis
 from mama.secagg.quantise import scale_of
 from server.aggregation.weights import weight_of
 from server.asking import Arrival
-from server.audit import Audit, content_of
+from server.audit import Audit
 from server.folding import Folding
 from server.memory import Memory
 from server.secure_round import secure_mean

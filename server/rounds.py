@@ -8,6 +8,7 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
+from mama.chain import Entry, content_of
 from mama.errors import BudgetError, PrivacyError, ProtocolError, QuorumError, StorageError
 from mama.evaluation.pooling import summary
 from mama.exchange.coding import encode
@@ -16,7 +17,7 @@ from mama.files import full_disk_named, write_bytes
 from mama.locks import at_work_in
 from server.aggregation.optimiser import ServerOptimiser
 from server.asking import Arrival
-from server.audit import Audit, Entry, content_of
+from server.audit import Audit
 from server.checkpoint import MODEL
 from server.choosing import choose, enrolled
 from server.figures import evaluations

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from mama.chain import read_chain
 from mama.errors import IntegrityError
 from server import rounds
-from server.audit import LOST, read_audit
+from server.audit import LOST
 from server.cli import main
 from server.site_privacy import site_epsilon
 from tests.attacks.power import Power, stopped_in
@@ -88,7 +89,7 @@ def test_an_audit_log_that_lost_its_end_says_so_for_ever(
     lines = len(log.read_bytes().splitlines())
     assert command(main, "audit", world.folder.path).code == 0
     log.unlink() if left is None else cut(log, left)
-    assert read_audit(log).torn == b""  # the chain alone shows nothing
+    assert read_chain(log).torn == b""  # the chain alone shows nothing
     wanted = f"audit.jsonl is cut: {left or 0} of {lines} lines"
     ended = command(main, "audit", world.folder.path)
     assert (ended.code, ended.err.count("\n")) == (10, 1)
@@ -96,7 +97,7 @@ def test_an_audit_log_that_lost_its_end_says_so_for_ever(
     assert wanted in command(main, "status", world.folder.path).out.replace("\n", " ")
     world.run()
     assert world.metrics()["status"] == "finished"
-    assert [e["outcome"] for e in read_audit(log).entries].count(LOST) == 1
+    assert [e["outcome"] for e in read_chain(log).entries].count(LOST) == 1
     assert wanted in command(main, "audit", world.folder.path).err
 
 

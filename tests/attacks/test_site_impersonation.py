@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 from flwr.app import Context, Message
 
+from mama.chain import read_chain
 from mama.exchange.protocol import Task
 from mama.exchange.roster import Member, Roster
 from mama.exchange.signature import sign_answer
 from mama.signing import new_key, public_line
-from server.audit import read_audit
 from server.folder import Event
 from server.signers import Signers
 from tests.server import faults
@@ -63,7 +63,7 @@ def as_alder(header: str) -> str:
 
 
 def audited(world: World) -> set[str]:
-    return {entry["site"] for entry in read_audit(world.folder.path / "audit.jsonl").entries}
+    return {entry["site"] for entry in read_chain(world.folder.path / "audit.jsonl").entries}
 
 
 def unsigned(task: Task, header: str, data: bytes, signature: str) -> tuple[str, bytes, str]:

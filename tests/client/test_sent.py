@@ -11,16 +11,19 @@ import pytest
 
 from client import cli, sent
 from client.answers import answer
-from client.sent import SentRecord
-from client.sitefile import load_site
-from mama.chain import content_of
+from client.sent import SentRecord, answers_of
+from client.sitefile import SiteFile, load_site
+from mama.chain import Entry, content_of, read_chain
 from mama.exchange.codes import ErrorCode
 from mama.exchange.protocol import Task
 from server import cli as server_cli
-from server.audit import read_audit
 from sim.run import federate
 
 MakeTask = Callable[..., Task]
+
+
+def entries_of(site: SiteFile, run: str | None = None) -> list[Entry]:
+    return answers_of(SentRecord(site).read(), run)
 
 
 def ask(site_file: Path, task: Task, payload: bytes = b"") -> tuple[Any, bytes]:
@@ -40,7 +43,7 @@ def test_every_answer_is_recorded_as_it_left(
     answers = [ask(site_file, task, tensors) for task, tensors in asked]
     answer(load_site(site_file), "no task", b"")
     shutil.rmtree(load_site(site_file).state)
-    entries = SentRecord(load_site(site_file)).entries()
+    entries = entries_of(load_site(site_file))
     assert [e["kind"] for e in entries] == [
         "describe",
         "train",
@@ -67,13 +70,13 @@ def test_both_sides_of_a_run_say_the_same(
 ) -> None:
     files, out = site_files("pair"), tmp_path / "out"
     federate(small_config().experiment(), files, out)
-    audit = read_audit(out / "audit.jsonl").entries
+    audit = read_chain(out / "audit.jsonl").entries
     said = command(server_cli.main, "audit", out).out.splitlines()
     run = audit[0]["run"]
     for file in files:
         site = load_site(file)
         there = [e["sha256"] for e in audit if e["site"] == site.site]
-        here = [e["sha256"] for e in SentRecord(site).entries(run) if e["bytes"]]
+        here = [e["sha256"] for e in entries_of(site, run) if e["bytes"]]
         assert there == here
         assert len(here) == 2
         printed = command(cli.main, "sent", file, run)
@@ -97,7 +100,7 @@ def test_the_table_fits_a_terminal(
     table, rest = printed.out.split("describe: ")
     assert max(map(len, table.splitlines())) <= 80
     assert "train: studies, patients, steps" in rest
-    assert "sha256 " + SentRecord(load_site(site_file)).entries()[0]["sha256"] in rest
+    assert "sha256 " + entries_of(load_site(site_file))[0]["sha256"] in rest
     only = json.loads(command(cli.main, "sent", site_file, "run-1", "--json").out)
     assert [one["kind"] for one in only] == ["describe"]
 
@@ -166,7 +169,7 @@ def test_a_crash_between_line_and_head_and_one_within_a_line_are_no_damage(
     with open(privacy / "sent.jsonl", "ab") as log:
         log.write(b'{"time": "20')
     assert ask(site_file, make_task("describe"))[0].status == "ok"
-    assert len(SentRecord(load_site(site_file)).entries()) == 3
+    assert len(entries_of(load_site(site_file))) == 3
 
 
 def test_a_record_that_nobody_touched_is_not_read_for_each_answer(
@@ -177,9 +180,8 @@ def test_a_record_that_nobody_touched_is_not_read_for_each_answer(
     for number in range(3):
         assert ask(site_file, make_task("describe", task=f"again-{number}"))[0].status == "ok"
     monkeypatch.undo()
-    record = SentRecord(load_site(site_file))
-    assert len(record.entries()) == 4
+    assert len(entries_of(load_site(site_file))) == 4
     path = load_site(site_file).privacy / "sent.jsonl"
     os.utime(path)  # touched, and whole
     assert ask(site_file, make_task("describe", task="touched"))[0].status == "ok"
-    assert len(record.entries()) == 5
+    assert len(entries_of(load_site(site_file))) == 5

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mama.chain import START, content_of, read_chain
 from mama.errors import IntegrityError
 from mama.exchange.protocol import Description
-from server.audit import START, Audit, content_of, read_audit
+from server.audit import Audit
 from server.checkpoint import State
 from server.cli import main
 from server.folder import RunFolder
@@ -40,9 +41,9 @@ def five(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 def test_an_entry_says_who_sent_what_when(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
-    assert read_audit(path) == ([], START, b"")
+    assert read_chain(path) == ([], START, b"")
     log = write(path, 2)
-    trail = read_audit(path)
+    trail = read_chain(path)
     assert trail.head == log.head
     assert trail.torn == b""
     first, second = trail.entries
@@ -65,7 +66,7 @@ def test_it_goes_on_after_a_restart(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     for _ in range(3):
         write(path, 2)
-    assert len(read_audit(path).entries) == 6
+    assert len(read_chain(path).entries) == 6
 
 
 @settings(max_examples=200, deadline=None)
@@ -77,7 +78,7 @@ def test_every_changed_byte_shows(
     place %= len(five) - 1  # without the last newline, whose loss is a torn line
     path.write_bytes(five[:place] + bytes([five[place] ^ byte]) + five[place + 1 :])
     with pytest.raises(IntegrityError):
-        read_audit(path)
+        read_chain(path)
 
 
 @pytest.mark.parametrize(
@@ -99,7 +100,7 @@ def test_missing_moved_and_foreign_lines_show(
     path = tmp_path / "audit.jsonl"
     path.write_bytes(b"\n".join(change(five.splitlines())) + b"\n")
     with pytest.raises(IntegrityError, match=f"line {line} is not"):
-        read_audit(path)
+        read_chain(path)
     with pytest.raises(IntegrityError):  # nothing is added to it either
         Audit(path, "r")
 
@@ -110,10 +111,10 @@ def test_a_torn_last_line_is_seen_and_the_next_start_notes_what_it_was(
     path = tmp_path / "audit.jsonl"
     path.write_bytes(five[:-20])
     torn = five[:-20].splitlines()[-1]
-    trail = read_audit(path)
+    trail = read_chain(path)
     assert (len(trail.entries), trail.torn) == (4, torn)
     write(path, 1)
-    trail = read_audit(path)
+    trail = read_chain(path)
     assert [e["outcome"] for e in trail.entries[3:]] == [
         "accepted",
         "torn line removed",
@@ -126,7 +127,8 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
     path = tmp_path / "audit.jsonl"
     code = (
         "import resource, sys\n"
-        "from server.audit import Audit, content_of\n"
+        "from mama.chain import content_of\n"
+        "from server.audit import Audit\n"
         f"log = Audit(__import__('pathlib').Path({str(path)!r}), 'r')\n"
         "one = content_of(b'')\n"
         "log.record('a', 1, 'train', one, 'refused')\n"
@@ -140,7 +142,7 @@ def test_a_full_disk_leaves_no_half_line(tmp_path: Path) -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
-    trail = read_audit(path)
+    trail = read_chain(path)
     assert [entry["round"] for entry in trail.entries] == [1, 3]
     assert trail.torn == b""
 
@@ -158,7 +160,7 @@ def test_the_command(five: bytes, tmp_path: Path, command: Callable[..., Any]) -
     assert ended.out.splitlines() == [
         "5 entries from 1 sites, unbroken",
         f"a: last tensors of train-1-a, 1 bytes, sha256 {digest}",
-        f"last hash: {read_audit(path).head}",
+        f"last hash: {read_chain(path).head}",
     ]
     path.write_bytes(five + b'{"time"')
     assert "a crash tore the line after them" in command(main, "audit", tmp_path).out

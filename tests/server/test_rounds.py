@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from mama.chain import read_chain
 from mama.config_aggregation import SgdConfig
 from mama.data.manifest import Dataset, write_manifest
 from mama.exchange.coding import decode
-from server.audit import read_audit
 from server.folder import RunFolder
 from server.rounds import Federation
 from sim.inprocess import InProcessGrid
@@ -199,7 +199,7 @@ def test_accepted_and_refused_updates_are_in_the_audit_log(run_federation) -> No
         return header, data[:-1] if (site, kind) == ("cedar", "train") else data
 
     outcome = run_federation(change, "federation.rounds=1")
-    trail = read_audit(outcome.folder.path / "audit.jsonl")
+    trail = read_chain(outcome.folder.path / "audit.jsonl")
     assert [(e["site"], e["round"], e["outcome"]) for e in trail.entries] == [
         ("alder", 1, "accepted"),
         ("birch", 1, "accepted"),

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from mama.chain import read_chain
 from mama.exchange.roster import Member, Roster
 from mama.signing import new_key, public_line
-from server.audit import read_audit
 from server.folder import Event
 from server.report import write_report
 from tests.server import faults
@@ -189,6 +189,6 @@ def test_what_is_no_answer_of_the_round_is_in_the_audit_log_too(
         return json.dumps(json.loads(header) | {"site": "alder"}), data
 
     world = make_world(only("birch", 2, Fault(change=forge))).run()
-    entries = read_audit(world.folder.path / "audit.jsonl").entries
+    entries = read_chain(world.folder.path / "audit.jsonl").entries
     found = [(e["site"], e["outcome"]) for e in entries if e["round"] == 2]
     assert sorted(found) == [("alder", "accepted"), ("birch", "refused"), ("cedar", "accepted")]
