@@ -6,10 +6,7 @@ no other run, of whatever experiment and model, repeats an update.
 """
 
 import logging
-import re
-import secrets
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 import torch
@@ -25,15 +22,13 @@ from mama.errors import ModelError, ProtocolError, TrainingError
 from mama.exchange.arrays import Arrays
 from mama.exchange.metrics import TrainingMetrics
 from mama.exchange.protocol import Task
-from mama.files import write_bytes
-from mama.secagg.messages import Advertisements, Basis, Consents, Packets, Roll, Terms
+from mama.secagg.messages import Advertisements, Basis, Consents, Packets, Roll, Terms, read_message
 from mama.secagg.quantise import scale_of
 from mama.section import Section
 
 logger = logging.getLogger("fedmama.client")
 
 _FOLDER = "secure"
-_Message = TypeVar("_Message", bound=Section)
 
 
 def basis_of(task: Task, model: str) -> Basis:
@@ -43,16 +38,6 @@ def basis_of(task: Task, model: str) -> Basis:
         model: the checksum of the received global model.
     """
     return Basis(experiment=task.experiment_hash, model=model, run=task.run, round=task.round)
-
-
-def stream_of(site: SiteFile, task: Task) -> str:
-    """The name of a run's random choices at this site, with a part that the operating system drew for the run."""
-    path = site.run_folder(task.run) / _FOLDER / "salt"
-    salt = path.read_text(errors="replace", encoding="utf-8") if path.exists() else ""
-    if not re.fullmatch("[0-9a-f]{64}", salt):
-        salt = secrets.token_hex(32)
-        write_bytes(path, salt.encode(), private=True)
-    return f"{site.site}|{salt}|{task.experiment_hash}"
 
 
 def keep_update(
@@ -106,18 +91,18 @@ def answer_wave(site: SiteFile, experiment: Experiment, task: Task, payload: byt
     sums.require_open(basis)
     match task.kind:
         case "advertise":
-            terms = _read(Terms, payload)
+            terms = read_message(Terms, payload)
             _check(terms, experiment, task)
             party.forget()
             return _bytes(party.advertise(weight, terms, basis))
         case "share":
-            return _bytes(party.share(_read(Advertisements, payload)))
+            return _bytes(party.share(read_message(Advertisements, payload)))
         case "mask":
-            return party.masked(_read(Packets, payload), update)
+            return party.masked(read_message(Packets, payload), update)
         case "agree":
-            return _bytes(party.agree(_read(Roll, payload)))
+            return _bytes(party.agree(read_message(Roll, payload)))
         case _:
-            shares = party.unmask(_read(Consents, payload))
+            shares = party.unmask(read_message(Consents, payload))
             # Before the shares leave: whatever happens now, the round is over here.
             sums.remember(basis)
             party.forget()
@@ -145,13 +130,6 @@ def _check(terms: Terms, experiment: Experiment, task: Task) -> None:
         raise ProtocolError("the terms are of another round")
     if (terms.threshold, terms.bits, terms.limit) != (agreed.threshold, agreed.bits, agreed.limit):
         raise ProtocolError("the terms are not those of the experiment")
-
-
-def _read(kind: type[_Message], payload: bytes) -> _Message:
-    try:
-        return kind.model_validate_json(payload)
-    except ValidationError:
-        raise ProtocolError("a wave's message does not follow the protocol") from None
 
 
 def _bytes(message: Section) -> bytes:

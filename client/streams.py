@@ -2,16 +2,19 @@
 
 The first experiment with a seed draws by the site's name alone, so that a run can be repeated anywhere to the bit. Any
 other one with that seed has a name of its own that only this site can make: two experiments over the same batches, one
-a step longer than the other, would give that one step's few patients away by their difference.
+a step longer than the other, would give that one step's few patients away by their difference. Under secure
+aggregation every run draws anew, so that no two sums hold the same update.
 """
 
 import hmac
+import re
+import secrets
 from hashlib import sha256
 
-from client.secure_waves import stream_of as secure_stream_of
 from client.sitefile import SiteFile
 from mama.config import Experiment
 from mama.exchange.protocol import Task
+from mama.files import write_bytes
 from mama.sealed import read_sealed, write_sealed
 
 
@@ -22,7 +25,7 @@ def stream_of(site: SiteFile, experiment: Experiment, task: Task) -> str:
         IntegrityError: the record of first experiments is damaged.
     """
     if experiment.privacy.secure:
-        return secure_stream_of(site, task)
+        return f"{site.site}|{_salt(site, task.run)}|{task.experiment_hash}"
     path = site.privacy / "seeds.json"
     fix = "Restore it from a backup; without it nothing says which batches were drawn before"
     first = read_sealed(path, fix) or {}
@@ -32,3 +35,13 @@ def stream_of(site: SiteFile, experiment: Experiment, task: Task) -> str:
     elif first[seed] != own:
         return f"{site.site}|{hmac.digest(site.read_secret(), own.encode(), sha256).hex()}"
     return site.site
+
+
+def _salt(site: SiteFile, run: str) -> str:
+    """64 hex digits that the operating system drew for the run."""
+    path = site.run_folder(run) / "secure" / "salt"
+    salt = path.read_text(errors="replace", encoding="utf-8") if path.exists() else ""
+    if not re.fullmatch("[0-9a-f]{64}", salt):
+        salt = secrets.token_hex(32)
+        write_bytes(path, salt.encode(), private=True)
+    return salt

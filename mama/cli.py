@@ -11,7 +11,8 @@ from rich.console import Console
 
 from mama.cli_errors import run_cli, silence
 from mama.config import Experiment
-from mama.configfile import load, read_yaml
+from mama.configfile import load
+from mama.earlier import earlier_model
 from mama.errors import ConfigError
 from mama.files import write_json
 
@@ -141,12 +142,8 @@ def train(
     """
     overrides = [*(set_ or []), *([f"seed={seed}"] if seed is not None else [])]
     places = _places(model or [])
-    if read_yaml(experiment, overrides).get("init_from") is not None:
-        # Imported late, as it loads torch.
-        from mama.earlier import earlier_model
-
-        start, earlier = earlier_model(experiment, overrides)
-        overrides, places = [*overrides, *start], places | earlier
+    start, earlier = earlier_model(experiment, overrides)
+    overrides, places = [*overrides, *start], places | earlier
     # `simulation` says where a simulation's hospitals come from, and nothing of training.
     checked = load(Experiment, experiment, overrides, without=("simulation",))
     # Imported late: `--help` and a mistake in the file need no torch.

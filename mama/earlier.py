@@ -5,7 +5,6 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from mama.checkpoint import claimed_state
 from mama.configfile import read_yaml
 from mama.errors import ConfigError, ModelError
 
@@ -36,6 +35,8 @@ def earlier_model(path: Path, overrides: Sequence[str] = ()) -> tuple[list[str],
             where=f"{KEY}: {named}",
             fix="Name a finished run's folder, or its final/",
         )
+    from mama.checkpoint import claimed_state  # loads torch
+
     state = claimed_state(final / "model.safetensors")
     found = state.get(TRAINED) if isinstance(state, dict) else None
     if not isinstance(found, str) or not is_fingerprint(found):

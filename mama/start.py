@@ -74,6 +74,6 @@ def require_same(experiment: Experiment, earlier: Experiment, where: str) -> Non
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in values.items():
-        inner = key in ("lora",) and isinstance(value, dict)
+        inner = key == "lora" and isinstance(value, dict)
         flat |= _flat(value, f"{prefix}{key}.") if inner else {f"{prefix}{key}": value}
     return flat

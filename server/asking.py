@@ -16,8 +16,6 @@ PUSHES = 5
 # Looks at the post are so many seconds apart, from the first to the last while nothing comes.
 QUICK_S, SLOW_S = 0.05, 2.0
 
-# More than no time at all: of a site that is connected the silence is 0.
-SLIGHTEST_S = 1e-9
 
 When = Literal["time", "late", "again"]
 
@@ -187,11 +185,11 @@ class Asking:
 
     def _idle(self) -> bool:
         """Whether nobody is at work: all that is open is of sites away from the beginning, or gone for `gone_s`."""
-        silent_s = self._attendance.silent_s
-        return all(
-            silent_s(e.site) >= (self._gone_s if e.begun else SLIGHTEST_S)
-            for e in self._open.values()
-        )
+        return all(self._is_away(errand) for errand in self._open.values())
+
+    def _is_away(self, errand: Errand) -> bool:
+        silent_s = self._attendance.silent_s(errand.site)
+        return silent_s > 0 and (silent_s >= self._gone_s or not errand.begun)
 
 
 def _worth_another(reply: Reply) -> bool:

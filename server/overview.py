@@ -7,12 +7,13 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 
 from mama.errors import MamaError, ServiceError
+from mama.exchange.roster import Member
 from mama.printable import printable
 from server.certificates import days_left
 from server.control import Control
 from server.daemon import is_running
 from server.federation import Home
-from server.job import Job, read_jobs
+from server.job import Job, place_of, read_jobs
 from server.roster import read_roster
 from server.status import status
 
@@ -29,20 +30,13 @@ def overview(home: Home) -> Overview:
     """
     roster = read_roster(home)
     running = is_running(home)
-    nodes = _nodes(home) if running else {}
+    nodes = _nodes(home) if running else None
     return {
         "federation": roster.federation,
         "address": home.file.address,
         "service": _service(running, nodes),
         "certificate_days": int(days_left(home.certificate)),
-        "sites": {
-            member.site: "revoked"
-            if member.status == "revoked"
-            else "unknown"
-            if nodes is None or not running
-            else nodes.get(member.public_key, "offline")
-            for member in roster.members
-        },
+        "sites": {member.site: _state(member, nodes) for member in roster.members},
         "runs": [_of_job(home, job) for job in read_jobs(home)],
     }
 
@@ -78,6 +72,12 @@ def _table(names: tuple[str, ...], rows: Any) -> Table:
     return made
 
 
+def _state(member: Member, nodes: dict[str, str] | None) -> str:
+    if member.status == "revoked":
+        return "revoked"
+    return "unknown" if nodes is None else nodes.get(member.public_key, "offline")
+
+
 def _service(running: bool, nodes: dict[str, str] | None) -> str:
     if not running:
         return "not running; start it with `mama-server start`"
@@ -100,10 +100,8 @@ def _of_job(home: Home, job: Job) -> Overview:
         run = status(job.out)
     except MamaError:
         run = {"round": 0, "rounds": None}
-    base = home.path.parent
-    out = job.out.relative_to(base) if job.out.is_relative_to(base) else job.out
     return {
-        "out": str(out),
+        "out": str(place_of(home, job.out)),
         "kind": job.kind,
         "state": job.state,
         "round": run["round"],

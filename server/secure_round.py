@@ -2,16 +2,13 @@
 
 import secrets
 from collections.abc import Callable, Iterator, Mapping
-from typing import TypeVar
-
-from pydantic import ValidationError
 
 from mama.config_privacy import SecureConfig
 from mama.errors import PrivacyError, ProtocolError
 from mama.exchange.arrays import Arrays
 from mama.exchange.block import Shape
 from mama.exchange.protocol import Kind
-from mama.secagg.messages import Advertisement, Basis, Consent, Packets, Shares, Terms
+from mama.secagg.messages import Advertisement, Basis, Consent, Packets, Shares, Terms, read_message
 from mama.secagg.quantise import largest_bits
 from mama.section import Section
 from server.secagg import SecureSum
@@ -19,7 +16,6 @@ from server.secagg import SecureSum
 # Asks sites, each with its payload, and yields the payloads of those that answered.
 Ask = Callable[[Kind, dict[str, bytes]], Iterator[tuple[str, bytes]]]
 Complain = Callable[[str, str], None]
-_Message = TypeVar("_Message", bound=Section)
 
 
 def require_maskable(config: SecureConfig, sites: int) -> None:
@@ -75,36 +71,29 @@ def secure_mean(
     wave(
         "advertise",
         dict.fromkeys(weights, terms),
-        lambda s, p: total.join(s, _read(Advertisement, p)),
+        lambda s, p: total.join(s, read_message(Advertisement, p)),
     )
     everyone = total.advertisements()
     wave(
         "share",
         {said.site: everyone for said in everyone.sites},
-        lambda s, p: total.take_packets(s, _read(Packets, p)),
+        lambda s, p: total.take_packets(s, read_message(Packets, p)),
     )
     wave("mask", {site: total.packets_for(site) for site in total.sharing}, total.fold)
     roll = total.roll()
     wave(
         "agree",
         dict.fromkeys(roll.survivors, roll),
-        lambda s, p: total.take_consent(s, _read(Consent, p)),
+        lambda s, p: total.take_consent(s, read_message(Consent, p)),
     )
     consents = total.consents()
     wave(
         "unmask",
         dict.fromkeys(consents.consents, consents),
-        lambda s, p: total.take_shares(s, _read(Shares, p)),
+        lambda s, p: total.take_shares(s, read_message(Shares, p)),
     )
     try:
         return total.result(), roll.survivors
     finally:
         for site, problem in total.blamed.items():
             complain(site, f"secure aggregation: {problem}")
-
-
-def _read(kind: type[_Message], payload: bytes) -> _Message:
-    try:
-        return kind.model_validate_json(payload)
-    except ValidationError:
-        raise ProtocolError("does not follow the protocol") from None

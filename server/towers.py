@@ -20,9 +20,8 @@ def initial_model(experiment: Path, models: Mapping[str, Path]) -> tuple[Arrays,
     Raises:
         MamaError: the experiment or a base model is not what it should be.
     """
-    from mama.checkpoint import (
-        load_tensors,  # loads torch, which the coordinator's service does without
-    )
+    # Loads torch, which the coordinator's service does without.
+    from mama.checkpoint import load_tensors
 
     with tempfile.TemporaryDirectory(prefix="fedmama-") as folder:
         out = Path(folder) / "start.safetensors"

@@ -10,6 +10,7 @@ import yaml
 
 from mama.cli_errors import run_cli, silence
 from mama.configfile import load, read_yaml
+from mama.earlier import earlier_model
 from mama.errors import ConfigError
 from sim.config import DEFAULT_ENGINE, Engine, SimulatedExperiment
 
@@ -55,13 +56,8 @@ def run(
             where=str(path),
             fix="Train it on one dataset with `mama train`, or take configs/quickstart.yaml",
         )
-    models: dict[str, Path] = {}
-    if read_yaml(path, overrides).get("init_from") is not None:
-        # Imported late, as it loads torch.
-        from mama.earlier import earlier_model
-
-        start, models = earlier_model(path, overrides)
-        overrides += start
+    start, models = earlier_model(path, overrides)
+    overrides += start
     simulation = load(SimulatedExperiment, path, overrides)
     if dry_run:
         typer.echo(yaml.safe_dump(simulation.model_dump(mode="json"), sort_keys=False), nl=False)

@@ -9,10 +9,11 @@ unmask      all signatures to each site; from each, one share of every site: of 
 
 import hashlib
 import json
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
+from mama.errors import ProtocolError
 from mama.exchange.protocol import Identifier, Sha256
 from mama.section import Section, SiteName
 
@@ -108,6 +109,21 @@ class Shares(Section):
     """One opened share a site: of a survivor's seed, or of a dropped site's mask key."""
 
     shares: Annotated[dict[SiteName, Hex], Field(max_length=MOST)]
+
+
+Message = TypeVar("Message", bound=Section)
+
+
+def read_message(kind: type[Message], payload: bytes) -> Message:
+    """A wave's message from the other side.
+
+    Raises:
+        ProtocolError: it is none of this kind.
+    """
+    try:
+        return kind.model_validate_json(payload)
+    except ValidationError:
+        raise ProtocolError("does not follow the protocol") from None
 
 
 SIGNED, AGREED = "secure-aggregation-2", "secure-aggregation-roll-2"
