@@ -1,4 +1,4 @@
-"""How the site's last tasks ended, for `mama-site status` and the health service: the code that the coordinator got."""
+"""The outcomes of the site's last tasks, for `mama-site status` and the health service."""
 
 import time
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ LASTING = frozenset(
 
 
 class Outcome(Section):
-    """The end of a task: its kind in Flower's words (train, evaluate, query), its round, and "ok" or a code.
+    """The end of a task: its kind in Flower's words (train, evaluate, query), its round, and "ok" or the code sent.
 
     `failures` counts those of this kind in a row.
     """
@@ -52,32 +52,32 @@ class Outcomes(Section):
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> Self:
-        """What the guard's record says; nothing where it is an older one."""
+        """The outcomes in the guard's record; none where it is damaged or of an older version."""
         try:
             return cls.model_validate({"last": record.get("outcomes", {})})
         except ValidationError:
             return cls()
 
     def ended(self, kind: str, number: str, code: str) -> Self:
-        """With a further task."""
+        """A copy with the outcome of a further task."""
         before = self.last.get(kind)
         failures = 0 if code == "ok" else 1 + (before.failures if before else 0)
         made = Outcome(kind=kind, round=number, code=code, time=time.time(), failures=failures)
         return self.model_copy(update={"last": self.last | {kind: made}})
 
     def without(self, mended: frozenset[ErrorCode]) -> Self:
-        """Without outcomes whose cause has gone."""
+        """A copy without the outcomes of these codes."""
         left = {kind: one for kind, one in self.last.items() if one.code not in mended}
         return self.model_copy(update={"last": left})
 
     @property
     def newest(self) -> Outcome | None:
-        """Of the task that ended last."""
+        """The outcome of the task that ended last."""
         return max(self.last.values(), key=lambda one: one.time, default=None)
 
     @property
     def failing(self) -> list[Outcome]:
-        """Of each kind that has failed often enough to be warned of."""
+        """The outcomes of kinds of task that failed MANY times in a row or more."""
         return [one for _, one in sorted(self.last.items()) if one.failures >= MANY]
 
     @property

@@ -53,7 +53,7 @@ class ServiceFolder:
 
 @dataclass(frozen=True)
 class Status:
-    """Whether a site can work now, and if not why; how its last task ended, and what fails again and again."""
+    """The state of a site: whether it can work now, and if not why; its last task, and tasks that keep failing."""
 
     site: str
     serving: bool
@@ -100,7 +100,7 @@ def read_status(folder: ServiceFolder) -> Status:
 
 
 def contact(folder: ServiceFolder) -> str | None:
-    """Why the running node is not in contact with the coordinator, empty if it is; None where no node runs."""
+    """The reason that the running node is out of contact; empty if it is in contact, None where no node runs."""
     node = read_if_whole(folder.node)
     if not _alive(node):
         return None

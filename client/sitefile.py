@@ -22,15 +22,15 @@ class DataConfig(Section):
     source: Path
     """The hospital's folder of images and reports."""
     adapter: str = "dicom_folder"
-    """Its layout: dicom_folder or mias."""
+    """Layout of the source: dicom_folder or mias."""
     dataset: Path
-    """Where ingest keeps manifest and images."""
+    """Folder of the ingested dataset."""
     withdrawn: Path | None = None
-    """File of patients and studies that are left out."""
+    """File that lists withdrawn patients and studies; they are left out."""
     test_fraction: float = Field(0.2, gt=0, lt=1)
-    """Share of patients kept for evaluation, where no column split decides."""
+    """Share of patients in the test split, where no column `split` decides."""
     workers: int = Field(2, ge=1, le=256)
-    """Processes that read images."""
+    """Worker processes of ingest."""
 
 
 class AutoApproval(Section):
@@ -41,11 +41,11 @@ class AutoApproval(Section):
     """
 
     max_steps: int = Field(ge=1)
-    """Most local steps of a whole run."""
+    """Largest number of local steps of a run, over all rounds."""
     private: bool = False
-    """Only with patient-level privacy."""
+    """Approve only experiments with patient-level privacy."""
     secure: bool = False
-    """Only with secure aggregation."""
+    """Approve only experiments with secure aggregation."""
 
     def covers(self, experiment: Experiment) -> bool:
         """Whether an experiment stays within the rule."""
@@ -83,49 +83,49 @@ class PolicyConfig(Section):
     """
 
     minimum_cell: int = Field(5, ge=1, le=1000)
-    """Counts of studies or breasts below it do not leave."""
+    """Smallest count of studies or breasts that may leave."""
     label_odds: float | None = Field(3.0, gt=1, le=100)
-    """The most by which all evaluations change the odds of a label; null masks none."""
+    """Largest factor by which all evaluations together change the odds of a label; null turns masking off."""
     max_evaluations: int = Field(40, ge=0, le=100_000)
-    """Models evaluated in a month."""
+    """Largest number of models evaluated a month."""
     max_local_steps: int = Field(10_000, ge=1)
-    """Most steps of a round."""
+    """Largest number of local steps a round; experiments with more are refused."""
     max_round_s: float | None = Field(None, gt=0, le=30 * 86400)
-    """Most seconds that a round trains; null as long as it takes."""
+    """Seconds of training after which a round ends early; null sets no limit."""
     max_round_steps: int | None = Field(None, ge=1)
-    """Most steps that a round takes before it ends early; null all."""
+    """Steps after which a round ends early; null sets no limit."""
     bundles: list[Sha256] | None = None
-    """SHA-256 of the app bundles that may come with a run, which are never opened; null any."""
+    """SHA-256 of the app bundles that are accepted (their code is never run); null accepts any."""
     base_models: list[str] | None = None
-    """Base models that may be used; null any."""
+    """Names of the base models that are accepted; null accepts any."""
     min_cohort: int = Field(1, ge=1, le=10_000)
-    """Experiments of a smaller quorum or roster are refused."""
+    """Smallest quorum, and roster, of an experiment that is accepted."""
     require_privacy: bool = False
     """Refuse experiments without patient-level privacy."""
     require_secure: bool = False
     """Refuse experiments without secure aggregation."""
     hours: Annotated[str, Field(pattern=HOURS)] | None = None
-    """Time of day in which is trained, such as 18:00-06:00."""
+    """Hours of the day in which the site trains, such as 20:00-06:00; null trains at any hour."""
     max_upload_mb: float | None = Field(None, gt=0)
-    """Largest update; null any."""
+    """Largest update that is sent; null sets no limit."""
     max_gpu_gib: float | None = Field(None, gt=0)
-    """Most GPU memory; null all."""
+    """Largest GPU memory that is used; null sets no limit."""
     approval: bool = False
-    """A person approves each experiment."""
+    """Every experiment waits for a person's approval."""
     auto_approve: AutoApproval | None = None
-    """What needs no person; null nothing."""
+    """Experiments within these limits need no approval; null needs it for all."""
     metrics: list[Literal["loss", "zero_shot", "linear_probe"]] = ["zero_shot", "linear_probe"]
-    """Figures that may leave."""
+    """Groups of figures that may leave."""
     min_patients_step: int = Field(8, ge=1, le=100_000)
-    """Least patients of a step."""
+    """Smallest number of patients in a step's batch."""
     min_patients_update: int = Field(32, ge=1, le=1_000_000)
-    """Least patients behind an update."""
+    """Smallest number of patients behind an update."""
     allow: list[Annotated[str, Field(max_length=64)]] = []
-    """Methods and bounds that are allowed beyond the defaults."""
+    """Methods and keys that are allowed beyond the default bounds."""
     max_parameters: int = Field(1_000_000_000, ge=1)
-    """Largest model."""
+    """Largest number of parameters of a model."""
     max_model_step: float | None = Field(10.0, gt=0, le=1e6)
-    """The furthest that a model may move in a round, in this site's own moves; null any."""
+    """Largest move of a tensor of the model in a round, as a multiple of the site's own; null sets no limit."""
 
     @model_validator(mode="after")
     def _rule_of_approvals(self) -> "PolicyConfig":
@@ -138,9 +138,9 @@ class BudgetConfig(Section):
     """The most that private runs together may tell of one training patient, zero-out (docs/privacy.md)."""
 
     epsilon: float = Field(8.0, gt=0, le=1000)
-    """Of all private runs together."""
+    """Epsilon that a patient may be charged, over all private runs."""
     delta: float = Field(1e-5, gt=0, le=0.1)
-    """The probability that it does not hold."""
+    """Delta of the budget."""
 
 
 class PeersConfig(Section):
@@ -152,17 +152,17 @@ class PeersConfig(Section):
     """
 
     key: Path = Path("node.key")
-    """This site's key, where there is no coordinator."""
+    """The site's private key, where there is no coordinator section."""
     roster: Path = Path("roster.json")
-    """The sites' public keys, where there is no coordinator."""
+    """The signed roster, where there is no coordinator section."""
     authority: Path = Path("ca.crt")
-    """Whose key signed the roster."""
+    """Certificate of the authority that signed the roster."""
     minimum_sites: int = Field(3, ge=3, le=4096)
-    """Least sites of a sum."""
+    """Smallest number of sites in a sum."""
     least_bits: int = Field(16, ge=8, le=30)
-    """Least bits of a masked value."""
+    """Smallest number of bits of a masked value."""
     largest_limit: float = Field(1.0, gt=0)
-    """Largest limit of an update's values."""
+    """Largest limit that values may be clipped to."""
 
 
 class CoordinatorConfig(Section):
@@ -174,17 +174,17 @@ class CoordinatorConfig(Section):
     """
 
     address: Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):\d{1,5}$")]
-    """Host:port of the coordinator."""
+    """Address of the coordinator, host:port."""
     certificate: Path = Path("ca.crt")
-    """The federation's authority."""
+    """Certificate of the federation's authority."""
     pin: Sha256
     """SHA-256 of the authority's key."""
     key: Path = Path("node.key")
-    """This site's private key."""
+    """The site's private key."""
     client_certificate: Path | None = None
-    """This site's certificate, for mutual TLS."""
+    """The site's certificate, where the coordinator's door asks for one (mutual TLS)."""
     health: Annotated[str, Field(pattern=r"^.+:\d{1,5}$")] | None = None
-    """Host:port of the gRPC health service; null none."""
+    """Address of the gRPC health service, host:port; null starts none."""
 
 
 class SiteFile(Section):
@@ -204,29 +204,29 @@ class SiteFile(Section):
     data: DataConfig
     """The hospital's data."""
     state: Path
-    """Folder of what is kept between rounds."""
+    """Folder of the service and of the runs' state."""
     secret: Path
     """File with the key of the pseudonyms."""
     device: Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
-    """Auto, cpu or cuda, also cuda:1."""
+    """Device: auto, cpu, cuda or cuda:N."""
     threads: int | None = Field(None, ge=1, le=1024)
-    """Processor threads; null all."""
+    """Processor threads of training; null uses all."""
     checkpoint_s: float = Field(300.0, ge=0, le=86400)
-    """Seconds between checkpoints in a round."""
+    """Seconds between checkpoints within a round."""
     models: dict[str, Path] = {}
-    """Folders of base models by name."""
+    """Folders of base models, by name."""
     licences: dict[str, str] = {}
-    """Licences of base models by name."""
+    """Licences of base models, by name."""
     policy: PolicyConfig = PolicyConfig()
-    """What the site takes part in."""
+    """The site's policy."""
     privacy: Path = Path("privacy")
-    """Folder of ledger and roster of private training."""
+    """Folder of the privacy ledger and of the record of what was sent."""
     budget: BudgetConfig = BudgetConfig()
     """The patients' privacy budget."""
     peers: PeersConfig | None = None
-    """What is insisted on under secure aggregation."""
+    """Terms of secure aggregation that the site insists on."""
     coordinator: CoordinatorConfig | None = None
-    """The federation; null none."""
+    """The coordinator that the site connects to; null connects to none."""
 
     def run_folder(self, run: str) -> Path:
         """The folder of one run's state. The coordinator names runs, so they lie apart from the service's own files."""

@@ -24,43 +24,43 @@ class HeadsConfig(Section):
     """
 
     norm: Literal["layer", "batch"] = "layer"
-    """Of the heads: layer, or the paper's batch."""
+    """Normalisation in the local heads: layer, or the paper's batch."""
 
     embedding: int = Field(512, ge=2, le=8192)
     """Width of the space that images and texts share."""
     view_hidden: int = Field(768, ge=2, le=8192)
-    """Hidden width of the head for other views."""
+    """Hidden width of the projection between views."""
     local_hidden: int = Field(2048, ge=2, le=8192)
-    """Hidden width of the heads for patches and sentences."""
+    """Hidden width of the projections of patches and sentences."""
 
 
 class TermConfig(Section):
     """One loss: its weight, and the fraction of the planned steps after which it joins."""
 
     weight: Weight = 1.0
-    """Factor of the term; 0 switches it off."""
+    """Weight of the term; 0 switches it off."""
     start: Fraction = 0.0
-    """Fraction of the planned steps after which it joins."""
+    """Fraction of the planned steps after which the term is added."""
 
 
 class LossConfig(Section):
     """The four terms of MaMA. The paper starts the last three at step 8000 of 40000."""
 
     image_text: TermConfig = TermConfig()
-    """Image against report."""
+    """The term of an image against its report."""
     second_text: TermConfig = TermConfig()
-    """Second view against report."""
+    """The term of the second view against the report."""
     image_image: TermConfig = TermConfig()
-    """View against view."""
+    """The term of one view against the other."""
     local: TermConfig = TermConfig(start=0.2)
-    """Patches against sentences."""
+    """The term of patches against sentences."""
     view_temperature: float = Field(0.5, gt=0, le=10)
-    """Temperature of view against view."""
+    """Temperature of the term of one view against the other."""
     max_scale: float = Field(
         100.0, ge=1, le=1000, description="upper limit of both exp(logit scales)"
     )
     identical_texts_match: bool = True
-    """Equal reports of two patients count as a match."""
+    """Count equal reports of two patients as a match."""
     other_breast_text: bool = Field(
         False,
         description="a second view of the other breast is also held to this side's report (paper)",
@@ -83,31 +83,31 @@ class AugmentConfig(Section):
     """
 
     crop: float = Field(1.0, gt=0, le=1)
-    """Smallest share of the canvas that a crop keeps; 1 crops nothing."""
+    """Smallest share of the canvas that a random crop keeps; 1 switches cropping off."""
     flip: Fraction = 0.0
-    """Probability of each of two mirrorings."""
+    """Probability of a horizontal flip, and of a vertical one."""
     second_view: Literal["same_breast", "any_in_study"] = "same_breast"
-    """Of the same breast, or any of the study."""
+    """Where the second view comes from: the same breast, or any image of the study."""
 
     rotate_degrees: float = Field(10, ge=0, le=180)
-    """Largest rotation either way."""
+    """Largest rotation in either direction."""
     shift: Fraction = 0.05
     """Largest shift, as a share of the canvas."""
     min_scale: float = Field(0.9, gt=0, le=1)
-    """Smallest zoom."""
+    """Smallest scale."""
     max_scale: float = Field(1.1, ge=1, le=4)
-    """Largest zoom."""
+    """Largest scale."""
     brightness: Fraction = 0.2
-    """Largest change of brightness."""
+    """Largest relative change of brightness."""
     contrast: Fraction = 0.2
-    """Largest change of contrast."""
+    """Largest relative change of contrast."""
     jitter_probability: Fraction = Field(
-        1.0, description="of changing brightness and contrast (paper 0.8)"
+        1.0, description="probability of changing brightness and contrast (paper: 0.8)"
     )
     blur_probability: Fraction = 0.0
-    """Of blurring a view."""
+    """Probability of blurring a view."""
     second_view_probability: Fraction = 0.5
-    """Of another image as the second view, where there is one."""
+    """Probability that the second view is another image, where there is one."""
     max_sentences: int | None = Field(
         None, ge=1, le=1000, description="of a report a step sees at most so many, drawn at random"
     )
@@ -117,13 +117,13 @@ class OptimiserConfig(Section):
     """AdamW with linear warm-up and a cosine to zero over the planned steps."""
 
     lr: float = Field(4e-5, gt=0, le=1)
-    """Learning rate of AdamW."""
+    """Peak learning rate."""
     weight_decay: float = Field(0.1, ge=0, le=1)
-    """Of weight matrices."""
+    """Weight decay of weight matrices."""
     betas: tuple[Fraction, Fraction] = (0.9, 0.999)
-    """Of AdamW."""
+    """AdamW's betas."""
     warmup: Fraction = 0.1
-    """Fraction of the planned steps over which the rate rises."""
+    """Fraction of the planned steps over which the learning rate rises."""
     clip_norm: float | None = Field(
         1.0, gt=0, description="longest gradient of a step; null clips none (paper)"
     )
@@ -146,13 +146,13 @@ class ComputeConfig(Section):
     """
 
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    """Auto takes bf16 on a GPU that has it."""
+    """Arithmetic of a step; auto takes bf16 on a GPU that supports it."""
     chunk: int | None = Field(None, ge=1, le=4096)
-    """Studies that the towers see at a time; null the whole batch."""
+    """Studies that pass through the towers at a time; null passes the whole batch."""
     checkpointing: bool = False
-    """Compute blocks twice to save memory."""
+    """Recompute activations in the backward pass to save memory."""
     compile: bool = False
-    """Use torch.compile."""
+    """Compile the model with torch.compile."""
 
 
 Prompt = Annotated[str, Field(min_length=1, max_length=300)]
@@ -173,12 +173,12 @@ class EvaluationConfig(Section):
     """
 
     metadata: bool = False
-    """Put an image's side and view before the prompts (paper)."""
+    """Put the image's laterality and view before the prompts (paper)."""
     balanced: bool = False
-    """Score a subset with equally many units of each class."""
+    """Score a subset with the same number of units of each class."""
 
     density: Prompts
-    """Prompts by density class."""
+    """Prompts of each density class."""
     suspicious: Prompts
     """Prompts of the classes no and yes."""
 
@@ -197,9 +197,9 @@ class Experiment(Section):
     """One experiment, from model to evaluation."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")
-    """The experiment's name: letters, digits, - _ .."""
+    """The experiment's name: letters, digits, dots, hyphens and underscores."""
     seed: int = Field(0, ge=0, lt=2**31)
-    """Of everything drawn: first weights, batches, augmentation."""
+    """Seed of everything that is drawn: initial weights, batches, augmentation."""
     init_from: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = Field(
         None,
         description="an earlier run's final/, whose trained weights the run starts from; the fingerprint takes its "
@@ -216,15 +216,15 @@ class Experiment(Section):
     augment: AugmentConfig = AugmentConfig()
     """The augmentation of each view."""
     optimiser: OptimiserConfig = OptimiserConfig()
-    """Of a site's training."""
+    """The optimiser of local training."""
     compute: ComputeConfig = ComputeConfig()
-    """How a step is computed."""
+    """Precision, memory and compilation of a step."""
     federation: FederationConfig = FederationConfig()
     """Rounds, sites and aggregation."""
     privacy: PrivacyConfig = PrivacyConfig()
     """Differential privacy and secure aggregation."""
     evaluation: EvaluationConfig
-    """The prompts of zero-shot answers."""
+    """Zero-shot prompts and scoring."""
 
     @model_validator(mode="after")
     def _privacy_holds(self) -> "Experiment":

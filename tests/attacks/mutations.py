@@ -1,11 +1,15 @@
 """Messages with something changed in them: one value of their JSON, its shape, or a few bytes."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from random import Random
 from typing import Any
 
+from client.refused import RefusedError
+from mama.errors import MamaError
+
+COUNT = 10_000
 EVIL = "EVIL\x1b[2J\r\n"
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 2, 3, 2**31, 2**63, 2**64, 10**400, 0.5, -0.0, 1e308, 1e-320),
@@ -80,3 +84,20 @@ def _change(whole: list[Any], draw: Random) -> None:
             place[key] = [place[key]]
         case _:
             place[key] = deepcopy(draw.choice(VALUES))
+
+
+def survived(read: Callable[[Any], object], texts: Iterator[Any]) -> tuple[int, int]:
+    """How many of the texts were taken and how many refused; anything but an error of one line fails."""
+    taken = refused = 0
+    for text in texts:
+        try:
+            read(text)
+            taken += 1
+        except (MamaError, RefusedError) as error:
+            refused += 1
+            said = str(error)
+            assert "EVIL" not in said
+            assert said.isprintable()
+            assert len(said) < 400
+    assert refused > taken
+    return taken, refused
