@@ -13,7 +13,7 @@ test: .venv/test
 	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 
 test-all: .venv/test
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -n 2 --dist loadfile -m slow
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed: make PYTHON=python3.11 ...")'

@@ -1,4 +1,4 @@
-"""What the quality benchmarks share: bootstrap intervals, a table row, the machine, the last line."""
+"""Helpers of the quality benchmarks: bootstrap intervals, hardware description, final line."""
 
 import json
 import os
@@ -14,7 +14,7 @@ DRAWS = 2000
 def paired_interval(
     statistic: Callable[[np.ndarray], float], groups: Sequence[str], draws: int = DRAWS
 ) -> tuple[float, float]:
-    """95 % bootstrap interval of `statistic(rows)`, resampling whole groups (patients) of rows."""
+    """Return the 95 % bootstrap interval of `statistic(rows)`, resampling groups (patients)."""
     names = sorted(set(groups))
     rows_of = {name: np.flatnonzero(np.asarray(groups) == name) for name in names}
     rng = np.random.default_rng(0)
@@ -29,7 +29,7 @@ def paired_interval(
 
 
 def hardware() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """Describe the machine of the measurement."""
     return {
         "processors": len(os.sched_getaffinity(0)),
         "machine": platform.machine(),

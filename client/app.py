@@ -1,4 +1,4 @@
-"""The Flower ClientApp: takes a task, does it at this hospital, answers with figures or an error code."""
+"""The Flower ClientApp: runs tasks at this site and replies with results or an error code."""
 
 import logging
 from collections.abc import Callable
@@ -7,17 +7,17 @@ from pathlib import Path
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from client.answers import answer, refusal
-from client.signature import signature_of
-from client.sitefile import load_site
+from client.handlers import answer, refusal
+from client.identity.signature import signature_of
+from client.site.config import load_site
 from mama.exchange.codes import ErrorCode
-from mama.logs import write_logs
+from mama.system.logs import write_logs
 
 logger = logging.getLogger("fedmama.client")
 
 
 def make_app(on_step: Callable[[str, int], None] | None = None) -> ClientApp:
-    """A ClientApp; `on_step(site, step)` is told of every local step."""
+    """Build the ClientApp; `on_step(site, step)` is called after every local step."""
     write_logs()
     app = ClientApp()
 
@@ -25,22 +25,25 @@ def make_app(on_step: Callable[[str, int], None] | None = None) -> ClientApp:
     @app.evaluate()
     @app.query()
     def do(message: Message, context: Context) -> Message:
-        """Unpack, answer, sign, pack. The node's own configuration, never the run's, names the site file."""
+        """Answer a message and sign the reply.
+
+        The site file's path comes from the node's configuration, never from the run's.
+        """
         try:
             site = load_site(Path(str(context.node_config["site-file"])))
-        except Exception as error:  # whatever it is, its text must not reach the server
+        except Exception as error:  # no exception's text may reach the server
             logger.error("site file: %s", error)
             return _pack(message, refusal(ErrorCode.SITE_FILE).encode(), b"", "")
         header, payload = _unpack(message.content)
         reply, tensors = answer(site, header, payload, on_step)
-        said = reply.encode()
-        return _pack(message, said, tensors, signature_of(site, header, said, tensors))
+        encoded = reply.encode()
+        return _pack(message, encoded, tensors, signature_of(site, header, encoded, tensors))
 
     return app
 
 
 def _unpack(content: RecordDict) -> tuple[object, bytes]:
-    # Not through `config_records` and `array_records`, which make cycles that keep a message in memory.
+    # `config_records` and `array_records` create reference cycles that keep a message in memory.
     header, payload = content.get("header"), content.get("payload")
     text = header.get("json") if isinstance(header, ConfigRecord) else None
     block = payload.get("tensors") if isinstance(payload, ArrayRecord) else None

@@ -1,4 +1,4 @@
-"""`mama`: the method on its own, for the researcher."""
+"""`mama`: train and evaluate the model without a federation."""
 
 import os
 import tempfile
@@ -9,12 +9,12 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from mama.cli_errors import run_cli, silence
 from mama.config import Experiment
-from mama.configfile import load
-from mama.earlier import earlier_model
+from mama.config.earlier import earlier_model
+from mama.config.load import load
 from mama.errors import ConfigError
-from mama.files import write_json
+from mama.system.cli import log_errors_only, run_cli
+from mama.system.files import write_json
 
 DEVICES = "auto, cpu, cuda or cuda:1"
 
@@ -23,36 +23,34 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
 @app.callback()
 def _root() -> None:
-    """The method on its own."""
+    """Train and evaluate the model without a federation."""
 
 
 @app.command()
 def evaluate(
-    model: Annotated[Path, typer.Argument()],
-    dataset: Annotated[Path, typer.Argument()],
+    model: Annotated[Path, typer.Argument(help="Folder of a finished run, or its final/")],
+    dataset: Annotated[Path, typer.Argument(help="Ingested dataset, or raw folder")],
     adapter: Annotated[
         str | None,
-        typer.Option(help="DATASET is a raw folder of this layout: dicom_folder or mias"),
+        typer.Option(help="Layout of a raw DATASET folder, such as dicom_folder"),
     ] = None,
     json_: Annotated[
-        Path | None, typer.Option("--json", help="Also write the figures here")
+        Path | None, typer.Option("--json", help="Also write the metrics to this file")
     ] = None,
     device: Annotated[str, typer.Option(help=DEVICES)] = "auto",
 ) -> None:
-    """Score a model's zero-shot answers. Nothing is fitted; labels only score.
+    """Score zero-shot predictions of a model. Nothing is fitted.
 
-    MODEL is a finished run's folder, or its final/.
-
-    DATASET is an ingested dataset, whose test studies are scored (its
-    training studies where it has no other), or a raw folder with --adapter,
+    DATASET is an ingested dataset, whose test studies are scored (or its
+    training studies if it has no others), or a raw folder with --adapter,
     whose studies are all scored.
     """
     _refuse_folder(json_)
-    from mama.console import bar, print_figures
-    from mama.devices import choose_device
-    from mama.earlier import find_final
-    from mama.evaluation.whole import evaluate_whole, ingested
+    from mama.config.earlier import find_final
+    from mama.evaluation.evaluate import evaluate_whole, ingested
     from mama.export import read_experiment
+    from mama.system.console import bar, print_figures
+    from mama.training.device import choose_device
 
     chosen, final = choose_device(device), find_final(model)
     read_experiment(final)
@@ -67,42 +65,39 @@ def evaluate(
     print_figures(Console(highlight=False), title, {"zero_shot": figures["zero_shot"]})
     if split == "train":
         typer.echo(
-            "The dataset has no test studies. A model that was trained on it knows these: then\n"
-            "the figures say nothing of new patients."
+            "The dataset has no test studies. If the model was trained on these studies,\n"
+            "the metrics say nothing about new patients."
         )
     if json_:
-        typer.echo(f"figures: {json_}")
+        typer.echo(f"metrics: {json_}")
 
 
 @app.command()
 def ingest(
-    source: Annotated[Path, typer.Argument()],
-    dataset: Annotated[Path, typer.Argument()],
-    adapter: Annotated[str, typer.Option(help="Layout of SOURCE: dicom_folder or mias")],
+    source: Annotated[Path, typer.Argument(help="Folder of images and reports or labels")],
+    dataset: Annotated[Path, typer.Argument(help="Folder for manifest and image cache")],
+    adapter: Annotated[
+        str, typer.Option(help="Layout of SOURCE: dicom_folder, or a public data set")
+    ],
     long_side: Annotated[
-        int, typer.Option(min=16, max=4096, help="Larger side of the experiment's image size")
+        int, typer.Option(min=16, max=4096, help="Longer side of the experiment's image size")
     ] = 518,
     test_fraction: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Share of patients kept for evaluation")
     ] = 0.2,
     secret: Annotated[
-        Path | None, typer.Option(help="Key of the pseudonyms; made in DATASET on first use")
+        Path | None, typer.Option(help="Key of the pseudonyms; default: created in DATASET")
     ] = None,
 ) -> None:
-    """Read images and reports into a dataset for `mama train`; safe to repeat.
+    """Read images and reports into a dataset for `mama train`.
 
-    SOURCE is a folder of images and reports or labels.
-
-    DATASET is the folder for manifest and image cache.
-
-    A hospital uses `mama-site ingest`.
+    The command can be repeated safely. Hospitals use `mama-site ingest`.
     """
-    from mama.console import bar
-    from mama.data import ingest as reader
-    from mama.data.manifest import Dataset
+    from mama.data.ingest.run import ingest as read_source
+    from mama.system.console import bar
 
     with bar("reading images") as progress:
-        report = reader.ingest(
+        report = read_source(
             source,
             dataset,
             adapter=adapter,
@@ -112,49 +107,65 @@ def ingest(
             workers=len(os.sched_getaffinity(0)),
             progress=progress,
         )
-    typer.echo(f"{report.studies} studies, {report.images} images, {report.cached} from the cache")
-    for remark in report.remarks():
-        typer.echo(remark)
-    counts = {split: len(Dataset(dataset).studies(split)) for split in ("train", "test")}
-    typer.echo(f"{counts['train']} studies to train on, {counts['test']} to test")
+    for line in report.lines(dataset):
+        typer.echo(line)
+    raise typer.Exit(report.exit_code)
+
+
+@app.command()
+def audit(dataset: Annotated[Path, typer.Argument(help="Ingested dataset")]) -> None:
+    """Check that nobody is in two splits, and no picture or report under two patients.
+
+    Exits with 1 and a line for each fault; ids are those of the dataset.
+    """
+    from mama.data.adapters.notes import NOTES
+    from mama.data.ingest.audit import audit_dataset
+    from mama.data.manifest import Dataset
+
+    found = audit_dataset(Dataset(dataset))
+    for code, ids in found:
+        typer.echo(f"{code}: {NOTES[code][0]}: {', '.join(ids)}")
+    if found:
+        raise typer.Exit(1)
+    typer.echo("no fault: patients, pictures and reports are apart")
 
 
 @app.command()
 def train(
-    experiment: Annotated[Path, typer.Argument()],
+    experiment: Annotated[Path, typer.Argument(help="Experiment file (YAML)")],
     data: Annotated[Path, typer.Option(help="Ingested dataset; see `mama ingest`")],
-    out: Annotated[Path, typer.Option(help="Folder of the run; the same command continues it")],
+    out: Annotated[Path, typer.Option(help="Folder of the run; resumes an interrupted run")],
     model: Annotated[
-        list[str] | None, typer.Option(help="A base model's place, NAME=PATH; repeatable")
+        list[str] | None, typer.Option(help="Location of a base model, NAME=PATH; repeatable")
     ] = None,
     set_: Annotated[
         list[str] | None, typer.Option("--set", help="Override one key: a.b=value; repeatable")
     ] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the file's seed")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Override the file's seed")] = None,
     device: Annotated[str, typer.Option(help=DEVICES)] = "auto",
     every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints")] = 50,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print the outcome only")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the outcome")] = False,
 ) -> None:
     """Train on one dataset without a federation. Works under torchrun.
 
-    EXPERIMENT is a file such as configs/mama_vitb.yaml. It says how many
-    steps are taken: federation.rounds x federation.local_steps.
+    EXPERIMENT is a file such as configs/mama_vitb.yaml. The number of steps
+    is federation.rounds x federation.local_steps.
     """
     overrides = [*(set_ or []), *([f"seed={seed}"] if seed is not None else [])]
     places = _places(model or [])
     start, earlier = earlier_model(experiment, overrides)
     overrides, places = [*overrides, *start], places | earlier
-    # `simulation` says where a simulation's hospitals come from, and nothing of training.
+    # `simulation` describes a simulation's hospitals and does not affect training.
     checked = load(Experiment, experiment, overrides, without=("simulation",))
-    # Imported late: `--help` and a mistake in the file need no torch.
-    from mama.console import TrainingLines, print_figures
+    # Imported late: `--help` and errors in the file do not need torch.
     from mama.data.manifest import Dataset
-    from mama.devices import choose_device
-    from mama.run import Listeners, train
+    from mama.system.console import TrainingLines, print_figures
+    from mama.training.device import choose_device
+    from mama.training.standalone import Callbacks, train
 
     lines = TrainingLines(checked.total_steps, partial(typer.echo, err=True))
     if quiet:
-        silence()
+        log_errors_only()
     metrics = train(
         checked,
         Dataset(data),
@@ -162,24 +173,24 @@ def train(
         every=every,
         models=places,
         device=choose_device(device),
-        listeners=Listeners() if quiet else Listeners(lines.begin, lines.step, lines.tell),
+        callbacks=Callbacks() if quiet else Callbacks(lines.begin, lines.step, lines.emit),
     )
-    if not metrics:  # one of several processes, and not the first
+    if not metrics:  # a process other than the first
         return
     evaluation = metrics["evaluation"]
     if evaluation["zero_shot"]:
         title = f"{metrics['steps']} steps, {evaluation['scored']['studies']} test studies"
         print_figures(Console(highlight=False), title, {"zero_shot": evaluation["zero_shot"]})
     else:
-        typer.echo(f"no figures: {evaluation['reason']}")
-    typer.echo(f"figures: {out / 'metrics.json'}")
+        typer.echo(f"no metrics: {evaluation['reason']}")
+    typer.echo(f"metrics: {out / 'metrics.json'}")
     typer.echo(f"model:   {out / 'final'}")
 
 
 def _refuse_folder(path: Path | None) -> None:
-    """Before the work is done, not after it."""
+    """Check --json before the evaluation instead of after it."""
     if path and path.is_dir():
-        raise ConfigError("is a folder", where=f"--json {path}", fix="Name a file")
+        raise ConfigError("is a folder", where=f"--json {path}", fix="Give the path of a file")
 
 
 def _places(given: list[str]) -> dict[str, Path]:
@@ -193,7 +204,7 @@ def _places(given: list[str]) -> dict[str, Path]:
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the command line."""
     run_cli(app)
 
 

@@ -1,13 +1,13 @@
-"""The errors a person can cause. Each says what happened, where, and what to do, in one line."""
+"""Errors a user can cause; each gives its cause, place and remedy on one line."""
 
 
 class MamaError(Exception):
     """Root of all expected errors; command lines print it as one line, without a traceback.
 
     Args:
-        what: what happened, without patient data.
-        where: file, key or site.
-        fix: what the reader can do about it.
+        what: description of the problem, without patient data.
+        where: file, key or site concerned.
+        fix: suggested remedy.
     """
 
     exit_code = 1
@@ -23,23 +23,23 @@ class MamaError(Exception):
 
 
 class ConfigError(MamaError):
-    """An experiment or site file that cannot be used as it is."""
+    """An experiment or site file that is invalid."""
 
     exit_code = 2
 
 
 class DataError(MamaError):
-    """Images, reports or labels that are missing or unreadable."""
+    """Missing or unreadable images, reports or labels."""
 
     exit_code = 3
 
 
 class NoStudiesError(DataError):
-    """A dataset without a study to train on."""
+    """A dataset without training studies."""
 
 
 class EmptyReportsError(DataError):
-    """A dataset in which no report has a sentence."""
+    """A dataset without any report text."""
 
 
 class ModelError(MamaError):
@@ -49,7 +49,7 @@ class ModelError(MamaError):
 
 
 class TrainingError(MamaError):
-    """Training that cannot go on."""
+    """Training that cannot continue."""
 
     exit_code = 7
 
@@ -61,48 +61,48 @@ class FilesError(MamaError):
 
 
 class ProtocolError(MamaError):
-    """A message or update that does not follow the protocol; it comes from outside and is refused."""
+    """A message or update from outside that violates the protocol and is refused."""
 
     exit_code = 5
 
 
 class VersionError(ProtocolError):
-    """A message of a protocol version that is not spoken here."""
+    """A message of an unsupported protocol version."""
 
 
 class QuorumError(MamaError):
-    """Too few sites answered for a round to count."""
+    """A round with fewer valid answers than the quorum."""
 
     exit_code = 6
 
 
 class StorageError(MamaError):
-    """There is no room to write; what was written before is whole."""
+    """A full disk; earlier writes are intact."""
 
     exit_code = 9
 
 
 class PrivacyError(MamaError):
-    """Private training whose bound would not hold."""
+    """Private training whose privacy bound would not hold."""
 
     exit_code = 11
 
 
 class BudgetError(PrivacyError):
-    """A step that the site's privacy budget does not allow."""
+    """A step that exceeds the site's privacy budget."""
 
 
 class IntegrityError(MamaError):
-    """A record that was changed after it was written."""
+    """A record that was modified after it was written."""
 
     exit_code = 10
 
 
 class SignatureError(ProtocolError):
-    """Something signed that was not signed by whom it claims."""
+    """A signature that does not verify under the claimed signer's key."""
 
 
 class ServiceError(MamaError):
-    """A service of the federation that does not run, cannot be reached or refuses."""
+    """A federation service that is not running, is unreachable or refuses a request."""
 
     exit_code = 12

@@ -1,4 +1,4 @@
-"""MaMA: an image tower, a text tower and the heads that bring both into one space."""
+"""MaMA model: an image tower, a text tower and projection heads into a shared embedding space."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,17 +10,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mama.config import ComputeConfig, Experiment, HeadsConfig
-from mama.seeds import derive
-from mama.towers.base import locate
+from mama.system.seeds import derive
 from mama.towers.image import ImageTower
+from mama.towers.locate import locate
 from mama.towers.text import TextTower, Tokens
 
 
 class EncodedImages(NamedTuple):
-    """`embedding` (N, E) for texts, `view` (N, E) for other views, `patches` (sum P, E) for sentences.
+    """Embeddings of N images.
 
-    The patches of all images stand end to end; `counts` (N,) int64, on the CPU, says how many each has, also where
-    they are left out.
+    `embedding` (N, E) is compared with texts, `view` (N, E) with other views, and `patches` (sum P,
+    E) with sentences. Patches are concatenated in the order of the images. `counts` (N,) int64, on
+    the CPU, is the number of patches per image, also if `patches` is omitted.
     """
 
     embedding: Tensor
@@ -30,7 +31,10 @@ class EncodedImages(NamedTuple):
 
 
 class EncodedTexts(NamedTuple):
-    """`embedding` (N, E), and `sentences` (sum S, E) end to end; `counts` (N,) int64, on the CPU, as of images."""
+    """Embeddings of N reports: `embedding` (N, E), and `sentences` (sum S, E) in report order.
+
+    `counts` (N,) int64, on the CPU, is the number of sentences per report.
+    """
 
     embedding: Tensor
     sentences: Tensor
@@ -40,9 +44,10 @@ class EncodedTexts(NamedTuple):
 class MaMA(nn.Module):
     """Multi-view and multi-scale alignment (Du, Onofrey, Dvornek, IPMI 2025, section 2).
 
-    Embeddings are not normalised; the losses and `similarity` do that. The heads' norms are LayerNorm where
-    the published code has BatchNorm (`heads.norm: batch`): batch statistics differ by site and are neither averaged
-    nor private. The local heads work on real patches and sentences alone, never on padding.
+    Embeddings are not normalised; the losses and `similarity` do that. The heads use LayerNorm
+    where the published code has BatchNorm (`heads.norm: batch`): batch statistics differ by site
+    and are neither averaged nor private. The local heads see only real patches and sentences, never
+    padding.
     """
 
     def __init__(self, image: ImageTower, text: TextTower, experiment: Experiment):
@@ -64,31 +69,35 @@ class MaMA(nn.Module):
         self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
         self.local_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
-    def encode_images(self, images: Tensor, *, local: bool = True) -> EncodedImages:
-        """Encode (N, 1, H, W) images in [-1, 1], background -1; without `local` there are no patches (0, E)."""
-        pooled, patches, counts = self.image(images)
+    def encode_images(
+        self, images: Tensor, *, local: bool = True, kept: Tensor | None = None
+    ) -> EncodedImages:
+        """Encode images (N, 1, H, W) in [-1, 1], background -1; `kept` as in `ImageTower.forward`.
+
+        Without `local`, the patches are empty, (0, E).
+        """
+        pooled, patches, counts = self.image(images, kept)
         projected = self.patch_head(patches if local else patches[:0])
         return EncodedImages(
             self.image_projection(pooled), self.view_head(pooled), projected, counts
         )
 
     def encode_texts(self, tokens: Tokens, *, local: bool = True) -> EncodedTexts:
-        """Encode a batch of tokenised reports; without `local` there are no sentences (0, E)."""
+        """Encode a batch of tokenised reports; without `local`, the sentences are empty, (0, E)."""
         pooled, sentences, counts = self.text(tokens)
         projected = self.sentence_head(sentences if local else sentences[:0])
         return EncodedTexts(self.text_projection(pooled), projected, counts)
 
     def prepare(self, compute: ComputeConfig) -> None:
-        """Make the towers compute as configured; what they compute stays the same."""
+        """Apply checkpointing and compilation; the results stay the same."""
         self.image.set_checkpointing(compute.checkpointing)
         self.text.set_checkpointing(compute.checkpointing)
         if compute.compile:
-            # Sequence lengths change with every batch.
-            self.image.compile(dynamic=True)
-            self.text.backbone.compile(dynamic=True)
+            self.image.compile_blocks()
+            self.text.compile_blocks()
 
     def similarity(self, images: Tensor, texts: Sequence[Sequence[str]]) -> Tensor:
-        """Cosine similarity (N, M) of N images (N, 1, H, W) and M texts, each a sequence of sentences."""
+        """Return the cosine similarities (N, M) of images (N, 1, H, W) and M sentence lists."""
         tokens = self.text.tokenise(texts).to(images.device)
         image = F.normalize(self.encode_images(images, local=False).embedding, dim=-1)
         text = F.normalize(self.encode_texts(tokens, local=False).embedding, dim=-1)
@@ -98,14 +107,15 @@ class MaMA(nn.Module):
 def build_model(
     experiment: Experiment, models: Mapping[str, Path] | None = None, *, from_weights: bool = True
 ) -> MaMA:
-    """The experiment's model with its initial weights, equal wherever the same base models are installed.
+    """Build the experiment's model with initial weights, reproducible given the same base models.
 
     Args:
-        models: this machine's table of base models, name -> folder or file.
-        from_weights: False leaves the towers at random, for a caller that loads a whole state dict.
+        experiment: architecture and seed.
+        models: this machine's base models, name -> folder or file.
+        from_weights: False leaves the towers random, for a caller that loads a whole state dict.
 
     Raises:
-        ModelError: a tower is missing, damaged or of an unusable kind.
+        ModelError: a tower is missing, damaged or unusable.
     """
     pretrained = experiment.image.pretrained and from_weights
     located = locate(experiment.image.tower, models) if pretrained else None
@@ -122,10 +132,10 @@ def build_model(
 
 
 def count_parameters(experiment: Experiment, models: Mapping[str, Path] | None = None) -> int:
-    """Number of parameters of the experiment's model, counted without taking memory for any of them.
+    """Return the number of parameters of the experiment's model, without allocating them.
 
     Raises:
-        ModelError: as `build_model`.
+        ModelError: as in `build_model`.
     """
     with torch.device("meta"):
         model = build_model(experiment, models, from_weights=False)
@@ -133,7 +143,10 @@ def count_parameters(experiment: Experiment, models: Mapping[str, Path] | None =
 
 
 def _local_head(heads: HeadsConfig, width: int) -> nn.Sequential:
-    """A head for patches or sentences; the published one ends in a BatchNorm without weights, which centres them."""
+    """Build a head for patches or sentences.
+
+    The published one ends in a BatchNorm without weights, which centres them.
+    """
     last = [_BatchNorm(heads.embedding, affine=False)] if heads.norm == "batch" else []
     return nn.Sequential(
         nn.Linear(width, heads.local_hidden),
@@ -149,7 +162,7 @@ def _norm(heads: HeadsConfig, width: int) -> nn.Module:
 
 
 class _BatchNorm(nn.BatchNorm1d):
-    """Batch statistics of (rows, C); a single row has none, so it meets the running ones."""
+    """BatchNorm of (rows, C) that uses the running statistics for a single row."""
 
     def forward(self, rows: Tensor) -> Tensor:
         if len(rows) > 1:

@@ -1,1 +1,1 @@
-"""The coordinator: the Flower ServerApp, rounds, aggregation, run folder."""
+"""Coordinator: the Flower ServerApp, rounds, aggregation, run folder."""

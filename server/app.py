@@ -1,4 +1,4 @@
-"""The Flower ServerApp: continues the run whose folder its configuration names."""
+"""Flower ServerApp that runs or resumes the run in the folder named by its configuration."""
 
 from contextlib import closing
 from pathlib import Path
@@ -6,14 +6,16 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
-from mama.logs import write_logs
-from server.curves import Curves
-from server.eager import look_eagerly
-from server.folder import Event, RunFolder
-from server.lean import stay_lean
-from server.rehearsal import rehearse_run
-from server.rounds import Federation, Listener
-from server.signers import Signers
+from mama.system.logs import write_logs
+from server.cohort.signers import Signers
+from server.flower.one_copy import stay_lean
+from server.flower.replies import look_eagerly
+from server.report.tensorboard import Curves
+from server.round.rehearsal import rehearse_run
+from server.round.run import FederatedRun
+from server.run.context import Listener, RunContext
+from server.run.events import Event
+from server.run.folder import RunFolder
 
 
 def _ignore(event: Event) -> None:
@@ -21,10 +23,11 @@ def _ignore(event: Event) -> None:
 
 
 def make_app(listener: Listener = _ignore) -> ServerApp:
-    """A ServerApp that tells `listener` of every event.
+    """Make a ServerApp; `listener` receives every event.
 
-    Its run configuration has `out` (the run's folder), `expected-sites`, `sites-at-once`, and where they are needed
-    `roster`, the file of the federation's signed roster, and `rehearse`: 1 for a rehearsal of the run in its place.
+    Its run configuration has `out` (the run's folder), `expected-sites`, `sites-at-once`, and
+    optionally `roster` (file of the federation's signed roster) and `rehearse` (1 to rehearse the
+    run instead of running it).
     """
     write_logs()
     app = ServerApp()
@@ -41,18 +44,18 @@ def make_app(listener: Listener = _ignore) -> ServerApp:
             return
         with closing(Curves(out / "tensorboard")) as curves:
 
-            def tell(event: Event) -> None:
+            def emit(event: Event) -> None:
                 curves(event)
                 listener(event)
 
-            Federation(
-                grid,
+            run = RunContext(
                 RunFolder(out),
-                tell,
+                emit,
                 expected=int(settings["expected-sites"]),
-                at_once=int(settings["sites-at-once"]),
+                slots=int(settings["sites-at-once"]),
                 roster=roster,
-            ).run()
+            )
+            FederatedRun(grid, run).run()
 
     return app
 

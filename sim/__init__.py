@@ -1,1 +1,1 @@
-"""All hospitals on one machine: synthetic sites, engines and the newcomer's command."""
+"""Simulation of a federation on one machine: synthetic sites, engines and `mama-sim`."""

@@ -1,4 +1,4 @@
-"""`mama-sim`: all hospitals on one machine."""
+"""`mama-sim`: simulate a federation of hospitals on one machine."""
 
 import difflib
 import json
@@ -8,10 +8,10 @@ from typing import Annotated
 import typer
 import yaml
 
-from mama.cli_errors import run_cli, silence
-from mama.configfile import load, read_yaml
-from mama.earlier import earlier_model
+from mama.config.earlier import earlier_model
+from mama.config.load import load, read_yaml
 from mama.errors import ConfigError
+from mama.system.cli import log_errors_only, run_cli
 from sim.config import DEFAULT_ENGINE, Engine, SimulatedExperiment
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
@@ -26,35 +26,37 @@ SetOption = Annotated[
 
 @app.callback()
 def _root() -> None:
-    """All hospitals on one machine."""
+    """Simulate a federation of hospitals on one machine."""
 
 
 @app.command()
 def run(
     config: ConfigArgument,
-    data: Annotated[Path | None, typer.Option(help="Dataset to deal out, for real films")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the run; default below runs/")] = None,
-    seed: Annotated[int | None, typer.Option(min=0, help="Instead of the file's seed")] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Dataset of real films to split among the sites")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the run; default: in runs/")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Override the file's seed")] = None,
     engine: Annotated[
-        Engine, typer.Option(help="Sites take turns, work side by side, or are real processes")
+        Engine, typer.Option(help="Run sites in turn, in parallel, or as real services")
     ] = DEFAULT_ENGINE,
     set_: SetOption = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Print the outcome only")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print only the outcome")] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the whole experiment and stop")
+        bool, typer.Option("--dry-run", help="Print the complete experiment and exit")
     ] = False,
 ) -> None:
     """Train a federation of simulated hospitals and write its report.
 
-    CONFIG is a simulation's file, such as configs/quickstart.yaml.
+    CONFIG is a simulation file, such as configs/quickstart.yaml.
     """
     overrides = [*(set_ or []), *([f"seed={seed}"] if seed is not None else [])]
     path = packaged(config)
     if "simulation" not in read_yaml(path, overrides):
         raise ConfigError(
-            "says nothing of hospitals: it has no section `simulation`",
+            "has no section `simulation`, which describes the hospitals",
             where=str(path),
-            fix="Train it on one dataset with `mama train`, or take configs/quickstart.yaml",
+            fix="Train it on one dataset with `mama train`, or use configs/quickstart.yaml",
         )
     start, models = earlier_model(path, overrides)
     overrides += start
@@ -63,19 +65,19 @@ def run(
         typer.echo(yaml.safe_dump(simulation.model_dump(mode="json"), sort_keys=False), nl=False)
         return
     folder = out or Path("runs") / f"{simulation.name}-{simulation.hash()[:8]}"
-    # Imported late: `--help` and a mistake in the file need no torch.
+    # Imported late: `--help` and errors in the file do not need torch.
     from sim.progress import Display
     from sim.run import simulate
 
     if quiet:
-        silence()
+        log_errors_only()
     with Display(quiet=quiet) as display:
         metrics = simulate(
             simulation,
             folder,
             data=data,
             engine=engine,
-            listeners=display.listeners(),
+            callbacks=display.callbacks(),
             models=models,
         )
     display.outcome(metrics, folder)
@@ -84,11 +86,14 @@ def run(
 @app.command()
 def rehearse(
     config: ConfigArgument,
-    sites: Annotated[int, typer.Option(min=1, max=100, help="How many take part")] = 3,
+    sites: Annotated[int, typer.Option(min=1, max=100, help="Number of sites")] = 3,
     set_: SetOption = None,
-    json_: Annotated[bool, typer.Option("--json", help="As JSON")] = False,
+    json_: Annotated[bool, typer.Option("--json", help="Print JSON")] = False,
 ) -> None:
-    """Exchange random tensors of full size once with every site: bytes, time and memory. Nobody trains."""
+    """Measure one exchange of random full-size tensors with every site, without training.
+
+    The report lists bytes, time and memory.
+    """
     simulation = load(SimulatedExperiment, packaged(config), set_ or [])
     from sim.rehearsal import rehearse_here
 
@@ -97,10 +102,10 @@ def rehearse(
 
 
 def packaged(config: Path) -> Path:
-    """The file itself or, outside a checkout, the one of this name that came with the package.
+    """Return the file itself or, outside a checkout, the packaged one of the same name.
 
     Raises:
-        ConfigError: there is neither, but a file that may have been meant.
+        ConfigError: neither exists, but a file with a similar name does.
     """
     if config.exists():
         return config
@@ -119,5 +124,5 @@ def packaged(config: Path) -> Path:
 
 
 def main() -> None:
-    """Entry point."""
+    """Run the command line."""
     run_cli(app)

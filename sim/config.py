@@ -1,61 +1,63 @@
-"""A simulation's file: an experiment, and where its hospitals come from."""
+"""Configuration of a simulation: an experiment and the source of its hospitals."""
 
 from typing import Literal
 
 from pydantic import Field, model_validator
 
-from client.sitefile import PeersConfig
+from client.site.config import PeersConfig
 from mama.config import Experiment, Section
 
 Engine = Literal["inprocess", "flower", "deployment"]
-# docs/results.md has the measurement behind this choice.
+# See docs/results.md for the measurement behind this choice.
 DEFAULT_ENGINE: Engine = "inprocess"
 
 
 class SyntheticHospitals(Section):
-    """Hospitals made from phantoms. `train_studies` and `test_studies` are numbers a site.
+    """Hospitals with phantom data, `train_studies` and `test_studies` each.
 
-    `density_alpha`: the shares of densities A to D among a site's training studies are drawn from a Dirichlet
-    distribution, the same for all sites where it is large, one density a site where it is far below 1; null are the
-    hospitals' own. Without `vendor_shift` all have the first one's equipment.
+    `density_alpha`: each site's shares of densities A to D among training studies are drawn from a
+    Dirichlet distribution; large values make all sites alike, values far below 1 give one density
+    per site, null uses the hospitals' own shares. Without `vendor_shift` all sites have the first
+    one's equipment.
     """
 
     source: Literal["synthetic"]
-    """Phantoms."""
+    """Source of the data: phantoms."""
     train_studies: int = Field(100, ge=1, le=100_000)
-    """Training studies a site."""
+    """Training studies per site."""
     test_studies: int = Field(70, ge=1, le=100_000)
-    """Test studies a site."""
+    """Test studies per site."""
     sites: int = Field(3, ge=1, le=100)
     """Number of hospitals."""
     density_alpha: float | None = Field(None, ge=0.01, le=1e6)
-    """Dirichlet parameter of densities a site; null the hospitals' own."""
+    """Dirichlet parameter of each site's densities; null uses the hospitals' own shares."""
     vendor_shift: bool = True
-    """Hospitals have equipment of their own."""
+    """Give hospitals different equipment."""
 
 
 class SharedDataset(Section):
-    """One dataset (given with --data) whose patients are dealt out to `sites` hospitals."""
+    """One dataset (given with --data) whose patients are split among `sites` hospitals."""
 
     source: Literal["mias"]
-    """Mini-MIAS, given with --data."""
+    """Source of the data: mini-MIAS, given with --data."""
     sites: int = Field(3, ge=1, le=100)
     """Number of hospitals."""
     test_fraction: float = Field(0.2, gt=0, lt=1)
-    """Share of patients kept for evaluation."""
+    """Fraction of patients held out for evaluation."""
 
 
 class SimulatedExperiment(Experiment):
-    """The coordinator's experiment with a `simulation` section, which no site ever sees."""
+    """Experiment with a `simulation` section, which is never sent to sites."""
 
     simulation: SyntheticHospitals | SharedDataset = Field(discriminator="source")
 
     @model_validator(mode="after")
     def _averages(self) -> "SimulatedExperiment":
-        if self.heads.norm == "batch" and not self.federation.local:
+        if self.heads.norm == "batch" and not self.strategy.local:
             raise ValueError(
-                "heads.norm batch keeps running statistics, which sites cannot average; set it to layer, keep "
-                "them at the sites with federation.local, or train on one dataset with `mama train`"
+                "heads.norm batch has running statistics, which cannot be averaged over sites; "
+                "set it to layer, keep them at the sites with strategy.local, or train on one "
+                "dataset with `mama train`"
             )
         return self
 
@@ -64,16 +66,16 @@ class SimulatedExperiment(Experiment):
         secure, sites = self.privacy.secure, self.simulation.sites
         if secure and not sites / 2 < secure.threshold <= sites:
             raise ValueError(
-                f"privacy.secure.threshold is {secure.threshold}: it must be above half of the {sites} sites "
-                "(simulation.sites) and not above all"
+                f"privacy.secure.threshold is {secure.threshold}: it must be more than half of "
+                f"the {sites} sites (simulation.sites) and at most all of them"
             )
         least = PeersConfig().minimum_sites
         if secure and sites < least:
             raise ValueError(
-                f"privacy.secure: sites hide in a sum of {least} at least; raise simulation.sites"
+                f"privacy.secure: sites require a sum of at least {least}; raise simulation.sites"
             )
         return self
 
     def experiment(self) -> Experiment:
-        """The experiment alone."""
+        """Return the experiment without the simulation."""
         return Experiment.model_validate(self.model_dump(exclude={"simulation"}))

@@ -1,4 +1,4 @@
-"""Deal the patients of one public dataset to several simulated hospitals."""
+"""Split the patients of one public dataset among several simulated hospitals."""
 
 import hashlib
 import json
@@ -8,17 +8,17 @@ from pathlib import Path
 
 from mama.data.adapters.mias import FILM, patient_number, read
 from mama.errors import DataError
-from mama.files import private_folder, write_json, write_text
-from mama.seeds import numpy_generator
+from mama.system.files import private_folder, write_json, write_text
+from mama.system.seeds import numpy_generator
 
 
 def deal_mias(data: Path, folder: Path, sites: int, seed: int) -> list[str]:
-    """Give each site below `folder` links to its patients' films and their rows of the label table.
+    """Give each site below `folder` links to its patients' films and its rows of the label table.
 
-    Consecutive odd and even films are the breasts of one patient and stay together.
+    Films with consecutive odd and even numbers are the breasts of one patient and stay together.
 
     Returns:
-        The sites' names.
+        The names of the sites.
 
     Raises:
         DataError: no films, no label table, or an unknown code in it.
@@ -28,7 +28,7 @@ def deal_mias(data: Path, folder: Path, sites: int, seed: int) -> list[str]:
     films = sorted(path for path in (data / "png").glob("*.png") if FILM.fullmatch(path.stem))
     if not films:
         raise DataError(
-            "no films (png/mdb*.png) here",
+            "contains no films (png/mdb*.png)",
             where=str(data),
             fix="Give the mini-MIAS folder as --data",
         )
@@ -36,23 +36,23 @@ def deal_mias(data: Path, folder: Path, sites: int, seed: int) -> list[str]:
         rows = (data / "labels").read_text("utf-8", "replace").splitlines()
     except OSError:
         raise DataError(
-            "no label table here", where=str(data / "labels"), fix="Put it there"
+            "the label table is missing", where=str(data / "labels"), fix="Put it there"
         ) from None
     digest = hashlib.sha256("\n".join([*(film.name for film in films), *rows]).encode()).hexdigest()
     claim = folder.with_suffix(".json")
     if claim.exists() and claim.read_bytes() != json.dumps(digest).encode() + b"\n":
-        # Its model may have trained on what would now be a test film.
+        # A model may have trained on films that would now be test films.
         raise DataError(
-            "was dealt from another dataset", where=str(folder), fix="Give another --out"
+            "was created from another dataset", where=str(folder), fix="Give another --out"
         )
-    read(data)  # a mistake in the table is named in this file, not in a site's part of it
+    read(data)  # reports errors in the original table instead of a site's part of it
     patients = sorted({_patient(film.stem) for film in films})
     order = numpy_generator(seed, "deal").permutation(len(patients))
     owner = {patients[p]: place % sites for place, p in enumerate(order)}
     names = [f"site-{number + 1}" for number in range(sites)]
     for number, name in enumerate(names):
         home = folder / name / "png"
-        # Links of an earlier dealing would put a patient at two sites.
+        # Links of an earlier split would put a patient at two sites.
         shutil.rmtree(home, ignore_errors=True)
         private_folder(home)
         mine = [film for film in films if owner[_patient(film.stem)] == number]

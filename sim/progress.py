@@ -1,4 +1,4 @@
-"""What a newcomer sees while a simulation runs, and what it prints at the end."""
+"""Terminal output of a simulation: progress and outcome."""
 
 from pathlib import Path
 from typing import Any, Self
@@ -7,14 +7,22 @@ from rich.console import Console
 from rich.progress import TaskID
 from rich.table import Table
 
-from mama.console import bars, figure, print_figures
-from server.folder import Event
-from server.privacy import COLUMNS, of_sites, sentences
-from sim.run import Listeners
+from mama.system.console import bars, figure, print_figures
+from server.report.privacy import COLUMNS, of_sites, sentences
+from server.run.events import (
+    Evaluated,
+    Event,
+    Problem,
+    RoundDone,
+    SitesKnown,
+    Start,
+    UpdateAccepted,
+)
+from sim.run import Callbacks
 
 
 class Display:
-    """Progress bars on a terminal, a line a stage and a round elsewhere, nothing when quiet."""
+    """Progress bars on a terminal, otherwise one line per stage and round; nothing if quiet."""
 
     def __init__(self, *, quiet: bool):
         self.console = Console(quiet=quiet, stderr=True, highlight=False)
@@ -30,12 +38,12 @@ class Display:
     def __exit__(self, *_: object) -> None:
         self.progress.stop()
 
-    def listeners(self) -> Listeners:
-        """What a simulation tells its news to."""
-        return Listeners(stage=self._stage, event=self._event, step=self._step, note=self._line)
+    def callbacks(self) -> Callbacks:
+        """Return the callbacks for a simulation."""
+        return Callbacks(stage=self._stage, event=self._event, step=self._step, note=self._line)
 
     def outcome(self, metrics: dict[str, Any], folder: Path) -> None:
-        """Print the figures and where the report is; this is the command's result, also when quiet."""
+        """Print metrics and location of the report, also if quiet."""
         console = Console(highlight=False)
         title = f"{metrics['name']}: {metrics['status']} after {metrics['rounds']} rounds"
         print_figures(console, title, metrics["evaluation"]["federated"])
@@ -71,39 +79,38 @@ class Display:
         self.progress.update(self._tasks[name], completed=done, total=total)
 
     def _event(self, event: Event) -> None:
-        match event["event"]:
-            case "start":
-                self._rounds = event["rounds"]
-                if 0 < event["round"] < self._rounds:
-                    self._line(f"continuing at round {event['round'] + 1} of {self._rounds}")
+        match event:
+            case Start():
+                self._rounds = event.rounds
+                if 0 < event.round < self._rounds:
+                    self._line(f"continuing at round {event.round + 1} of {self._rounds}")
                 if self.bars:
-                    self._bar("rounds", event["round"], self._rounds)
-            case "roster":
-                self._sites = len(event["sites"])
-                self._line(f"sites: {', '.join(event['sites'])}")
-            case "update":
+                    self._bar("rounds", event.round, self._rounds)
+            case SitesKnown():
+                self._sites = len(event.sites)
+                self._line(f"sites: {', '.join(event.sites)}")
+            case UpdateAccepted():
                 self._answers += 1
                 if self.bars:
                     self._bar("  sites that answered", self._answers, self._sites)
-            case "round":
+            case RoundDone():
                 self._answers = 0
                 if self.bars:
-                    self._bar("rounds", event["round"], self._rounds)
-                answered, loss = len(event["sites"]), event["terms"].get("loss")
-                told = "" if loss is None else f"  loss {loss:.3f}"
-                self._line(
-                    f"round {event['round']:>3}  {answered} sites  {event['seconds']:5.1f} s{told}"
-                )
-            case "problem":
-                self._line(f"round {event['round']}, {event['site']}: {event['problem']}")
-            case "evaluation":
-                figures = event["federated"]["zero_shot"]
+                    self._bar("rounds", event.round, self._rounds)
+                loss = event.terms.get("loss")
+                shown = "" if loss is None else f"  loss {loss:.3f}"
+                sites = len(event.sites)
+                self._line(f"round {event.round:>3}  {sites} sites  {event.seconds:5.1f} s{shown}")
+            case Problem():
+                self._line(f"round {event.round}, {event.site}: {event.problem}")
+            case Evaluated():
+                figures = event.federated["zero_shot"]
                 shown = "  ".join(f"{n} AUC {figure(f['auc'])}" for n, f in figures.items())
-                self._line(f"zero-shot after round {event['round']}: {shown}")
+                self._line(f"zero-shot after round {event.round}: {shown}")
 
 
 def _table(rows: list[tuple[str, ...]]) -> Table:
-    """What private training has cost each site's patients."""
+    """Return the table of privacy spent by each site's patients."""
     table = Table(title="epsilon of each site's patients")
     for column in COLUMNS:
         table.add_column(column, justify="left" if column == "site" else "right")

@@ -1,6 +1,6 @@
-"""A rehearsal on one machine: sites without data take turns in this process, so the wire is its memory.
+"""Rehearsal on one machine: sites without data take turns in this process, without a network.
 
-What it shows is sizes, the work of coding and checking, and the memory of server and one site together.
+It measures sizes, the work of encoding and checking, and the memory of server and one site.
 """
 
 import tempfile
@@ -13,15 +13,15 @@ from flwr.serverapp import Grid, ServerApp
 from client.app import make_app
 from mama.config import Experiment
 from mama.exchange.fingerprint import parameter_counts
-from mama.files import write_text
 from mama.model import build_model
-from server.rehearsal import RehearsalReport, rehearse
-from server.signers import Signers
-from sim.inprocess import run_inprocess
+from mama.system.files import write_text
+from server.cohort.signers import Signers
+from server.round.rehearsal import RehearsalReport, rehearse
+from sim.engines.inprocess import run_inprocess
 
 
 def rehearse_here(experiment: Experiment, sites: int) -> RehearsalReport:
-    """Exchange random tensors of the experiment's sizes once with each of `sites` sites; leaves no file."""
+    """Exchange random tensors of the experiment's size once with each of `sites` sites."""
     parameters, _ = parameter_counts(build_model(experiment))
     reports: list[RehearsalReport] = []
     app = ServerApp()

@@ -1,25 +1,26 @@
-"""The simulated hospitals as sites: each has its data, site file, secret and ingested dataset."""
+"""Simulated hospitals as sites, each with its data, site file, secret and ingested dataset."""
 
 import hashlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from client.bounds import broken
-from client.prepare import prepare
-from client.sitefile import PolicyConfig, load_site
+from client.policy.bounds import broken
+from client.site.config import PolicyConfig, load_site
+from client.site.ingest import prepare
 from mama.config import Experiment
-from mama.configfile import read_yaml
-from mama.data.ingest import IngestReport
+from mama.config.load import read_yaml
+from mama.data.ingest.report import IngestReport
 from mama.errors import ConfigError, DataError
-from mama.files import write_bytes, write_text
+from mama.system.files import write_bytes, write_text
 from sim.config import SimulatedExperiment, SyntheticHospitals
 from sim.dealing import deal_mias
-from sim.hospitals import make_hospitals
-from sim.keys import introduce
-from sim.skew import site_specs
+from sim.engines.keys import introduce
+from sim.synthetic.hospitals import make_hospitals
+from sim.synthetic.skew import site_specs
 
 Progress = Callable[[str, int, int], None]
 
@@ -27,24 +28,29 @@ Progress = Callable[[str, int, int], None]
 def make_sites(
     config: SimulatedExperiment, out: Path, data: Path | None, progress: Progress
 ) -> dict[str, tuple[Path, IngestReport]]:
-    """Make or reuse all sites of a run below `out`; returns site files and what ingest found, by name.
+    """Create or reuse all sites of a run below `out`.
 
     Args:
-        data: the shared dataset, for simulations that deal one out.
-        progress: told of each stage: its name, done, total.
+        config: the experiment with its simulation.
+        out: folder of the run.
+        data: the shared dataset, for simulations that split one.
+        progress: called with the name of a stage, the parts done and their total.
+
+    Returns:
+        Site file and ingest report by site name.
 
     Raises:
         DataError: the shared dataset is missing or damaged, or a site has no study.
-        ConfigError: `data` is missing or not wanted.
+        ConfigError: `data` is missing, or given for synthetic hospitals.
     """
     simulation = config.simulation
     raw = out / "hospitals"
     if isinstance(simulation, SyntheticHospitals):
         if data is not None:
             raise ConfigError(
-                f"the simulation {config.name} makes its hospitals' data itself",
+                f"the simulation {config.name} generates the hospitals' data itself",
                 where=f"--data {data}",
-                fix="Leave it out, or take configs/mias.yaml for films of your own",
+                fix="Leave it out, or use configs/mias.yaml with your own films",
             )
         specs = site_specs(simulation, config.seed)
         make_hospitals(
@@ -63,7 +69,7 @@ def make_sites(
             raise ConfigError(
                 f"the simulation {config.name} needs a dataset",
                 where="--data",
-                fix="Give the folder that holds png/ and labels",
+                fix="Give the folder that contains png/ and labels",
             )
         names = deal_mias(data, raw, simulation.sites, config.seed)
         adapter, fraction = simulation.source, simulation.test_fraction
@@ -72,7 +78,12 @@ def make_sites(
     sites = {}
     for name in sorted(names):
         path = out / "sites" / name / "site.yaml"
-        _write_site(path, name, raw / name, adapter, fraction, policy, config.seed)
+        place = {
+            "source": str((raw / name).resolve()),
+            "adapter": adapter,
+            "test_fraction": fraction,
+        }
+        _write_site(path, name, place, policy, config.seed)
         try:
             report = prepare(
                 load_site(path),
@@ -90,17 +101,17 @@ def make_sites(
 
 
 def policy_for(experiment: Experiment, patients: int) -> PolicyConfig:
-    """The policy of hospitals that have read the experiment and agree to it: their patients are synthetic or public.
+    """Return a policy that permits the experiment, for sites with synthetic or public patients.
 
-    It is the default one but for what the experiment needs beyond it, the losses, which the report draws, and exact
-    evaluations.
+    It is the default policy extended by what the experiment needs, by losses, which the report
+    plots, and by exact evaluations.
     """
     defaults = PolicyConfig()
     batch = min(patients, experiment.optimiser.batch_size)
     drawn = min(patients // batch, experiment.federation.local_steps) * batch
     return PolicyConfig(
         metrics=["loss", *defaults.metrics],
-        # Benchmarks compare exact figures.
+        # Benchmarks compare exact metrics.
         label_odds=None,
         max_evaluations=100_000,
         allow=broken(experiment),
@@ -110,37 +121,26 @@ def policy_for(experiment: Experiment, patients: int) -> PolicyConfig:
 
 
 def _write_site(
-    path: Path,
-    name: str,
-    source: Path,
-    adapter: str,
-    fraction: float,
-    policy: PolicyConfig,
-    seed: int,
+    path: Path, name: str, data: dict[str, Any], policy: PolicyConfig, seed: int
 ) -> None:
-    """A site file as a hospital would have it; only here the secret follows from the seed, and can be made again.
+    """Write a site file like a hospital's, with a secret derived from the seed for repeatability.
 
-    One that is there is the hospital's, who may have changed its budget or policy: only where the data lie is set,
-    as the run's folder may have moved.
+    An existing file may have a changed budget or policy and is kept; only the location of the data
+    is updated, since the run's folder may have moved.
     """
     secret = path.parent / "secret.key"
     if not secret.exists():
         write_bytes(secret, hashlib.sha256(f"{seed}/{name}".encode()).digest(), private=True)
     if path.exists():
-        load_site(path)  # a file that is none is named
+        load_site(path)  # reports an invalid file
         kept = read_yaml(path)
-        if kept["data"]["source"] != str(source.resolve()):
-            kept["data"]["source"] = str(source.resolve())
+        if kept["data"]["source"] != data["source"]:
+            kept["data"]["source"] = data["source"]
             write_text(path, yaml.safe_dump(kept, sort_keys=False))
         return
     settings = {
         "site": name,
-        "data": {
-            "source": str(source.resolve()),
-            "adapter": adapter,
-            "dataset": "dataset",
-            "test_fraction": fraction,
-        },
+        "data": data | {"dataset": "dataset"},
         "state": "state",
         "secret": "secret.key",
         "policy": policy.model_dump(),

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from mama.files import write_bytes
-from mama.signing import new_key
-from server.certificates import Authority, write_private_key
+from mama.exchange.signing import new_key
+from mama.system.files import write_bytes
+from server.federation.certificates import Authority, write_private_key
 
 
 def make_server_certificate(

@@ -13,9 +13,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from client.bounds import BOUNDS
+from client.policy.bounds import BOUNDS
+from mama.system.environment import let_idle_threads_sleep
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+let_idle_threads_sleep()
 
 ROOT = Path(__file__).parents[1]
 SMALL = [
@@ -25,7 +27,9 @@ SMALL = [
     "text.layers=1",
     "heads={embedding: 32, view_hidden: 32, local_hidden: 32}",
     "optimiser.batch_size=4",
-    "federation={rounds: 2, local_steps: 2, quorum: 2, deadline_s: 300, weights: studies}",
+    "federation={rounds: 2, local_steps: 2}",
+    "participation={quorum: 2, deadline_s: 300}",
+    "strategy.weights=studies",
     "loss.local.start=0.25",
 ]
 
@@ -42,7 +46,7 @@ def _logger_as_before() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def small_config():
     """The quickstart made small; call it with further overrides."""
-    from mama.configfile import load
+    from mama.config.load import load
     from sim.config import SimulatedExperiment
 
     return lambda *overrides: load(
@@ -63,7 +67,7 @@ def made_sites(small_config, tmp_path_factory) -> Path:
 
 
 def open_policy(path: Path) -> None:
-    """Let a site do whatever it is asked: most tests are of something else. Attacks are tested at the defaults."""
+    """Make a site accept everything, as most tests need; attacks use the defaults."""
     settings = yaml.safe_load(path.read_text())
     settings["policy"] |= {
         "min_patients_step": 1,
@@ -112,7 +116,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> C
 
 @pytest.fixture
 def make_films(tmp_path: Path) -> Callable[..., Path]:
-    """Draw a mini-MIAS of our own: pairs of films of F, G and D patients in turn, and their table."""
+    """Draw a mini-MIAS of our own: pairs of films of F, G and D patients, and their table."""
 
     def make(name: str = "films", patients: int = 6) -> Path:
         folder = tmp_path / name

@@ -1,4 +1,4 @@
-"""The commands of docs/backup.md bring a hospital and a coordinator back, and what it says of lost files is so."""
+"""Commands of docs/backup.md restore a hospital and a coordinator; so do its remarks on loss."""
 
 import re
 import shlex
@@ -12,11 +12,11 @@ import pytest
 import yaml
 
 from client.cli import main as site_main
-from client.sitefile import load_site
+from client.site.config import load_site
 from mama.data.manifest import Dataset
-from mama.signing import write_key_pair
+from mama.exchange.signing import write_key_pair
 from server.cli import main as server_main
-from server.federation import Home
+from server.federation.home import Home
 
 ROOT = Path(__file__).parents[1]
 MAINS = {"mama-site": site_main, "mama-server": server_main}
@@ -104,7 +104,7 @@ def test_a_coordinator_comes_back(type_: Any, tmp_path: Path) -> None:
     shutil.rmtree(state)
     shutil.rmtree(tmp_path / "runs")
     said = type_(restore)
-    assert "made: nothing, all is there" in said
+    assert "created: nothing, everything exists already" in said
     assert pin in said
     assert "roster version 1: alder (share 1)" in said
     assert contents(state, "flower") == before

@@ -1,4 +1,4 @@
-"""What the pages show works: the commands of docs/method.md on films drawn here, and the settings of other pages."""
+"""Documentation in practice: the commands of docs/method.md, and settings of other pages."""
 
 import json
 import re
@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from client.sitefile import load_site
+from client.site.config import load_site
+from tests.conftest import SMALL
 
 ROOT = Path(__file__).parents[1]
 SHORT = ["--set", "federation.rounds=1", "--set", "federation.local_steps=2"]
@@ -39,6 +40,22 @@ def test_the_methods_commands_run_as_written(
         subprocess.run(program, check=True, cwd=tmp_path, timeout=300)
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["zero_shot"]["density"]["n"] == 12
+
+
+@pytest.mark.slow
+def test_the_readmes_python_runs_on_a_run_of_the_quickstart(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    short = [word for setting in SMALL for word in ("--set", setting)]
+    words = ["run", str(ROOT / "configs" / "quickstart.yaml"), "--quiet", *short]
+    program = [sys.executable, "-c", "from sim.cli import main; main()", *words]
+    subprocess.run(program, check=True, cwd=tmp_path, timeout=300)
+    command = [sys.executable, "-c", block]
+    shown = subprocess.run(
+        command, check=True, cwd=tmp_path, timeout=120, capture_output=True, text=True
+    )
+    cosines = re.findall(r"-?\d\.\d+", shown.stdout)
+    assert len(cosines) == 2
+    assert all(abs(float(cosine)) <= 1 for cosine in cosines)
 
 
 def test_the_privacy_pages_experiments_are_read(small_config: Callable[..., Any]) -> None:

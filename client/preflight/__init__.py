@@ -1,1 +1,1 @@
-"""`mama-site check`: everything a site needs before it trains, each with what is wrong and what to do about it."""
+"""Checks of `mama-site check`: everything a site needs for training, each with its remedy."""

@@ -1,16 +1,20 @@
-"""One thing looked at, and what came of it."""
+"""The result of one preflight check."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from client.refused import RefusedError
+from client.errors import RefusedError
 from mama.errors import MamaError
 
 
 @dataclass(frozen=True)
 class Check:
-    """WARN: it works, but think of it. FAIL: the site cannot take part; `remedy` says what to do."""
+    """One check's verdict.
+
+    WARN: the site can take part, but something needs attention. FAIL: it cannot; `remedy` is
+    the advice.
+    """
 
     name: str
     verdict: Literal["PASS", "WARN", "FAIL"]
@@ -23,26 +27,26 @@ class Check:
 
 
 def ok(name: str, found: str) -> Check:
-    """All is well."""
+    """Return a passed check."""
     return Check(name, "PASS", found)
 
 
 def warn(name: str, found: str, remedy: str) -> Check:
-    """It works, but think of it."""
+    """Return a check that passed but needs attention."""
     return Check(name, "WARN", found, remedy)
 
 
 def fail(name: str, found: str, remedy: str) -> Check:
-    """The site cannot take part."""
+    """Return a failed check."""
     return Check(name, "FAIL", found, remedy)
 
 
 def guarded(name: str, checks: Iterable[Check]) -> Iterator[Check]:
-    """The checks; an expected error or a refusal among them is a failed check, and ends this group only."""
+    """Yield the checks; an expected error or refusal becomes a failed check and ends the group."""
     try:
         yield from checks
     except MamaError as error:
         place = f"{error.where}: " if error.where else ""
         yield fail(name, f"{place}{error.what}", error.fix)
     except RefusedError as error:
-        yield fail(name, str(error), f"Refused with code {error.code}")
+        yield fail(name, str(error), f"The site refuses with code {error.code}")

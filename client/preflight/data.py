@@ -1,28 +1,28 @@
-"""The dataset: ingested, fresh, readable, with reports and labels."""
+"""Checks of the dataset: ingested, up to date, readable, with reports and labels."""
 
 from collections.abc import Iterator
 from pathlib import Path
 
-from client.consent import dataset_of, ingested, withdrawal_of
 from client.preflight.check import Check, fail, ok, warn
-from client.sitefile import SiteFile
+from client.site.config import SiteFile
+from client.site.dataset import dataset_of, ingested, withdrawal_of
 
-# Cached images read as a sample.
+# Number of studies whose cached images are read.
 SAMPLE = 20
 
 
 def check_data(site: SiteFile) -> Iterator[Check]:
-    """What ingest made of the hospital's data.
+    """Check the ingested dataset.
 
     Raises:
-        DataError: there is no dataset, its key is not the site's, or an image of it is damaged.
-        ConfigError: the list of those who withdrew cannot be read.
+        DataError: there is no dataset, its key is not the site's, or one of its images is damaged.
+        ConfigError: the list of withdrawn patients cannot be read.
     """
     if site.data.withdrawn is not None:
         yield _withdrawn(site)
     dataset = dataset_of(site)
     train, test = dataset.studies("train"), dataset.studies("test")
-    found = f"{len(train)} studies to train on, {len(test)} to test on"
+    found = f"{len(train)} training studies, {len(test)} test studies"
     if not train:
         yield fail("studies", found, "Check `data.source` and the remarks of `mama-site ingest`")
     else:
@@ -30,47 +30,50 @@ def check_data(site: SiteFile) -> Iterator[Check]:
     for study in train[:SAMPLE]:
         for image in study.images:
             dataset.pixels(image)
-    yield ok("images", f"{min(SAMPLE, len(train))} studies' images can be read")
+    yield ok("images", f"images of {min(SAMPLE, len(train))} studies are readable")
     yield _fresh(site)
     empty = sum(not study.sentences for study in train)
     if empty == len(train):
-        yield fail("reports", "all are empty", "Check the report table's columns study and report")
+        fix = "Check the columns `study` and `report` of the report table"
+        yield fail("reports", "all reports are empty", fix)
     elif empty:
-        yield warn("reports", f"{empty} of {len(train)} are empty", "They train the images only")
+        found = f"{empty} of {len(train)} reports are empty"
+        yield warn("reports", found, "These studies train the image tower only")
     else:
-        yield ok("reports", "every study has sentences")
+        yield ok("reports", "every training study has a report")
     labelled = {
         "density": sum(study.labels.density is not None for study in test),
         "suspicious": sum(study.labels.suspicious is not None for study in test),
     }
     missing = [name for name, count in labelled.items() if not count]
-    counts = ", ".join(f"{name} of {count} test studies" for name, count in labelled.items())
+    counts = ", ".join(f"{name} known for {count} test studies" for name, count in labelled.items())
     if missing:
-        yield warn("labels", counts, f"Without {' and '.join(missing)} the site evaluates less")
+        fix = f"The site returns no evaluation of {' and '.join(missing)}; add the labels"
+        yield warn("labels", counts, fix)
     else:
         yield ok("labels", counts)
 
 
 def _withdrawn(site: SiteFile) -> Check:
-    """How many studies the list leaves out, and whether each of its lines names somebody."""
+    """Check the withdrawal list: studies excluded, and lines that match no patient or study."""
     withdrawal = withdrawal_of(site)
     found = f"{site.data.withdrawn}: {withdrawal}"
     if withdrawal.unknown:
-        fix = "Compare the spelling with the source's; a line may also be of a patient who is gone"
+        fix = "Compare them with the source's spelling; ignore them if the patient was removed"
         return warn("withdrawn", found, fix)
     return ok("withdrawn", found)
 
 
 def _fresh(site: SiteFile) -> Check:
-    """Whether the source has changed since it was ingested, by its two upper levels' times."""
+    """Check by the times of its two upper levels if the source has changed since the ingest."""
     read = ingested(site).stat().st_mtime
     source = site.data.source
     if not source.is_dir():
-        return warn("source", f"{source} is not there", "Mount it before the next ingest")
+        return warn("source", f"{source} does not exist", "Mount it before the next ingest")
     newest = max((_changed(p) for p in (source, *source.glob("*"), *source.glob("*/*"))), default=0)
     if newest > read:
-        return warn("source", "it has changed since it was ingested", "Run `mama-site ingest`")
-    return ok("source", "unchanged since it was ingested")
+        return warn("source", "changed since the last ingest", "Run `mama-site ingest`")
+    return ok("source", "unchanged since the last ingest")
 
 
 def _changed(path: Path) -> float:

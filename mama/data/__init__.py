@@ -1,1 +1,1 @@
-"""From DICOM and reports to batches of study pairs."""
+"""Data pipeline: DICOM files and reports in, batches of study pairs out."""

@@ -1,7 +1,7 @@
-"""A cached breast on the model's canvas, and its random augmentation.
+"""Augmentation: place a cached breast on the model's canvas and transform it at random.
 
-Background is 0 in every step, from the cache to the batch, and tissue 1 to 255: so an image carries its own
-tissue mask (`pixels > 0`), and jitter never makes the empty part of a canvas look like breast.
+From the cache to the batch, background is 0 and tissue is 1 to 255, so each image carries its own
+tissue mask (`pixels > 0`) and jitter never makes the empty part of a canvas look like breast.
 """
 
 from typing import Literal
@@ -19,12 +19,13 @@ BLUR_REACH = 3  # pixels; the paper's kernel has 7
 
 
 def on_canvas(pixels: np.ndarray, size: tuple[int, int], layout: Layout) -> np.ndarray:
-    """A cached breast on a canvas of `size` (height, width).
+    """Place a cached breast on a canvas of `size` (height, width).
 
     Args:
-        pixels: uint8 (h, w), 0 is background.
-        layout: `native` keeps the aspect ratio, with the chest wall at the left edge and the breast centred from top
-            to bottom; `square` stretches the breast over the whole canvas.
+        pixels: uint8 (h, w); 0 is background.
+        size: height and width of the canvas in pixels.
+        layout: `native` keeps the aspect ratio, with the chest wall at the left edge and the breast
+            vertically centred; `square` stretches the breast over the whole canvas.
 
     Returns:
         uint8 (height, width).
@@ -40,16 +41,20 @@ def on_canvas(pixels: np.ndarray, size: tuple[int, int], layout: Layout) -> np.n
 
 
 def augment(canvas: np.ndarray, config: AugmentConfig, random: np.random.Generator) -> np.ndarray:
-    """One random view of a canvas: crop, rotation, scale, shift and mirroring in one resampling, then brightness.
+    """Return a random view of a canvas.
 
-    A crop keeps at least `config.crop` of the canvas' area and its shape, lies over the breast and is
-    enlarged to the canvas. Contrast turns about the mean of the tissue.
+    Crop, rotation, scale, shift and mirroring are one resampling step, followed by brightness,
+    contrast and blur. A crop keeps the canvas' aspect ratio and at least `config.crop` of its area,
+    overlaps the breast and is enlarged to the canvas. Contrast is relative to the mean of the
+    tissue.
 
     Args:
-        canvas: uint8 (height, width), 0 is background.
+        canvas: uint8 (height, width); 0 is background.
+        config: ranges and probabilities of the transformations.
+        random: generator of all random choices.
 
     Returns:
-        uint8 (height, width), 0 is background.
+        uint8 (height, width); 0 is background.
     """
     height, width = canvas.shape
     matrix = _geometry(canvas, config, random)
@@ -62,19 +67,19 @@ def augment(canvas: np.ndarray, config: AugmentConfig, random: np.random.Generat
     view = _photometry(config, random, moved.histogram())[np.asarray(moved)]
     if random.random() < config.blur_probability:
         sigma = random.uniform(*BLUR_SIGMA)
-        # In floats, since SciPy cuts off what uint8 cannot hold, which darkens.
+        # In float32: with uint8 output SciPy truncates, which darkens the image.
         soft = gaussian_filter(view, sigma, output=np.float32, radius=BLUR_REACH)
         view = np.where(view > 0, np.maximum(soft.round(), 1), 0).astype(np.uint8)
     return view
 
 
 def normalise(views: list[np.ndarray]) -> torch.Tensor:
-    """N uint8 (H, W) views as one float32 (N, 1, H, W) in [-1, 1]; background is -1 and nothing else is."""
+    """Stack N uint8 (H, W) views into float32 (N, 1, H, W) in [-1, 1]; only background is -1."""
     return torch.from_numpy(np.stack(views)).unsqueeze(1).float() / 127.5 - 1.0
 
 
 def _geometry(canvas: np.ndarray, config: AugmentConfig, random: np.random.Generator) -> np.ndarray:
-    """(3, 3) from a point (x, y, 1) of the view to the point of the canvas that is shown there."""
+    """Return the (3, 3) matrix that maps a point (x, y, 1) of the view to the canvas."""
     height, width = canvas.shape
     centre = _shifted(width / 2, height / 2)
     angle = np.deg2rad(random.uniform(-config.rotate_degrees, config.rotate_degrees))
@@ -88,14 +93,14 @@ def _geometry(canvas: np.ndarray, config: AugmentConfig, random: np.random.Gener
 
 
 def _window(canvas: np.ndarray, smallest: float, random: np.random.Generator) -> np.ndarray:
-    """(3, 3) from the whole canvas to a random window of its shape that lies over the breast."""
+    """Return the (3, 3) map of the canvas to a random window of its shape over the breast."""
     side = np.sqrt(random.uniform(smallest, 1))
     corner = []
     for axis, length in ((1, canvas.shape[1]), (0, canvas.shape[0])):
         tissue = np.flatnonzero(canvas.any(axis=1 - axis))
         first, last = (tissue[0], tissue[-1] + 1) if len(tissue) else (0, length)
         room = last - first - side * length
-        # A window longer than the breast takes all of it, as far as it stays on the canvas.
+        # A window longer than the breast covers all of it, as far as the canvas allows.
         start = first + random.uniform(0, 1) * room
         corner.append(np.clip(start, 0, length - side * length))
     return _shifted(*corner) @ np.diag([side, side, 1.0])
@@ -104,7 +109,7 @@ def _window(canvas: np.ndarray, smallest: float, random: np.random.Generator) ->
 def _photometry(
     config: AugmentConfig, random: np.random.Generator, histogram: list[int]
 ) -> np.ndarray:
-    """uint8 (256,): the new brightness of each old one. On grey pixels all of colour jitter is such a table."""
+    """Return the lookup table, uint8 (256,), of brightness and contrast jitter."""
     brightness = 1 + random.uniform(-config.brightness, config.brightness)
     contrast = 1 + random.uniform(-config.contrast, config.contrast)
     if config.jitter_probability < 1 and random.random() >= config.jitter_probability:
@@ -122,7 +127,7 @@ def _shifted(x: float, y: float) -> np.ndarray:
 
 
 def _resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """uint8 of `size`, smoothed when it shrinks; tissue stays tissue where half of a pixel is."""
+    """Resize to `size` with antialiasing; pixels that are at least half tissue stay tissue."""
     if pixels.shape == size:
         return pixels
     shape = (size[1], size[0])

@@ -1,8 +1,8 @@
-"""Batches of study pairs: two views of one breast and the sentences that speak of it."""
+"""Batches of study pairs: two views of one breast and the report sentences about it."""
 
 from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -12,17 +12,16 @@ from torch import Tensor
 from mama.config import Experiment
 from mama.data.augment import augment, normalise, on_canvas
 from mama.data.manifest import Dataset
-from mama.data.sentences import for_side
-from mama.data.studies import Image, Study
+from mama.data.studies import Image, Sentence, Study
 from mama.errors import EmptyReportsError, NoStudiesError
-from mama.seeds import numpy_generator
+from mama.system.seeds import numpy_generator
 
-# Which of a batch's rows to make, given their number.
+# Selects this process's rows of a batch, given the number of rows.
 Share = Callable[[int], slice]
 
 
 def whole(rows: int) -> slice:
-    """All rows of a batch."""
+    """Return the slice of all rows of a batch."""
     return slice(rows)
 
 
@@ -30,46 +29,62 @@ def whole(rows: int) -> slice:
 class Batch:
     """N studies of N patients.
 
-    `first` and `second` (N, 1, H, W) float32 in [-1, 1], background -1; `reports` are N lists of sentences about the
-    first view's breast, and `second_told` (N,) bool says whether they speak of the second view's too.
+    `first` and `second` are (N, 1, H, W) float32 in [-1, 1], background -1. `reports` holds N lists
+    of sentences about the first view's breast. `second_described` (N,) bool, on the CPU, marks rows
+    whose sentences also describe the second view's breast. `kept` are the patches that the image
+    tower encodes of both views, (N, P) bool on the CPU, and `blank` the number of images without
+    tissue, if they were computed beforehand. `sided` marks the sentences of each report whose
+    breast is known, which the local term uses; without it all are.
     """
 
     first: Tensor
     second: Tensor
     reports: list[list[str]]
-    second_told: Tensor
+    second_described: Tensor
+    kept: tuple[Tensor, Tensor] | None = None
+    blank: int = 0
+    sided: list[list[bool]] | None = None
 
     def __len__(self) -> int:
         return len(self.reports)
 
     def __getitem__(self, rows: slice) -> "Batch":
         return Batch(
-            self.first[rows], self.second[rows], self.reports[rows], self.second_told[rows]
+            self.first[rows],
+            self.second[rows],
+            self.reports[rows],
+            self.second_described[rows],
+            self.kept and (self.kept[0][rows], self.kept[1][rows]),
+            sided=self.sided and self.sided[rows],
         )
 
     def to(self, device: torch.device) -> "Batch":
-        """The same batch on another device."""
-        return Batch(
-            self.first.to(device),
-            self.second.to(device),
-            self.reports,
-            self.second_told.to(device),
-        )
+        """Return the batch with its images on another device, which is not waited for."""
+        first, second = (view.to(device, non_blocking=True) for view in (self.first, self.second))
+        return replace(self, first=first, second=second)
+
+    def pinned(self) -> "Batch":
+        """Return the batch with its images in page-locked memory, for fast copies to a GPU."""
+        return replace(self, first=self.first.pin_memory(), second=self.second.pin_memory())
 
 
 class StudyPairs:
-    """The training batches of one site, each a function of its step alone, so that a run resumes anywhere.
+    """Training batches of one site, each a function of its step alone, so that runs can resume.
 
-    Patients are taken in a new random order each pass; each gives one of its studies, one image of it and, with
-    probability `second_view_probability`, another view of the same breast (or any other image of the study), else a
-    second augmentation of the same image. A batch is never larger than the number of patients.
+    Each pass takes the patients in a new random order. A patient contributes one study and one
+    image of it. The second view is, with probability `second_view_probability`, another view of the
+    same breast (or any other image of the study), else a second augmentation of the same image. A
+    batch is never larger than the number of patients.
 
     Args:
-        stream: names this site's random choices, so that sites with one seed draw differently.
+        dataset: the site's ingested dataset.
+        experiment: image size, augmentation, batch size and seed.
+        stream: name of the site's random stream, so that sites with one seed draw differently.
 
     Raises:
-        NoStudiesError: no study to train on.
-        EmptyReportsError: no study with a report.
+        DataError: the images are cached at a smaller size than the experiment needs.
+        NoStudiesError: there is no study to train on.
+        EmptyReportsError: no study has a report.
     """
 
     def __init__(self, dataset: Dataset, experiment: Experiment, stream: str):
@@ -80,66 +95,86 @@ class StudyPairs:
             by_patient.setdefault(study.patient, []).append(study)
         if not by_patient:
             raise NoStudiesError(
-                "no studies to train on", where=str(dataset.folder), fix="Check what was ingested"
+                "no studies to train on", where=str(dataset.folder), fix="Check the ingest's source"
             )
         if not any(study.sentences for studies in by_patient.values() for study in studies):
             raise EmptyReportsError(
                 "all reports are empty",
                 where=str(dataset.folder),
-                fix="Check the report table's study column and text column",
+                fix="Check the columns 'study' and 'report' of the report table",
             )
         self.patients = [by_patient[patient] for patient in sorted(by_patient)]
         self.batch_size = min(experiment.optimiser.batch_size, len(self.patients))
 
     @property
     def studies(self) -> int:
-        """Number of training studies; the weight of this site's updates."""
+        """Number of training studies, the weight of this site's updates."""
         return sum(map(len, self.patients))
 
     def patients_in(self, steps: range) -> int:
-        """Number of distinct patients in the batches of these optimiser steps."""
+        """Return the number of distinct patients in the batches of these optimiser steps."""
         each = self.experiment.optimiser.accumulate
         batches = range(steps.start * each, steps.stop * each)
         if len(batches) * self.batch_size >= 2 * len(self.patients):
-            return len(self.patients) // self.batch_size * self.batch_size  # a whole pass at least
+            return len(self.patients) // self.batch_size * self.batch_size  # at least one full pass
         seen = {id(patient) for step in batches for patient in self._patients_of(step)}
         return len(seen)
 
     def batch(self, step: int, share: Share = whole) -> Batch:
-        """The batch of a global step, or this process's share of it."""
+        """Return the batch of a global step, or this process's share of it."""
         patients = self._patients_of(step)
-        # A generator a row: several processes make one batch of their shares.
+        # One generator per row, so that a row does not depend on the process that makes it.
         return self._batch_of(
             (patients[row], numpy_generator(self.experiment.seed, self.stream, "batch", step, row))
             for row in range(len(patients))[share(len(patients))]
         )
 
     def _batch_of(self, rows: Iterable[tuple[list[Study], np.random.Generator]]) -> Batch:
-        """A batch with a row for each patient's studies, chosen and augmented by the generator beside them."""
-        first, second, reports, told = [], [], [], []
+        """Build a batch of one row per patient, each sampled with its own generator."""
+        first, second, described = [], [], []
+        reports: list[list[str]] = []
+        sided: list[list[bool]] = []
         for studies, random in rows:
             pair = self._pair(studies, random)
             first.append(self._view(pair[0], random))
             second.append(self._view(pair[1], random))
-            reports.append(pair[2])
-            told.append(pair[3])
-        return Batch(normalise(first), normalise(second), reports, torch.tensor(told))
+            reports.append([sentence.text for sentence in pair[2]])
+            sided.append([sentence.side is not None for sentence in pair[2]])
+            described.append(pair[3])
+        return Batch(
+            normalise(first), normalise(second), reports, torch.tensor(described), sided=sided
+        )
 
     def batches(
-        self, steps: range, *, share: Share = whole, ahead: int = 0
+        self,
+        steps: range,
+        *,
+        share: Share = whole,
+        workers: int = 0,
+        ready: Callable[[Batch], Batch] = lambda batch: batch,
     ) -> Generator[Batch, None, None]:
-        """The batches of `steps` in order; threads make up to `ahead` of them before they are asked for."""
-        if not ahead:
-            for step in steps:
-                yield self.batch(step, share)
+        """Yield the batches of `steps` in order.
+
+        Args:
+            steps: global numbers of the batches.
+            share: selects this process's rows of a batch.
+            workers: threads that make a batch each ahead of its use; 0 makes them when needed.
+            ready: applied to each batch where it is made.
+        """
+
+        def make(step: int) -> Batch:
+            return ready(self.batch(step, share))
+
+        if not workers:
+            yield from map(make, steps)
             return
-        with ThreadPoolExecutor(ahead, thread_name_prefix="batches") as pool:
+        with ThreadPoolExecutor(workers, thread_name_prefix="batches") as pool:
             rest = iter(steps)
-            waiting = [pool.submit(self.batch, step, share) for step in islice(rest, ahead)]
+            waiting = [pool.submit(make, step) for step in islice(rest, workers)]
             try:
                 while waiting:
                     batch = waiting.pop(0).result()
-                    waiting += [pool.submit(self.batch, step, share) for step in islice(rest, 1)]
+                    waiting += [pool.submit(make, step) for step in islice(rest, 1)]
                     yield batch
             finally:
                 for future in waiting:
@@ -156,32 +191,32 @@ class StudyPairs:
 
     def _pair(
         self, studies: list[Study], random: np.random.Generator
-    ) -> tuple[Image, Image, list[str], bool]:
+    ) -> tuple[Image, Image, list[Sentence], bool]:
         study = studies[random.integers(len(studies))]
-        firsts = self._firsts(study)
+        firsts = self._first_candidates(study)
         first = firsts[int(random.integers(len(firsts)))]
         config = self.experiment.augment
-        anything = config.second_view == "any_in_study"
+        any_image = config.second_view == "any_in_study"
         others = [
             image
             for image in study.images
-            if image != first and (anything or _same_breast(image, first))
+            if image != first and (any_image or _same_breast(image, first))
         ]
         second = first
         if others and random.random() < config.second_view_probability:
             second = others[random.integers(len(others))]
-        # Of an image whose side is unknown the whole report speaks.
-        told = first.laterality in (None, second.laterality)
-        told = told or self.experiment.loss.other_breast_text
-        return first, second, self._sentences(study, first, random), told
+        # If the first image's laterality is unknown, the sentences are the whole report.
+        described = first.laterality in (None, second.laterality)
+        described = described or self.experiment.loss.other_breast_text
+        return first, second, self._sentences(study, first, random), described
 
-    def _firsts(self, study: Study) -> Sequence[Image]:
-        """The images that a pair may begin with."""
+    def _first_candidates(self, study: Study) -> Sequence[Image]:
+        """Return the candidates for the first image of a pair."""
         return study.images
 
-    def _sentences(self, study: Study, image: Image, random: np.random.Generator) -> list[str]:
-        """What the report says of this image's breast: all, or some of it in its order."""
-        sentences = list(for_side(study.sentences, image.laterality))
+    def _sentences(self, study: Study, image: Image, random: np.random.Generator) -> list[Sentence]:
+        """Return the sentences about the image's breast, sampled in order if there are too many."""
+        sentences = list(study.about(image.laterality))
         most = self.experiment.augment.max_sentences
         if most is None or len(sentences) <= most:
             return sentences
@@ -194,5 +229,5 @@ class StudyPairs:
 
 
 def _same_breast(first: Image, second: Image) -> bool:
-    """Whether two images of a study are known to show one breast."""
+    """Return whether two images of a study are known to show the same breast."""
     return first.laterality is not None and first.laterality == second.laterality

@@ -1,22 +1,24 @@
-"""A cached picture's file: NumPy's .npy format, and behind it the CRC-32 of its bytes.
+"""Picture files of the cache: NumPy's .npy format followed by the CRC-32 of its bytes.
 
-A bit that flips on the disk would otherwise be trained on. `numpy.load` reads such a file as any other.
+The checksum keeps bit flips on disk out of training. `numpy.load` reads the file like any other.
 """
 
+import base64
 import io
 import os
 import zlib
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 
 CRC = 4  # bytes, little-endian
 
 
 def write_picture(path: Path, pixels: np.ndarray) -> int:
-    """Write uint8 pixels (height, width) so that the file is there whole or not at all; returns its size in bytes.
+    """Write uint8 pixels (height, width) atomically; return the file size in bytes.
 
-    It is renamed, but not synced, which would take half of an ingest's time.
+    The file is renamed but not synced, which would take half of an ingest's time.
     """
     file = io.BytesIO()
     np.save(file, pixels, allow_pickle=False)
@@ -28,16 +30,23 @@ def write_picture(path: Path, pixels: np.ndarray) -> int:
 
 
 def read_picture(path: Path) -> np.ndarray:
-    """The pixels, uint8 (height, width).
+    """Return the pixels, uint8 (height, width).
 
     Raises:
         OSError: the file cannot be read.
-        ValueError: it is damaged, or no picture.
+        ValueError: the file is damaged or not a picture.
     """
     data = path.read_bytes()
     if zlib.crc32(data[:-CRC]).to_bytes(CRC, "little") != data[-CRC:]:
-        raise ValueError("its checksum differs")
+        raise ValueError("the checksum does not match")
     pixels = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
     if pixels.dtype != np.uint8 or pixels.ndim != 2 or not pixels.size:
-        raise ValueError("no picture")
+        raise ValueError("not a greyscale picture")
     return pixels
+
+
+def data_url(picture: Image.Image) -> str:
+    """Return a picture as the URL of a PNG, for a page that loads nothing."""
+    data = io.BytesIO()
+    picture.save(data, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()

@@ -1,4 +1,4 @@
-"""What is known of one exam: its images, report and labels. Reading a dataset of them is mama/data/manifest.py's."""
+"""Records of one exam: images, report and labels; `mama.data.manifest` reads datasets of them."""
 
 from typing import Literal
 
@@ -9,7 +9,7 @@ Split = Literal["train", "test"]
 
 
 class Record(BaseModel):
-    """Base of a dataset's records: immutable, unknown keys refused."""
+    """Base of a dataset's records: immutable, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -26,22 +26,51 @@ class Image(Record):
 
 
 class Labels(Record):
-    """What is known about a study for evaluation; None where the table is silent.
+    """Labels of a study for evaluation; None if unknown.
 
-    `density` is the site's category name (BI-RADS "A".."D", or MIAS "F", "G", "D"); `suspicious` says for each
-    breast, by laterality, whether it holds a suspicious lesion.
+    `density` is the site's category name (BI-RADS "A".."D", or MIAS "F", "G", "D"). By laterality,
+    `suspicious` says whether the breast has a suspicious lesion, `birads` gives its category ("0"
+    to "6", "4A" to "4C"), `cancer` whether pathology found cancer, `findings` what is seen in it.
     """
 
     density: str | None = None
     suspicious: dict[Laterality, bool] | None = None
+    birads: dict[Laterality, str] | None = None
+    cancer: dict[Laterality, bool] | None = None
+    findings: dict[Laterality, tuple[str, ...]] | None = None
+
+
+class Sentence(Record):
+    """One sentence of a report, or its part about one breast.
+
+    `side` is the breast that it is about; None if that cannot be known, so that it belongs to
+    neither breast alone. `section` is the part of the report: findings, impression, assessment,
+    addendum, composition, comparison or indication; None without a heading.
+    """
+
+    text: str
+    side: Literal["L", "R", "both"] | None
+    section: str | None
 
 
 class Study(Record):
-    """One exam of one patient. `patient` and `id` are keyed hashes that mean nothing outside the site."""
+    """One exam of one patient; `patient` and `id` are keyed hashes without meaning elsewhere."""
 
     id: str
     patient: str
     split: Split
     images: tuple[Image, ...]
-    sentences: tuple[str, ...]
+    sentences: tuple[Sentence, ...]
     labels: Labels
+
+    def about(self, side: Laterality | None) -> tuple[Sentence, ...]:
+        """Return all sentences but those about the other breast; None is the whole report.
+
+        A sentence of unknown side is in the text of both breasts. The local term leaves it out
+        (`mama.training.objective`), since it would teach that a finding is where it is not.
+        """
+        return tuple(s for s in self.sentences if side is None or s.side in (side, "both", None))
+
+    def texts(self, side: Laterality | None = None) -> tuple[str, ...]:
+        """Return the texts of the sentences of `about`."""
+        return tuple(sentence.text for sentence in self.about(side))

@@ -1,6 +1,6 @@
-"""The breast in a picture: found, cropped, turned to one side, scaled to bytes.
+"""Breast segmentation: find the breast in a picture, crop, orient and scale it to bytes.
 
-Scanned films have bright labels, tape and borders around the breast, a film base that is not black
+Scanned films have bright labels, tape and borders around the breast, a film base that is not black,
 and black padding around the film; digital mammograms have none of these. One rule serves both.
 """
 
@@ -10,30 +10,38 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-SEARCH_SIDE = 256  # pixels of the long side of the copy in which the breast is looked for
-LEVELS = 1023  # steps of the histogram
-BLACK = 0.01  # display values within this of the darkest are padding, not film
+SEARCH_SIDE = 256  # pixels; long side of the copy in which the breast is searched
+LEVELS = 1023  # levels of the histogram
+BLACK = 0.01  # display values this close to the darkest are padding, not film
 FLAT = 0.006  # gradient per pixel below which film counts as unexposed
-SKIN = 0.3  # the skin line lies this far between film base and the darkest tissue
-NECK = 7  # pixels; whatever hangs on by less than twice this is no breast
-TIP = 3  # pixels; what hangs on but is no longer than this is breast all the same
-SMALLEST = 0.02  # share of the picture below which a region is no breast
-SCALED = (0.5, 99.5)  # percentiles of tissue that become 1 and 255
+SKIN = 0.3  # position of the skin line between film base (0) and the darkest tissue (1)
+NECK = 7  # pixels; a part attached by less than twice this width is not breast
+TIP = 3  # pixels; an attached part no longer than this is breast nevertheless
+GLARE = 1.5  # times the usual brightest tissue; what is brighter is no tissue
+USUAL = 95  # percentile of lit pixels that stands for the brightest tissue
+SMALLEST = 0.02  # share of the picture; a smaller region is not a breast
+SCALED = (0.5, 99.5)  # percentiles of tissue that map to 1 and 255
 
 
 @dataclass(frozen=True)
 class Breast:
-    """`pixels` is uint8 (height, width), 0 = background and 1-255 = tissue; chest wall on the left.
+    """A cropped breast with the chest wall on the left.
 
-    `found` is False where no tissue stood out and the whole picture was taken.
+    Attributes:
+        pixels: uint8 (height, width); 0 = background, 1-255 = tissue.
+        found: False if no tissue was detected and the whole picture was used.
+        box: the crop in pixels of the picture: top, left, bottom, right.
+        mirrored: True if the chest wall was on the right.
     """
 
     pixels: np.ndarray
     found: bool
+    box: tuple[int, int, int, int]
+    mirrored: bool
 
 
 def prepare(pixels: np.ndarray, long_side: int) -> Breast:
-    """Cut the breast out of a picture.
+    """Crop the breast out of a picture.
 
     Args:
         pixels: float32 (height, width) in [0, 1].
@@ -45,27 +53,30 @@ def prepare(pixels: np.ndarray, long_side: int) -> Breast:
     if not found:
         mask = np.ones_like(mask)
     rows, columns = _extent(mask, 0), _extent(mask, 1)
-    crop = pixels[_enlarged(rows, mask, pixels, 0), _enlarged(columns, mask, pixels, 1)]
+    tall, wide = _enlarged(rows, mask, pixels, 0), _enlarged(columns, mask, pixels, 1)
+    crop = pixels[tall, wide]
     mask = mask[rows, columns]
 
     size = _fit(crop.shape, long_side)
     picture = _resized(crop, size)
     tissue = _resized(mask.astype(np.float32), size) > 0.5
-    if _chest_wall_right(mask):
+    mirrored = _chest_wall_right(mask)
+    if mirrored:
         picture, tissue = picture[:, ::-1], tissue[:, ::-1]
-    return Breast(_to_bytes(picture, tissue), found)
+    box = (tall.start, wide.start, tall.stop, wide.stop)
+    return Breast(_to_bytes(picture, tissue), found, box, mirrored)
 
 
 def breast_mask(pixels: np.ndarray) -> np.ndarray:
-    """The largest bright region without what is narrowly attached to it.
+    """Return the largest bright region, without narrowly attached parts.
 
     Args:
         pixels: float32 (height, width) in [0, 1], about `SEARCH_SIDE` pixels long.
 
     Returns:
-        bool (height, width), all false where nothing stands out.
+        bool (height, width), all false if nothing is bright enough.
     """
-    smooth = ndimage.gaussian_filter(pixels, 1)
+    smooth = _without_glare(ndimage.gaussian_filter(pixels, 1))
     nothing = np.zeros(pixels.shape, bool)
     if smooth.max() - smooth.min() <= BLACK or min(smooth.shape) == 1:
         return nothing
@@ -74,23 +85,40 @@ def breast_mask(pixels: np.ndarray) -> np.ndarray:
     if not count:
         return nothing
     largest = np.bincount(regions.ravel())[1:].argmax() + 1
-    # Growing by more than was eroded, within what is bright, gives corners and the nipple back.
+    # Dilate by more than was eroded, within the bright area, to restore corners and the nipple.
     grown = ndimage.maximum_filter(regions == largest, 2 * (NECK + TIP) + 1)
     breast = _without_lines(ndimage.binary_fill_holes(grown & bright))
     return breast if breast.mean() >= SMALLEST else nothing
 
 
+def _without_glare(smooth: np.ndarray) -> np.ndarray:
+    """Return the picture with values far above the rest capped, rescaled to [0, 1].
+
+    Without a window in the header, a lead marker or a tape can be ten times as bright as tissue,
+    and would be the bright class of every threshold.
+    """
+    darkest = smooth.min()
+    lit = smooth[smooth > darkest + GLARE * BLACK * (smooth.max() - darkest)]
+    if not lit.size:
+        return smooth
+    cap = darkest + GLARE * (np.percentile(lit, USUAL) - darkest)
+    if smooth.max() <= cap:
+        return smooth
+    return np.asarray((np.minimum(smooth, cap) - darkest) / (cap - darkest))
+
+
 def _without_lines(mask: np.ndarray) -> np.ndarray:
-    """Drop rows and columns that hold only a few pixels: scratches along the edges of a film."""
+    """Drop rows and columns with only a few pixels: scratches along the edges of a film."""
     mask = mask & (mask.sum(0, keepdims=True) > NECK)
     return mask & (mask.sum(1, keepdims=True) > NECK)
 
 
 def _skin_level(smooth: np.ndarray) -> float:
-    """The value between background and skin.
+    """Return the threshold between background and skin.
 
-    Otsu's threshold splits bright tissue from what is dark, a second one what is dark into film
-    base and faint tissue. Digital mammograms have no film: there the background is the padding.
+    Otsu's threshold separates bright tissue from the dark part; a second one separates the dark
+    part into film base and faint tissue. Digital mammograms have no film: their background is the
+    padding.
     """
     darkest, bright = smooth.min(), otsu(smooth.ravel())
     dark = (smooth > darkest + BLACK) & (smooth < bright)
@@ -101,7 +129,7 @@ def _skin_level(smooth: np.ndarray) -> float:
 
 
 def otsu(values: np.ndarray) -> float:
-    """The threshold that separates two classes best (Otsu, IEEE Trans. SMC 9, 1979).
+    """Return the threshold that best separates two classes (Otsu, IEEE Trans. SMC 9, 1979).
 
     Args:
         values: float (n,) in [0, 1].
@@ -117,7 +145,7 @@ def otsu(values: np.ndarray) -> float:
 
 
 def _chest_wall_right(mask: np.ndarray) -> bool:
-    """Whether more of the right edge than of the left is tissue."""
+    """Return whether the right edge has more tissue than the left."""
     edge = max(1, mask.shape[1] // 20)
     return bool(mask[:, -edge:].sum() > mask[:, :edge].sum())
 
@@ -139,13 +167,13 @@ def _extent(mask: np.ndarray, axis: int) -> slice:
 
 
 def _enlarged(part: slice, mask: np.ndarray, pixels: np.ndarray, axis: int) -> slice:
-    """A slice of the mask as the slice of the full picture that covers it."""
+    """Return the slice of the full picture that covers a slice of the mask."""
     scale = pixels.shape[axis] / mask.shape[axis]
     return slice(int(part.start * scale), int(np.ceil(part.stop * scale)))
 
 
 def _resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """float32 of `size`; area means when shrinking, so that small specks survive."""
+    """Resize to `size` in float32; shrinking averages areas, so that small specks survive."""
     shrinks = size[0] < pixels.shape[0]
     resample = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
     return np.asarray(Image.fromarray(pixels).resize(size[::-1], resample))

@@ -1,1 +1,1 @@
-"""Zero-shot classification, linear probes and the counts they are scored from."""
+"""Evaluation: zero-shot classification, linear probes and the counts they are scored from."""

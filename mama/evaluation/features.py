@@ -1,4 +1,4 @@
-"""Image features of a dataset, computed once for zero-shot answers and probes."""
+"""Image features of a dataset, computed once for zero-shot classification and linear probes."""
 
 from dataclasses import dataclass
 
@@ -17,7 +17,7 @@ CHUNK = 64
 
 @dataclass(frozen=True)
 class Features:
-    """`embeddings` (images, E) of length 1 and `pooled` (images, D), both float32, in study order."""
+    """`embeddings` (images, E), unit vectors, and `pooled` (images, D), float32, in study order."""
 
     embeddings: torch.Tensor
     pooled: np.ndarray
@@ -30,7 +30,8 @@ def image_features(
     """Encode every image of `studies`, without augmentation.
 
     Raises:
-        TrainingError: the model's features are no finite numbers.
+        DataError: an image is missing or damaged, or cached at too small a size.
+        TrainingError: the model's features are not finite.
     """
     canvas = model.image.config
     dataset.require(canvas.size)
@@ -45,6 +46,6 @@ def image_features(
         features = model.image(normalise(canvases).to(device)).pooled
         pooled.append(features.float().cpu())
         embeddings.append(F.normalize(model.image_projection(features), dim=-1).float().cpu())
-    whole = torch.cat(pooled).numpy()
-    require_numbers(whole)
-    return Features(torch.cat(embeddings), whole)
+    all_pooled = torch.cat(pooled).numpy()
+    require_numbers(all_pooled)
+    return Features(torch.cat(embeddings), all_pooled)

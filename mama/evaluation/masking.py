@@ -1,16 +1,18 @@
-"""Labels as evaluations see them: randomised response (Warner 1965), drawn once for all models.
+"""Label masking for evaluations: randomised response (Warner 1965), drawn once for all models.
 
-Whoever sends a model chooses how it scores each breast, so two models can differ in one of them and the difference of
-their counts is its label. Rounding the counts does not help: a rule that is fixed for a cell gives way to a search
-for its threshold, and one that is drawn anew for each content gives way to averaging over near models. So the labels
-are changed before any model is scored. Each keeps its class or moves to another by a draw that is keyed by the
-site's secret and by study, breast and label, never by model, run or experiment. All answers to all models together
-are functions of these masked labels: they change the odds of a true label by the factor `odds` at most, however many
-there are. The masking is over all classes of the scheme that the dataset uses, not over the experiment's, which could
-ask for one class alone.
+The sender of a model chooses how it scores each breast. Two models can differ in a single breast,
+and the difference of their counts then reveals its label. Rounding the counts does not help: a rule
+that is fixed per cell can be attacked by a search for its threshold, and a rule that is drawn anew
+for each content by averaging over similar models. Labels are therefore changed before any model is
+scored. Each label keeps its class or moves to another by a draw that is keyed by the site's secret
+and by study, breast and label, never by model, run or experiment. The answers to all models
+together are functions of these masked labels: however many there are, they change the odds of a
+true label by the factor `odds` at most. Masking covers all classes of the dataset's scheme, not
+those of the experiment, which could request a single class.
 
-Studies of one patient often share a label, and several draws of it would tell more: of each patient one study
-counts, chosen by the same key. Which units have a label, and where a model scores a unit, is not hidden.
+Studies of one patient often share a label, and several draws of it would reveal more, so one study
+per patient counts, chosen by the same key. Hidden are only labels: it is visible which units have
+one, and how a model scores a unit.
 """
 
 import hashlib
@@ -24,20 +26,20 @@ from mama.exchange.metrics import Label
 
 
 class Rates(NamedTuple):
-    """The probability that a label is kept, and that it becomes any one other class."""
+    """Probabilities that a label is kept, and that it moves to a given other class."""
 
     kept: float = 1.0
     moved: float = 0.0
 
 
 class Mask:
-    """The keyed masking of one dataset's labels.
+    """Keyed masking of one dataset's labels.
 
     Args:
-        studies: all of the dataset; their labels name the classes.
+        studies: all studies of the dataset; their labels define the classes.
         secret: the site's key.
-        odds: the largest factor, above 1, by which answers may change the odds of a label; None leaves the labels
-            as they are.
+        odds: largest factor, above 1, by which answers may change the odds of a label; None
+            disables masking.
     """
 
     def __init__(self, studies: Iterable[Study], secret: bytes, odds: float | None):
@@ -51,14 +53,17 @@ class Mask:
         }
 
     def rates(self, label: Label) -> Rates:
-        """The probabilities with which a label is kept and moved."""
+        """Return the probabilities with which a label is kept and moved."""
         others = len(self._classes[label]) - 1
         if self._odds is None or others < 1:
             return Rates()
         return Rates(self._odds / (self._odds + others), 1 / (self._odds + others))
 
     def apply(self, studies: list[Study]) -> list[Study]:
-        """The studies in their order with masked labels; those that do not count for their patient have none."""
+        """Return the studies with masked labels, in their order.
+
+        Of each patient, only one study keeps its labels; the others have none.
+        """
         if self._odds is None:
             return studies
         chosen: dict[str, Study] = {}
@@ -79,10 +84,10 @@ class Mask:
 
     def _masked(self, study: Study) -> Labels:
         density, suspicious = study.labels.density, study.labels.suspicious
-        # A class that has no other tells its label and ranks nothing.
-        alone = len(self._classes["density"]) < 2
+        # A single class cannot be masked, and there is nothing to rank.
+        single = len(self._classes["density"]) < 2
         return Labels(
-            density=self._response("density", density, study.id) if density and not alone else None,
+            density=None if single or not density else self._response("density", density, study.id),
             suspicious=suspicious
             and {
                 side: self._response("suspicious", "yes" if found else "no", study.id, side)
@@ -100,7 +105,7 @@ class Mask:
         return others[min(int((draw - kept) / moved), len(others) - 1)]
 
     def _draw(self, *names: str) -> float:
-        """A number in [0, 1) for these names, the same for all models."""
+        """Return a number in [0, 1) for these names, the same for all models."""
         text = "\0".join(("evaluation", *names)).encode()
         digest = hmac.new(self._secret, text, hashlib.sha256).digest()
         return int.from_bytes(digest[:8], "big") / 2**64

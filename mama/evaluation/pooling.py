@@ -1,4 +1,4 @@
-"""Many sites' counts to one figure, at the server."""
+"""Pooling of many sites' evaluation counts into one figure, at the server."""
 
 from collections.abc import Iterable, Mapping
 
@@ -6,16 +6,22 @@ import numpy as np
 
 from mama.exchange.metrics import BINS, LABELS, METHODS, Cell, EvaluationCounts, LabelCounts
 
-# A figure of a class needs so many units of it and so many others: with fewer a single answer decides it.
+# Minimal number of units of a class, and of others: with fewer, a single answer decides a figure.
 MINIMUM = 3
 TOO_FEW = "no site has enough labelled test studies of each class"
 
 
 class Curve:
-    """Scores of one class against the rest, as positives and negatives by fine bin, freed of the masking.
+    """Scores of one class against the rest: positives and negatives per fine bin, unmasked.
 
-    Of a label that stays with probability a and becomes this class from any other with b, (P, N) masked counts have
-    the expectation (a p + b n, (1 - a) p + (1 - b) n); solved for (p, n), which may be below zero in a bin.
+    If a label of the class is kept with probability a, and any other becomes this class with b,
+    masked counts of (p, n) true ones have the expectation (a p + b n, (1 - a) p + (1 - b) n).
+    Solving for (p, n) unmasks them; a bin may then be negative.
+
+    Args:
+        cells: merged cells of the masked scores.
+        kept: a, the probability that a label is kept.
+        moved: b, the probability that it moves to a given other class.
     """
 
     def __init__(self, cells: Iterable[Cell], kept: float = 1.0, moved: float = 0.0):
@@ -29,7 +35,7 @@ class Curve:
         gap = kept - moved
         self.positives = ((1 - moved) * positives - moved * negatives) / gap
         self.negatives = (kept * negatives - (1 - kept) * positives) / gap
-        # A unit that is counted in part on both sides is no pair with itself.
+        # Unmasking counts a unit partly on both sides; it must not form a pair with itself.
         self.own_pairs = (
             -(
                 (1 - moved) * (1 - kept) * float(positives.sum())
@@ -37,7 +43,7 @@ class Curve:
             )
             / gap**2
         )
-        self.least = MINIMUM if moved else 0
+        self.smallest_side = MINIMUM if moved else 0
 
     def __add__(self, other: "Curve") -> "Curve":
         total = Curve([])
@@ -45,16 +51,16 @@ class Curve:
         total.negatives = self.negatives + other.negatives
         total.own_pairs = self.own_pairs + other.own_pairs
         total.cells = self.cells + other.cells
-        total.least = max(self.least, other.least)
+        total.smallest_side = max(self.smallest_side, other.smallest_side)
         return total
 
     def auc(self) -> float | None:
-        """Area under the ROC curve, pairs inside one cell counting one half.
+        """Return the area under the ROC curve; pairs inside one cell count one half.
 
-        None where there is nothing to rank: a single cell, or too few of a side once the masking is taken off.
+        None if there is a single cell, or too few units of a side after unmasking.
         """
         positives, negatives = float(self.positives.sum()), float(self.negatives.sum())
-        if self.cells < 2 or min(positives, negatives) <= self.least:
+        if self.cells < 2 or min(positives, negatives) <= self.smallest_side:
             return None
         below = np.cumsum(self.negatives) - self.negatives
         ranked = float((self.positives * (below + self.negatives / 2)).sum())
@@ -63,51 +69,55 @@ class Curve:
 
 
 def cells_auc(cells: Iterable[Cell]) -> float | None:
-    """Area under the ROC curve of binned counts, also of several sites whose cells differ.
+    """Return the area under the ROC curve of binned counts, also of sites whose cells differ.
 
-    Each cell is spread evenly over its fine bins. None as `Curve.auc`.
+    Each cell is spread evenly over its fine bins. None as in `Curve.auc`.
     """
     return Curve(cells).auc()
 
 
 def rates_of(counts: LabelCounts) -> tuple[float, float]:
-    """`kept` and `moved` among the classes that are large enough: units that moved to another were left out."""
+    """Return `kept` and `moved` among the large classes, without units moved to a small one."""
     dropped = sum(recall is None for recall in counts.recalls.values())
-    there = 1 - dropped * counts.moved
-    return min(1.0, counts.kept / there), counts.moved / there
+    remaining = 1 - dropped * counts.moved
+    return min(1.0, counts.kept / remaining), counts.moved / remaining
 
 
 def site_auc(counts: LabelCounts) -> float | None:
-    """One site's AUC: the mean over its classes that are large enough."""
+    """Return one site's AUC, the mean over its classes with enough units."""
     areas = [Curve(cells, *rates_of(counts)).auc() for cells in counts.histograms.values() if cells]
     present = [area for area in areas if area is not None]
     return float(np.mean(present)) if present else None
 
 
 def summary(
-    answers: Mapping[str, EvaluationCounts], why_none: str = TOO_FEW
+    answers: Mapping[str, EvaluationCounts], no_figure_reason: str = TOO_FEW
 ) -> dict[str, dict[str, dict[str, object]]]:
-    """Figures by method and label over all sites, plus each site's AUC; `why_none` is the reason where there is none.
+    """Return figures by method and label over all sites, with each site's AUC.
 
-    `auc` is the mean of the sites' own AUCs: a model that only tells vendors apart gains nothing there.
-    `auc_pooled` is that of the summed histograms, `balanced_accuracy` the mean recall of the summed counts,
-    `classes` has the units they are made of. Where sites masked their labels, the figures are freed of
-    it; those of a site of few units can be far off.
+    `auc` is the mean of the sites' own AUCs, in which a model gains nothing by telling vendors
+    apart. `auc_pooled` is the AUC of the summed histograms, `balanced_accuracy` the mean recall of
+    the summed counts, `classes` the numbers of units behind them. Where sites masked their labels,
+    the figures are unmasked; those of a site with few units can be far off.
+
+    Args:
+        answers: counts by site.
+        no_figure_reason: reason to report where there is no figure.
     """
     result: dict[str, dict[str, dict[str, object]]] = {}
-    asked = {method for answer in answers.values() for method in answer.counts}
-    for method in (method for method in METHODS if method in asked or not asked):
+    counted = {method for answer in answers.values() for method in answer.counts}
+    for method in (method for method in METHODS if method in counted or not counted):
         for label in LABELS:
             counts = {
                 site: answer.counts[method][label]
                 for site, answer in sorted(answers.items())
                 if label in answer.counts.get(method, {})
             }
-            result.setdefault(method, {})[label] = _label_summary(counts, why_none)
+            result.setdefault(method, {})[label] = _label_summary(counts, no_figure_reason)
     return result
 
 
-def _label_summary(counts: Mapping[str, LabelCounts], why_none: str) -> dict[str, object]:
+def _label_summary(counts: Mapping[str, LabelCounts], no_figure_reason: str) -> dict[str, object]:
     areas = {site: site_auc(count) for site, count in counts.items()}
     present = [area for area in areas.values() if area is not None]
     units = _units(list(counts.values()))
@@ -116,7 +126,7 @@ def _label_summary(counts: Mapping[str, LabelCounts], why_none: str) -> dict[str
             "auc": None,
             "balanced_accuracy": None,
             "classes": units,
-            "reason": why_none,
+            "reason": no_figure_reason,
         }
     return {
         "auc": float(np.mean(present)),
@@ -142,7 +152,7 @@ def _pooled_auc(counts: list[LabelCounts]) -> float | None:
 
 
 def _units(counts: list[LabelCounts]) -> dict[str, int]:
-    """Units by class as the sites masked them, of the classes that are large enough there."""
+    """Return units per class as masked by the sites, of the classes with enough units there."""
     units: dict[str, int] = {}
     for recalls in (count.recalls for count in counts):
         for name, recall in recalls.items():

@@ -1,4 +1,4 @@
-"""Class probabilities of units (studies or breasts) beside their ground truth, and exact metrics of them."""
+"""Predictions: class probabilities and truths of units (studies or breasts), with exact metrics."""
 
 import hashlib
 from collections import Counter
@@ -13,13 +13,13 @@ from mama.errors import TrainingError
 from mama.evaluation.pooling import MINIMUM
 from mama.exchange.metrics import Label
 
-# Density is named by one scheme or another; "D" is not the same in both.
+# Naming schemes of density; "D" has a different meaning in each.
 SCHEMES = {"BI-RADS": frozenset("ABCD"), "MIAS": frozenset("FGD")}
 
 
 @dataclass(frozen=True)
 class Unit:
-    """What one prediction is about: a study for density, a breast for suspicious."""
+    """Subject of one prediction: a study for density, a breast for suspicious."""
 
     images: tuple[int, ...]
     truth: str | None
@@ -33,7 +33,7 @@ class Predictions:
     """`probabilities` (N, K) float64 of N units over K `classes`.
 
     Raises:
-        TrainingError: one of them is no number; it would be counted as an answer like any other.
+        TrainingError: a probability is not finite; it would otherwise be scored like any other.
     """
 
     classes: tuple[str, ...]
@@ -44,49 +44,49 @@ class Predictions:
         require_numbers(self.probabilities)
 
     def known(self) -> "Predictions":
-        """Only the units whose truth is one of the classes; none where the truths are of another scheme."""
+        """Return the units whose truth is one of the classes; none if the schemes differ."""
         classes = () if self.foreign() else self.classes
         rows = [i for i, unit in enumerate(self.units) if unit.truth in classes]
         return Predictions(self.classes, self.probabilities[rows], [self.units[i] for i in rows])
 
     def foreign(self) -> str | None:
-        """Why the truths cannot be compared with the classes, where their names are of two schemes."""
+        """Return a message if truths and classes use different schemes of density, else None."""
         return mismatch({str(unit.truth) for unit in self.units if unit.truth}, self.classes)
 
     def truths(self) -> np.ndarray:
-        """(N,) int64 class numbers; only for known units."""
+        """Return class numbers, (N,) int64; only for known units."""
         return np.array(
             [self.classes.index(str(unit.truth)) for unit in self.units], dtype=np.int64
         )
 
 
 def require_numbers(values: np.ndarray) -> None:
-    """Refuse what a model answers when its weights have run away.
+    """Refuse values that are not finite, as of a model that has diverged.
 
     Raises:
         TrainingError: a value is not finite.
     """
     if not np.isfinite(values).all():
         raise TrainingError(
-            "the model's answers are no finite numbers, so nothing is scored",
+            "the model's outputs are not finite, so nothing is scored",
             where="evaluation",
-            fix="Its training has diverged: lower optimiser.lr, and go back to an earlier model",
+            fix="Training has diverged: lower optimiser.lr and return to an earlier model",
         )
 
 
 def mismatch(labels: Collection[str], classes: Collection[str]) -> str | None:
-    """What differs where labels and classes are named by two schemes of density, else None.
+    """Return a message if labels and classes use two different schemes of density, else None.
 
-    Names that fit several schemes, or none, are taken as they are.
+    Names that fit several schemes, or none, never differ.
     """
-    theirs, ours = scheme_of(labels), scheme_of(classes)
-    if theirs is None or ours is None or theirs == ours:
+    labelled, scored = scheme_of(labels), scheme_of(classes)
+    if labelled is None or scored is None or labelled == scored:
         return None
-    return f"the labels are {_named(theirs)}, the model's classes {_named(ours)}"
+    return f"the labels are {_described(labelled)}, the model's classes {_described(scored)}"
 
 
 def units_of(studies: list[Study], label: Label) -> list[Unit]:
-    """The units of a label. Image numbers count through all images of `studies` in order."""
+    """Return the units of a label; image numbers run through all images of `studies` in order."""
     units, first = [], 0
     for study in studies:
         numbers = range(first, first + len(study.images))
@@ -117,15 +117,15 @@ def units_of(studies: list[Study], label: Label) -> list[Unit]:
 
 
 def mean_over(values: np.ndarray, units: list[Unit]) -> np.ndarray:
-    """(units, K) means of per-image (images, K) values."""
+    """Return the means (units, K) of per-image values (images, K)."""
     return np.stack([values[list(unit.images)].mean(0) for unit in units])
 
 
 def balanced(predictions: Predictions) -> Predictions:
-    """A subset of the known units with equally many of each class that occurs, in their order.
+    """Return a class-balanced subset of the known units, in their order.
 
-    It is drawn by a hash of the study's id: the same studies give the same subset in any order, and one that
-    changes little as studies join. The paper scores its test sets so.
+    Units are drawn by a hash of the study's id: the same studies give the same subset in any order,
+    and adding studies changes it little. The paper's test sets are scored this way.
     """
     known = predictions.known()
     truth, drawn = known.truths(), _draws(known.units)
@@ -140,7 +140,7 @@ def balanced(predictions: Predictions) -> Predictions:
 
 
 def _draws(units: list[Unit]) -> list[bytes]:
-    """A number for each unit by its study and its place in it."""
+    """Return a pseudo-random key per unit, from its study and its index within the study."""
     seen: Counter[str] = Counter()
     draws = []
     for unit in units:
@@ -152,38 +152,43 @@ def _draws(units: list[Unit]) -> list[bytes]:
 def auc(
     classes: tuple[str, ...], probabilities: np.ndarray, truth: np.ndarray, minimum: int = 1
 ) -> float | None:
-    """Area under the ROC curve: of the second of two classes, else the macro mean of one class against the rest.
+    """Return the area under the ROC curve: of the second of two classes, else the macro mean.
 
-    Classes with fewer than `minimum` positives or negatives are left out; None when none remains.
+    The macro mean is over classes, each against the rest. Classes with fewer than `minimum`
+    positives or negatives are ignored; None if none remains.
     """
-    columns = [1] if len(classes) == 2 else range(len(classes))
     areas = [
-        roc_auc_score(truth == k, probabilities[:, k])
-        for k in columns
-        if minimum <= (truth == k).sum() <= len(truth) - minimum
+        roc_auc_score(truth == k, probabilities[:, k]) for k in ranked(classes, truth, minimum)
     ]
     return float(np.mean(areas)) if areas else None
 
 
-def metrics(predictions: Predictions) -> dict[str, object]:
-    """`auc`, `balanced_accuracy`, `n`, units by class in `classes`, and `auc_within_vendor` of several vendors.
+def ranked(classes: tuple[str, ...], truth: np.ndarray, minimum: int = 1) -> list[int]:
+    """Return the classes of a mean AUC: those with `minimum` positives and as many negatives."""
+    columns = [1] if len(classes) == 2 else range(len(classes))
+    return [k for k in columns if minimum <= (truth == k).sum() <= len(truth) - minimum]
 
-    Classes of fewer than MINIMUM units are in neither figure. Where the labels allow none it is None and `reason`
-    says why.
+
+def metrics(predictions: Predictions) -> dict[str, object]:
+    """Return `auc`, `balanced_accuracy`, `n`, units by class in `classes` and `auc_within_vendor`.
+
+    `auc_within_vendor` is present if there are several vendors. Classes with fewer than MINIMUM
+    units are ignored in the figures. If the labels allow no figure, it is None and `reason` gives
+    the cause.
     """
     known = predictions.known()
     truth = known.truths()
     counts = np.bincount(truth, minlength=len(known.classes))
-    whole = auc(known.classes, known.probabilities, truth, MINIMUM)
+    overall = auc(known.classes, known.probabilities, truth, MINIMUM)
     result: dict[str, object] = {
-        "auc": whole,
+        "auc": overall,
         "balanced_accuracy": None
-        if whole is None
+        if overall is None
         else _mean_recall(truth, known.probabilities.argmax(1), np.flatnonzero(counts >= MINIMUM)),
         "n": len(known.units),
         "classes": dict(zip(known.classes, counts.tolist(), strict=True)),
     }
-    if whole is None:
+    if overall is None:
         result["reason"] = predictions.foreign() or _too_few(int((counts > 0).sum()))
     vendors = np.array([unit.vendor or "" for unit in known.units])
     if len(set(vendors)) > 1:
@@ -197,7 +202,7 @@ def metrics(predictions: Predictions) -> dict[str, object]:
 
 
 def _mean_recall(truth: np.ndarray, answers: np.ndarray, classes: np.ndarray) -> float:
-    """Balanced accuracy: the mean over the classes of the share answered rightly."""
+    """Return the balanced accuracy: the mean recall over the classes."""
     return float(np.mean([(answers[truth == k] == k).mean() for k in classes]))
 
 
@@ -208,10 +213,10 @@ def _too_few(classes: int) -> str:
 
 
 def scheme_of(names: Collection[str]) -> str | None:
-    """The one scheme that has all the names; None when several or none do."""
-    having = [scheme for scheme, classes in SCHEMES.items() if names and classes.issuperset(names)]
-    return having[0] if len(having) == 1 else None
+    """Return the only scheme that has all the names; None if there are none or several."""
+    matches = [scheme for scheme, classes in SCHEMES.items() if names and classes.issuperset(names)]
+    return matches[0] if len(matches) == 1 else None
 
 
-def _named(scheme: str) -> str:
+def _described(scheme: str) -> str:
     return f"{scheme} ({', '.join(sorted(SCHEMES[scheme]))})"

@@ -1,4 +1,4 @@
-"""Linear probes: logistic regression on frozen image features, fitted and tested inside one site."""
+"""Linear probes: logistic regression on frozen image features, fitted and tested within a site."""
 
 import warnings
 
@@ -16,22 +16,27 @@ from mama.exchange.metrics import LABELS, Label
 def linear_probe(
     train: list[Study], train_pooled: np.ndarray, test: list[Study], test_pooled: np.ndarray
 ) -> dict[Label, Predictions]:
-    """Fit on the training studies' labels, answer for the test studies; labels of one class are left out.
+    """Fit on the training studies' labels and predict the test studies.
+
+    Labels with a single class are skipped.
 
     Args:
-        train_pooled, test_pooled: (images, D) features in study order.
+        train: the training studies.
+        train_pooled: (images, D) features of their images, in study order.
+        test: the test studies.
+        test_pooled: (images, D) features of their images, in study order.
     """
     answers: dict[Label, Predictions] = {}
     for label in LABELS:
-        fitting = [unit for unit in units_of(train, label) if unit.truth is not None]
-        truths = [str(unit.truth) for unit in fitting]
+        labelled = [unit for unit in units_of(train, label) if unit.truth is not None]
+        truths = [str(unit.truth) for unit in labelled]
         units = units_of(test, label)
         if len(set(truths)) < 2 or not units:
             continue
         model = make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=200))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)
-            model.fit(mean_over(train_pooled, fitting), truths)
+            model.fit(mean_over(train_pooled, labelled), truths)
         probabilities = model.predict_proba(mean_over(test_pooled, units))
         answers[label] = Predictions(tuple(map(str, model.classes_)), probabilities, units)
     return answers

@@ -1,4 +1,4 @@
-"""Zero-shot classification: an image takes the class whose prompts lie nearest."""
+"""Zero-shot classification: an image gets the class with the most similar prompts."""
 
 from collections.abc import Sequence
 
@@ -22,13 +22,16 @@ def class_embeddings(
     device: torch.device,
     before: Sequence[str] = (),
 ) -> torch.Tensor:
-    """(K, E) unit vectors: per class the mean of its prompts' normalised embeddings.
+    """Return (K, E) unit vectors: per class the mean of its prompts' normalised embeddings.
 
     Args:
-        before: sentences that stand before each prompt.
+        model: the model.
+        prompts: sentences by class.
+        device: the model's device.
+        before: sentences that precede each prompt.
 
     Raises:
-        ConfigError: behind these sentences a prompt does not fit into the text tower's tokens.
+        ConfigError: `before` and a prompt together exceed the text tower's tokens.
     """
     model.eval()
     rows = []
@@ -47,7 +50,7 @@ def class_embeddings(
 
 
 def metadata(image: Image) -> tuple[str, ...]:
-    """What is known of an image's side and view: one sentence such as "Left breast, CC view.", or none."""
+    """Return laterality and view as one sentence, such as "Left breast, CC view.", or nothing."""
     side = {"L": "Left breast", "R": "Right breast", None: None}[image.laterality]
     parts = [part for part in (side, image.view and f"{image.view} view") if part]
     return (f"{', '.join(parts)}.",) if parts else ()
@@ -60,25 +63,25 @@ def zero_shot(
     features: Features,
     device: torch.device,
 ) -> dict[Label, Predictions]:
-    """Predictions for every label: class probabilities averaged over the unit's images.
+    """Return predictions for every label: class probabilities averaged over the unit's images.
 
-    With `evaluation.metadata` the image's own sentence of `metadata` stands before the class prompts (MaMA, section
-    3: its reports in training hold such a sentence too). Each image is answered alone: nothing depends on the
-    order or the number of studies.
+    With `evaluation.metadata`, the image's `metadata` sentence precedes the class prompts (MaMA,
+    section 3: its training reports contain such a sentence too). Each image is classified
+    independently: nothing depends on the order or number of studies.
     """
     images = [image for study in studies for image in study.images]
-    befores = [metadata(image) if experiment.evaluation.metadata else () for image in images]
+    prefixes = [metadata(image) if experiment.evaluation.metadata else () for image in images]
     scale = float(model.logit_scale.detach().exp())
     answers: dict[Label, Predictions] = {}
     for label in LABELS:
         prompts: dict[str, list[str]] = getattr(experiment.evaluation, label)
         ordered = {name: prompts[name] for name in sorted(prompts)}
-        similar = torch.zeros(len(images), len(ordered))
-        for before in sorted(set(befores)):  # a few: sides times views
-            rows = torch.tensor([other == before for other in befores])
-            classes = class_embeddings(model, ordered, device, before)
-            similar[rows] = features.embeddings[rows] @ classes.T
-        per_image = torch.softmax(scale * similar.double(), dim=-1).numpy()
+        cosines = torch.zeros(len(images), len(ordered))
+        for prefix in sorted(set(prefixes)):  # at most lateralities times views
+            rows = torch.tensor([other == prefix for other in prefixes])
+            classes = class_embeddings(model, ordered, device, prefix)
+            cosines[rows] = features.embeddings[rows] @ classes.T
+        per_image = torch.softmax(scale * cosines.double(), dim=-1).numpy()
         units = units_of(studies, label)
         means = mean_over(per_image, units) if units else np.zeros((0, len(ordered)))
         answers[label] = Predictions(tuple(ordered), means, units)

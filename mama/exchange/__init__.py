@@ -1,1 +1,1 @@
-"""What leaves a hospital, and nothing else does: schemas, tensors, metrics, error codes."""
+"""Everything that leaves a hospital: schemas, tensors, metrics and error codes."""

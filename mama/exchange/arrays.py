@@ -1,4 +1,4 @@
-"""Named float32 arrays, as they travel between sites and server: what is checked and computed without torch."""
+"""Named float32 arrays as exchanged by sites and server: checks and arithmetic without torch."""
 
 from collections.abc import Mapping
 
@@ -10,17 +10,17 @@ Arrays = dict[str, np.ndarray]
 
 
 def difference(after: Mapping[str, np.ndarray], before: Mapping[str, np.ndarray]) -> Arrays:
-    """The update: after minus before."""
+    """Return the update: after minus before."""
     return {name: after[name] - before[name] for name in after}
 
 
 def check_shapes(
     found: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]]
 ) -> None:
-    """Refuse anything but exactly these names and shapes.
+    """Check that names and shapes are exactly these.
 
     Raises:
-        ProtocolError: names the first of our tensors that differs, never a name from the other side.
+        ProtocolError: names the first expected tensor that differs, never a received name.
     """
     missing, extra = sorted(set(shapes) - set(found)), sorted(set(found) - set(shapes))
     if missing:
@@ -33,10 +33,10 @@ def check_shapes(
 
 
 def check_arrays(arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]) -> None:
-    """Refuse anything but finite float32 arrays of exactly these names and shapes.
+    """Check that the arrays are finite float32 of exactly these names and shapes.
 
     Raises:
-        ProtocolError: names the first of our tensors that differs, never a name from the other side.
+        ProtocolError: names the first expected tensor that differs, never a received name.
     """
     check_shapes({name: array.shape for name, array in arrays.items()}, shapes)
     for name, array in arrays.items():

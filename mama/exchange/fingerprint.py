@@ -1,4 +1,4 @@
-"""What both sides say of a model before a run: above all the fingerprint of its frozen weights, which never travel."""
+"""Model description exchanged before a run, above all the fingerprint of the frozen weights."""
 
 import hashlib
 from typing import Any
@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from mama.exchange.arrays import Arrays
-from mama.exchange.block import digest_of
-from mama.exchange.coding import encode
+from mama.exchange.codecs.block import digest_of
+from mama.exchange.codecs.coding import encode
 from mama.exchange.protocol import Description
 
 
 def describe(model: nn.Module) -> Description:
-    """The fingerprint of the frozen base weights, and the parameter counts."""
+    """Return the fingerprint of the frozen base weights and the parameter counts."""
     trained, frozen = parameter_counts(model)
     return Description(
         fingerprint=fingerprint(model), trained_parameters=trained, frozen_parameters=frozen
@@ -21,7 +21,7 @@ def describe(model: nn.Module) -> Description:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """SHA-256 over names, shapes and float32 bytes of all frozen parameters, in hex."""
+    """Return the SHA-256 of names, shapes and float32 bytes of all frozen parameters, in hex."""
     digest = hashlib.sha256()
     for name, parameter in sorted(model.named_parameters()):
         if not parameter.requires_grad:
@@ -30,7 +30,7 @@ def fingerprint(model: nn.Module) -> str:
 
 
 def tower_fingerprint(tower: nn.Module) -> str:
-    """SHA-256 over all that a tower was built from, trained or not, but for adapters; in hex."""
+    """Return the SHA-256 of all weights of a tower, trained or not, except adapters, in hex."""
     digest = hashlib.sha256()
     for name, parameter in sorted(tower.named_parameters()):
         if "lora_" not in name:
@@ -39,7 +39,7 @@ def tower_fingerprint(tower: nn.Module) -> str:
 
 
 def trained_fingerprint(model: nn.Module) -> str:
-    """SHA-256 of the trained weights, in hex: of the block that a federation that starts from them sends first."""
+    """Return the SHA-256 of the trained weights in hex, as in their first block of a federation."""
     return arrays_fingerprint(
         {
             name: p.detach().to("cpu", torch.float32).numpy()
@@ -50,7 +50,7 @@ def trained_fingerprint(model: nn.Module) -> str:
 
 
 def arrays_fingerprint(arrays: Arrays) -> str:
-    """SHA-256 of trained weights as arrays, in hex."""
+    """Return the SHA-256 of trained weights given as arrays, in hex."""
     return digest_of(encode(arrays))
 
 
@@ -60,6 +60,6 @@ def _add(digest: Any, name: str, parameter: Tensor) -> None:
 
 
 def parameter_counts(model: nn.Module) -> tuple[int, int]:
-    """Number of trained and of frozen parameters."""
+    """Return the numbers of trained and of frozen parameters."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     return trained, sum(p.numel() for p in model.parameters()) - trained

@@ -1,53 +1,54 @@
-"""The size of a message whose pieces come from the other side, known before they are put together.
+"""Size of a received message, computed from its pieces before they are assembled.
 
-Flower sends a message as pieces: `kind children length`, a zero byte, and a body. Chunks hold the bytes of arrays. All
-other pieces say how the message is made of them: an array names its chunks by their places in a list of its children,
-any of them as often as it likes, so that a few bytes can stand for gigabytes.
+Flower sends a message in pieces: `kind children length`, a zero byte, and a body. Chunks contain
+the bytes of arrays; all other pieces describe how the message is assembled from them. An array
+refers to its chunks by index into its list of children, any number of times, so that a few bytes
+can expand to gigabytes.
 """
 
 import json
 from collections.abc import Iterable
 
 from mama.errors import ProtocolError
-from mama.exchange.block import MAX_HEADER as BLOCK_HEADER
+from mama.exchange.codecs.block import MAX_HEADER as BLOCK_HEADER
 
-# Bytes of all pieces but the chunks, for the header of the largest answer or task, and of those that a chunk needs.
+# Bytes of all pieces but the chunks: for the header of the largest message, and per chunk.
 HEADERS = 5 * 2**20
-A_CHUNK = 256
-# Flower's chunks have 5 MiB; pieces of a message may be this small before they are too many.
-SMALLEST = 2**16
-FEW = 64
+CHUNK_OVERHEAD = 256
+# Smallest average piece that is accepted (Flower's chunks have 5 MiB), and extra pieces.
+MIN_PIECE = 2**16
+EXTRA_PIECES = 64
 
 
 def most_bytes(values: int) -> int:
-    """Bytes that a block of so many values has at most, with whatever codec: a change may fail to get smaller."""
+    """Return the largest size of a block in any codec; a delta may fail to shrink."""
     return 4 * values + values // 8 + BLOCK_HEADER
 
 
 class MessageSize:
-    """The size that the pieces of one message add up to.
+    """Running total of the size of one message's pieces.
 
     Args:
-        room: bytes of arrays that the message may hold, each chunk counted as often as it is used.
+        room: bytes of arrays that the message may contain, with repeated chunks counted each time.
     """
 
     def __init__(self, room: int):
         self._room = room
-        self._most = FEW + room // SMALLEST
+        self._max_pieces = EXTRA_PIECES + room // MIN_PIECE
         self._chunks: dict[str, int] = {}
         self._arrays: list[bytes] = []
         self._bytes = self._other = 0
 
     def distinct(self, names: Iterable[str]) -> list[str]:
-        """The names of the pieces that are announced, each once, in their order.
+        """Return the announced names without duplicates, in order.
 
         Raises:
-            ProtocolError: too many.
+            ProtocolError: there are too many.
         """
         kept: dict[str, None] = {}
         for count, name in enumerate(names):
-            if count == self._most:
-                raise ProtocolError("more pieces than the message can have")
+            if count == self._max_pieces:
+                raise ProtocolError("the message has too many pieces")
             kept[name] = None
         return list(kept)
 
@@ -55,11 +56,11 @@ class MessageSize:
         """Count a piece.
 
         Raises:
-            ProtocolError: it is none, or with it there are more bytes than there is room for.
+            ProtocolError: it is malformed, or the total exceeds the limit.
         """
         head, separator, _ = content[: len(b"ArrayChunk") + 40].partition(b"\0")
         if head.startswith(b"ArrayChunk "):
-            # Anything else in the head could be as long as the piece, and is taken apart into words.
+            # Anything else in the head could be as long as the piece, and Flower splits it.
             if not separator or not head.startswith(b"ArrayChunk  "):
                 raise ProtocolError("a piece of the message is damaged")
             self._chunks[name] = len(content) - len(head) - 1
@@ -68,14 +69,15 @@ class MessageSize:
             self._other += len(content)
             if content.startswith(b"Array "):
                 self._arrays.append(content)
-        if self._bytes > self._room or self._other > HEADERS + A_CHUNK * (self._room // SMALLEST):
+        overhead = HEADERS + CHUNK_OVERHEAD * (self._room // MIN_PIECE)
+        if self._bytes > self._room or self._other > overhead:
             raise _too_large()
 
     def require_room(self) -> None:
-        """Check the arrays, once all pieces are counted.
+        """Check the arrays after all pieces are counted.
 
         Raises:
-            ProtocolError: they are not made of chunks, or add up to more than there is room for.
+            ProtocolError: they do not consist of chunks, or exceed the limit.
         """
         total = 0
         for content in self._arrays:
@@ -92,4 +94,4 @@ class MessageSize:
 
 
 def _too_large() -> ProtocolError:
-    return ProtocolError("more bytes than the message can have")
+    return ProtocolError("the message is too large")

@@ -1,18 +1,18 @@
-"""The allow-list of figures that leave a site: these fields and no others."""
+"""Allow-list of the metrics that leave a site: these fields and no others."""
 
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
 from mama.config import Section
-from mama.config_federation import Weights
+from mama.config.strategy import Weights
 
 BINS = 256
-# Of `kept` above `moved`: below it a figure would be noise, multiplied.
+# Minimum of `kept` minus `moved`; below it, unmasking would mostly amplify noise.
 LEAST_KEPT = 0.1
 
 Count = Annotated[int, Field(ge=0, le=10**9)]
-# A contrastive loss of a batch of N at scale s is at most 2 s + ln N: far below this for any batch and scale.
+# A contrastive loss of a batch of N at scale s is at most 2 s + ln N, far below this limit.
 LARGEST_LOSS = 1e4
 Mean = Annotated[float, Field(ge=-LARGEST_LOSS, le=LARGEST_LOSS)]
 ClassName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,32}$")]
@@ -22,16 +22,17 @@ TermName = Annotated[
 
 
 def bounded(terms: dict[str, float]) -> dict[str, float]:
-    """Losses cut to what may leave a site."""
+    """Return the losses clipped to the range that may leave a site."""
     return {name: min(max(value, -LARGEST_LOSS), LARGEST_LOSS) for name, value in terms.items()}
 
 
 class PrivacySpent(Section):
-    """What a site's ledger says of all its private steps so far, of whatever run; nothing of it depends on data.
+    """Privacy spent according to the site's ledger, over all private steps of all runs.
 
-    `epsilon` (RDP) is for a patient blanked out, `replace_one` for one replaced by another, both at `delta`; None
-    where there is no bound. `run_epsilon` is that of the asking run's `run_steps` alone, at the experiment's delta.
-    `head` seals the ledger up to here: the coordinator keeps it, to notice an older one.
+    No field depends on data. `epsilon` (RDP) protects against a patient being removed,
+    `replace_one` against one being replaced by another, both at `delta`; None means no bound.
+    `run_epsilon` covers only the `run_steps` of the requesting run, at the experiment's delta.
+    `head` is the hash of the ledger so far: the coordinator keeps it to detect an older ledger.
     """
 
     epsilon: float = Field(ge=0, le=1e9)
@@ -44,10 +45,11 @@ class PrivacySpent(Section):
 
 
 class TrainingMetrics(Section):
-    """One round of local training: what an update can be weighted by, and in `terms` the mean of each loss.
+    """Metrics of one round of local training: weights of the update, and mean losses in `terms`.
 
-    Of private training nothing that depends on data leaves: `studies` and `patients` are the roster's public size,
-    `steps` what was planned, `seconds` 0, and there are no terms; `privacy` is what the site's patients have paid.
+    Private training reveals nothing that depends on data: `studies` and `patients` are the public
+    number of slots, `steps` is the planned number, `seconds` is 0, and `terms` is empty; `privacy`
+    is the budget spent by the site's patients.
     """
 
     studies: int = Field(ge=1, le=10**9)
@@ -59,7 +61,7 @@ class TrainingMetrics(Section):
     privacy: PrivacySpent | None = None
 
     def weight(self, by: Weights) -> float:
-        """What the update counts by `federation.weights`; site and server must agree on it under secure aggregation."""
+        """Return the update's weight; under secure aggregation site and server must agree on it."""
         counts: dict[Weights, int] = {
             "studies": self.studies,
             "patients": self.patients,
@@ -70,7 +72,7 @@ class TrainingMetrics(Section):
 
 
 class Cell(Section):
-    """Counts of one score interval: fine bins `start` to `stop` (exclusive) of BINS."""
+    """Counts of one score interval: the fine bins `start` to `stop` (exclusive) of BINS."""
 
     start: int = Field(ge=0, lt=BINS)
     stop: int = Field(gt=0, le=BINS)
@@ -85,7 +87,7 @@ class Cell(Section):
 
 
 class Recall(Section):
-    """Counts of right and wrong answers on one class, and of other classes' units that were taken for it."""
+    """Counts of right and wrong predictions for a class, and of other classes predicted as it."""
 
     correct: Count
     wrong: Count
@@ -93,15 +95,15 @@ class Recall(Section):
 
     @property
     def units(self) -> int:
-        """The number of units of the class."""
+        """Number of units of the class."""
         return self.correct + self.wrong
 
 
 class LabelCounts(Section):
-    """One label's evaluation: score histograms and recalls by class; None where a class is too small.
+    """Evaluation of one label: score histograms and recalls by class; None for too small classes.
 
-    The site masked the true classes (`mama.evaluation.masking`): each stayed with probability `kept` and became any
-    one other with `moved`.
+    The site masks the true classes (`mama.evaluation.masking`): each is kept with probability
+    `kept` and changed to any particular other one with probability `moved`.
     """
 
     histograms: Annotated[
@@ -114,7 +116,7 @@ class LabelCounts(Section):
     @model_validator(mode="after")
     def _answerable(self) -> "LabelCounts":
         if self.kept - self.moved < LEAST_KEPT:
-            raise ValueError("labels that are masked so much say nothing")
+            raise ValueError("labels masked this strongly carry no information")
         return self
 
 
@@ -125,6 +127,6 @@ METHODS: tuple[Method, ...] = ("zero_shot", "linear_probe")
 
 
 class EvaluationCounts(Section):
-    """All that a site says of an evaluation. A label or method without ground truth is absent."""
+    """Complete evaluation result of a site; labels and methods without ground truth are absent."""
 
     counts: dict[Method, dict[Label, LabelCounts]]

@@ -1,10 +1,12 @@
-"""The messages: what a server asks and a site answers, as JSON headers beside named tensors.
+"""Tasks of the server and answers of the sites, as JSON headers beside named tensors.
 
-Both sides validate what they read as hostile: sizes are bounded, unknown keys refused, the experiment's hash
-recomputed. Every header names protocol, run, round and task, so that a task delivered twice is counted once.
+Both sides validate what they receive as hostile input: sizes are bounded, unknown keys rejected,
+the experiment's hash recomputed. Every header names protocol, run, round and task, so that a task
+delivered twice is counted once.
 
-The version before is spoken too, so that a federation can be updated machine by machine: a site answers in the
-version it is asked in, and a server asks a site that refuses a task in the version of its refusal.
+The previous version is supported too, so that a federation can be upgraded machine by machine: a
+site answers in the version of the task, and if a site rejects a task, the server re-sends it in the
+version of the rejection.
 """
 
 import hashlib
@@ -13,20 +15,20 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import BaseModel, Field, ValidationError
 
 from mama.config import Experiment, Section
+from mama.config.base import SiteName
 from mama.errors import ProtocolError, VersionError
 from mama.exchange.codes import ErrorCode
 from mama.exchange.metrics import EvaluationCounts, TrainingMetrics
-from mama.section import SiteName
 
 PROTOCOL = 3
 SPOKEN = (PROTOCOL - 1, PROTOCOL)
-# Fields of headers by the version that brought them; a message of the one before goes without.
+# Header fields by the version that introduced them; messages of the previous version omit them.
 SINCE = {"nonce": 3}
 MAX_HEADER = 4 * 2**20
-# Characters of a signed roster, enough for 3000 keys.
+# Characters of a signed roster; enough for 3000 keys.
 MAX_ROSTER = 2**20
 
-# The waves of secure aggregation (mama.secagg.messages), in their order.
+# Waves of secure aggregation (mama.exchange.secagg.messages), in order.
 Wave = Literal["advertise", "share", "mask", "agree", "unmask"]
 WAVES: tuple[Wave, ...] = get_args(Wave)
 Kind = Literal["describe", "rehearse", "train", "evaluate", "finish", Wave]
@@ -40,7 +42,7 @@ class _Version(BaseModel):
 
 
 class Header(Section):
-    """What every message carries."""
+    """Fields of every message."""
 
     protocol: int = PROTOCOL
     run: Identifier
@@ -48,26 +50,26 @@ class Header(Section):
     task: Identifier
 
     def encode(self) -> str:
-        """As JSON of the header's own version."""
+        """Return the header as JSON of its own version."""
         newer = {name for name, since in SINCE.items() if since > self.protocol}
         return self.model_dump_json(exclude=newer)
 
     @classmethod
     def decode(cls, text: object) -> Self:
-        """Check a header from the other side.
+        """Validate a header from the other side.
 
         Raises:
-            ProtocolError: too large, not JSON, or not of this schema. The text itself is not repeated.
-            VersionError: of a version that is not spoken here, whatever else is in it.
+            ProtocolError: too large, not JSON, or not of this schema. The text is not repeated.
+            VersionError: of an unsupported version, whatever else it contains.
         """
         if not isinstance(text, str) or len(text) > MAX_HEADER:
             raise ProtocolError("header is missing or too large")
         try:
             if _Version.model_validate_json(text).protocol not in SPOKEN:
-                raise VersionError("header is of a protocol version that is not spoken here")
+                raise VersionError("header has an unsupported protocol version")
             return cls.model_validate_json(text)
         except ValidationError as error:
-            # Deeper parts of the location can be keys that the other side chose.
+            # Deeper parts of the location may be keys chosen by the other side.
             place = [p for p in error.errors()[0]["loc"][:1] if p in cls.model_fields]
             raise ProtocolError(
                 "header does not follow the protocol", where="".join(map(str, place))
@@ -75,21 +77,23 @@ class Header(Section):
 
 
 class Task(Header):
-    """What the server asks: `describe` yourself, `train` one round, or `evaluate` the model sent along.
+    """Task from the server to a site.
 
-    `finish` keeps the model sent along as the run's last. `rehearse` sends random tensors, and random ones of an
-    update's size come back.
+    `describe` requests a description of the site's model, `train` one round of training, and
+    `evaluate` an evaluation of the attached model. `finish` stores the attached model as the run's
+    final one. `rehearse` exchanges random tensors of an update's size. `advertise`, `share`,
+    `mask`, `agree` and `unmask` are the waves of secure aggregation
+    (`mama.exchange.secagg.messages`).
 
-    `advertise`, `share`, `mask`, `agree` and `unmask` are the waves of secure aggregation (`mama.secagg.messages`).
-
-    `ledger` is the head of the site's privacy ledger as the server last saw it.
-
-    `roster` is the federation's signed roster (`mama.exchange.roster`), None in a simulation without one.
-
-    `deadline_s` are the seconds from the task's arrival until its answer should be back; None sets no limit.
-
-    `nonce` is random and new with each task, and part of what the site signs (`mama.exchange.signature`): names of
-    tasks come again when a run is continued, answers of before must not.
+    Attributes:
+        probes: also evaluate linear probes.
+        ledger: head of the site's privacy ledger as last seen by the server.
+        roster: the federation's signed roster (`mama.exchange.roster`); None in simulations
+            without one.
+        deadline_s: seconds from the arrival of the task until its answer is due; None is no limit.
+        nonce: random and unique per task, and part of what the site signs
+            (`mama.exchange.signature`): task names recur when a run is resumed, and earlier answers
+            must not be accepted.
     """
 
     kind: Kind
@@ -102,7 +106,7 @@ class Task(Header):
     nonce: Nonce | None = None
 
     def read_experiment(self) -> Experiment:
-        """The experiment, after checking its hash and every value.
+        """Return the experiment after checking its hash and every value.
 
         Raises:
             ProtocolError: the hash differs, or a value is impossible.
@@ -116,7 +120,7 @@ class Task(Header):
 
 
 class Description(Section):
-    """What a site says of itself before a run. Fingerprints are of the frozen base weights."""
+    """Description of a site's model before a run; the fingerprint is of the frozen base weights."""
 
     fingerprint: Sha256
     trained_parameters: int = Field(ge=0)
@@ -124,17 +128,17 @@ class Description(Section):
 
 
 class Rehearsal(Section):
-    """A rehearsed round at a site: seconds of its own from the task's arrival to its answer, and peak memory."""
+    """Result of a rehearsed round: the site's own time from task to answer, and peak memory."""
 
     seconds: float = Field(ge=0, le=1e9)
     peak_mib: int = Field(ge=0, le=2**40)
 
 
 class Answer(Header):
-    """What a site answers. `status` is ok or an error code; at most one payload is set.
+    """Answer of a site; `status` is ok or an error code, and at most one payload is set.
 
-    `holds` is the checksum of the global model that the site keeps, to which a change may be sent; `final` that of the
-    last model of a run, which it has put away.
+    `holds` is the checksum of the global model that the site keeps, on which a delta may be based;
+    `final` is that of the run's final model, once stored.
     """
 
     site: SiteName

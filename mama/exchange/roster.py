@@ -1,21 +1,23 @@
-"""The roster: who takes part in a federation. The coordinator signs it and sites check it."""
+"""Roster of the sites in a federation, signed by the coordinator and verified by sites."""
 
 import json
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from mama import signing
 from mama.config import Section
 from mama.errors import ProtocolError
+from mama.exchange import signing
 from mama.exchange.protocol import MAX_ROSTER, SiteName
 
 PURPOSE = "roster-1"
 
 
 class Member(Section):
-    """One site. `public_key` is a line for `mama.signing.read_public_line`, `share` its public weight, agreed
-    beforehand and never derived from its data.
+    """One site of a federation.
+
+    `public_key` is a line for `mama.exchange.signing.read_public_line`; `share` is the site's
+    public weight, agreed in advance and never derived from its data.
     """
 
     site: SiteName
@@ -25,7 +27,7 @@ class Member(Section):
 
 
 class Roster(Section):
-    """All sites that were ever enrolled. Each change counts `version` up; an older one than a site knows is refused."""
+    """All sites ever enrolled; each change increments `version`, and sites reject an older one."""
 
     federation: SiteName
     version: int = Field(0, ge=0)
@@ -36,12 +38,12 @@ class Roster(Section):
         active = [m.site for m in self.active]
         keys = [m.public_key for m in self.members]
         if len(set(active)) < len(active) or len(set(keys)) < len(keys):
-            raise ValueError("a site or key is there twice")
+            raise ValueError("a site or key is listed twice")
         return self
 
     @property
     def active(self) -> tuple[Member, ...]:
-        """The members that take part."""
+        """Members that take part."""
         return tuple(m for m in self.members if m.status == "active")
 
     def __str__(self) -> str:
@@ -49,21 +51,23 @@ class Roster(Section):
         return f"{self.federation}, roster version {self.version}: {members or 'no site'}"
 
     def signed(self, key: signing.PrivateKey) -> str:
-        """The roster with a signature, as JSON."""
+        """Return the signed roster as JSON."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
         signature = signing.sign(key, PURPOSE, text.encode())
         return json.dumps({"roster": text, "signature": signature.hex()})
 
     @classmethod
     def own(cls, text: str) -> Self:
-        """The roster of `signed`, from the signer's own file: nothing is checked."""
+        """Return the roster from the signer's own file, without verification."""
         return cls.model_validate_json(json.loads(text)["roster"])
 
     @classmethod
     def verified(cls, text: str, key: signing.PublicKey, *, newest: int = 0) -> Self:
-        """Check a signed roster from the other side.
+        """Verify a signed roster from the other side.
 
         Args:
+            text: the signed roster as JSON.
+            key: the public key of the federation's authority.
             newest: the highest version seen so far.
 
         Raises:
@@ -75,7 +79,7 @@ class Roster(Section):
             envelope = json.loads(text)
             body, signature = envelope["roster"].encode(), bytes.fromhex(envelope["signature"])
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-            raise ProtocolError("is no signed roster") from None
+            raise ProtocolError("is not a signed roster") from None
         signing.verify(key, PURPOSE, body, signature)
         try:
             roster = cls.model_validate_json(body)
@@ -83,6 +87,6 @@ class Roster(Section):
             raise ProtocolError("the roster does not follow the protocol") from None
         if roster.version < newest:
             raise ProtocolError(
-                f"the roster's version {roster.version} is older than {newest}, seen before"
+                f"the roster's version {roster.version} is older than version {newest} seen before"
             )
         return roster

@@ -1,30 +1,30 @@
-"""The signature beside an answer: a site's enrolled key over the bytes that it sends, for one task.
+"""Signature of an answer: the site's enrolled key signs the sent bytes for one task.
 
-The header is signed as it travels, not as it reads after parsing: run, round, task, site, protocol and status are in
-it. The payload goes in by its hash, so that it is never copied.
+The header is signed as sent, not as parsed, and contains run, round, task, site, protocol and
+status. The payload is represented by its hash, so that it is never copied.
 """
 
 import hashlib
 
 from mama.errors import SignatureError
 from mama.exchange.protocol import Task
-from mama.signing import PrivateKey, PublicKey, sign, verify
+from mama.exchange.signing import PrivateKey, PublicKey, sign, verify
 
 PURPOSE = "answer-1"
-# Hex digits; the DER form of two P-384 numbers is far shorter.
+# Hex digits; the DER encoding of two P-384 numbers is far shorter.
 MAX_SIGNATURE = 512
 
 
 def sign_answer(key: PrivateKey, task: Task, header: str, payload: bytes) -> str:
-    """The signature of an answer to `task`, in hex."""
+    """Return the signature of an answer to `task`, in hex."""
     return sign(key, PURPOSE, _statement(task, header, payload)).hex()
 
 
 def verify_answer(key: PublicKey, task: Task, header: str, payload: bytes, signature: str) -> None:
-    """Check the signature of an answer to `task`.
+    """Verify the signature of an answer to `task`.
 
     Raises:
-        SignatureError: it is not one of this key, over these bytes, for this task.
+        SignatureError: it was not made by this key over these bytes for this task.
     """
     try:
         if len(signature) > MAX_SIGNATURE:
@@ -36,7 +36,7 @@ def verify_answer(key: PublicKey, task: Task, header: str, payload: bytes, signa
 
 
 def _statement(task: Task, header: str, payload: bytes) -> bytes:
-    # Every part has a fixed length but the last.
+    # All parts but the last have a fixed length.
     parts = (task.nonce or "-" * 32, _sha256(header.encode()), _sha256(payload), task.kind)
     return "/".join(parts).encode()
 

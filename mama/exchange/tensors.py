@@ -1,4 +1,4 @@
-"""A model's tensors: the trained ones travel as float32 arrays by name; those that a federation leaves local do not."""
+"""Tensors of a model: trained ones are exchanged as named float32 arrays, local ones never."""
 
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -10,20 +10,21 @@ from torch import Tensor, nn
 from mama.errors import ModelError
 from mama.exchange.arrays import Arrays, check_arrays
 
-# federation.local
+# Patterns of strategy.local.
 Patterns = Sequence[str]
 
 
 def is_local(name: str, local: Patterns) -> bool:
-    """Whether a tensor stays at the site."""
+    """Return True if a tensor stays at the site."""
     return any(fnmatchcase(name, pattern) for pattern in local)
 
 
 def trained_arrays(model: nn.Module, local: Patterns = ()) -> Arrays:
-    """Copies of the trained parameters, float32, by name; neither frozen weights nor local ones travel.
+    """Return float32 copies of the exchanged parameters by name, without frozen and local ones.
 
     Raises:
-        ModelError: the model keeps running statistics that are not local; they are no parameters and differ by site.
+        ModelError: the model has running statistics that are not local; they are not parameters
+            and differ by site.
     """
     running = [name for name, _ in model.named_buffers() if name.endswith("running_mean")]
     shared = [name for name in running if not is_local(name, local)]
@@ -31,7 +32,8 @@ def trained_arrays(model: nn.Module, local: Patterns = ()) -> Arrays:
         raise ModelError(
             "keeps running statistics (BatchNorm), which cannot be averaged over sites",
             where=shared[0].removesuffix(".running_mean"),
-            fix="Set heads.norm: layer, name it in federation.local, or train on one dataset with `mama train`",
+            fix="Set heads.norm: layer, list it in strategy.local, or train on one dataset with "
+            "`mama train`",
         )
     return {
         name: parameter.detach().to("cpu", torch.float32, copy=True).numpy()
@@ -40,12 +42,12 @@ def trained_arrays(model: nn.Module, local: Patterns = ()) -> Arrays:
 
 
 def trained_shapes(model: nn.Module, local: Patterns = ()) -> dict[str, tuple[int, ...]]:
-    """The shapes of the trained parameters that travel, by name."""
+    """Return the shapes of the exchanged parameters by name."""
     return {name: tuple(p.shape) for name, p in _shared(model, local).items()}
 
 
 def put_trained(model: nn.Module, arrays: Mapping[str, np.ndarray], local: Patterns = ()) -> None:
-    """Set the trained parameters but for local ones.
+    """Set the trained parameters except local ones.
 
     Raises:
         ProtocolError: the arrays are not exactly these parameters, or not finite.
@@ -58,20 +60,20 @@ def put_trained(model: nn.Module, arrays: Mapping[str, np.ndarray], local: Patte
 
 
 def local_tensors(model: nn.Module, local: Patterns) -> dict[str, Tensor]:
-    """Copies, on the CPU, of the trained parameters and the buffers that stay at the site."""
+    """Return CPU copies of the trained parameters and buffers that stay at the site."""
     return {name: tensor.detach().cpu().clone() for name, tensor in _local(model, local).items()}
 
 
 def put_local(model: nn.Module, tensors: Mapping[str, Tensor], local: Patterns) -> None:
-    """Set what stays at the site, as `local_tensors` gave it.
+    """Restore the tensors that stay at the site, as returned by `local_tensors`.
 
     Raises:
-        ModelError: the tensors are of another model.
+        ModelError: the tensors belong to another model.
     """
     own = _local(model, local)
     if {name: t.shape for name, t in tensors.items()} != {name: t.shape for name, t in own.items()}:
         raise ModelError(
-            "local tensors of another model", fix="Remove the site's state of this run"
+            "local tensors belong to another model", fix="Remove the site's state of this run"
         )
     with torch.no_grad():
         for name, tensor in own.items():

@@ -1,12 +1,18 @@
-"""Image-text contrast: each image finds its report in the batch, and each report its image."""
+"""Image-text contrastive loss: match images to reports within the batch, and vice versa."""
 
 from torch import Tensor
 
-from mama.losses.matching import check_same, full_precision, matching_loss, unit, widen
+from mama.losses.matching import (
+    at_least_fp32,
+    check_positives,
+    full_precision,
+    l2_normalise,
+    symmetric_cross_entropy,
+)
 
 
 def clip_loss(
-    image: Tensor, text: Tensor, log_scale: Tensor, *, same: Tensor | None = None
+    image: Tensor, text: Tensor, log_scale: Tensor, *, positives: Tensor | None = None
 ) -> Tensor:
     """Symmetric contrastive loss of image and report embeddings; terms 1 and 3 of MaMA.
 
@@ -17,16 +23,16 @@ def clip_loss(
         image: (N, C) float image embeddings, not normalised; row n belongs to text n.
         text: (N, C) float report embeddings, not normalised.
         log_scale: scalar; natural logarithm of the logit scale.
-        same: (N, N) bool, symmetric; pairs whose texts count as each other's match (identical
-            reports, or one study). Each target is even over its matches; a pair always matches
-            itself. None is the paper: nothing else does.
+        positives: (N, N) bool, symmetric; further positive pairs (identical reports, or one study).
+            Each target is uniform over its positives; a pair is always its own positive. None, as
+            in the paper: no further positives.
 
     Returns:
         Scalar: the sum of two cross entropies (image to text, text to image), each a mean over the
         batch. 0 with zero gradients for N = 0.
 
     Raises:
-        ValueError: shapes do not match, or `same` is not bool.
+        ValueError: shapes do not match, or `positives` is not bool.
 
     Source:
         Du, Onofrey, Dvornek, "Multi-View and Multi-Scale Alignment for Contrastive Language-Image
@@ -36,7 +42,7 @@ def clip_loss(
         raise ValueError(
             f"image and text must both be (N, C), not {tuple(image.shape)} and {tuple(text.shape)}"
         )
-    check_same(same, len(image))
+    check_positives(positives, len(image))
     with full_precision(image):
-        cosines = unit(image) @ unit(text).T
-        return matching_loss(cosines * widen(log_scale).exp(), same)
+        cosines = l2_normalise(image) @ l2_normalise(text).T
+        return symmetric_cross_entropy(cosines * at_least_fp32(log_scale).exp(), positives)

@@ -1,4 +1,4 @@
-"""What the losses share: unit vectors, full precision, and the matching of pairs both ways."""
+"""Shared parts of the losses: L2 normalisation, full precision, symmetric cross entropy."""
 
 from contextlib import AbstractContextManager
 
@@ -8,33 +8,38 @@ from torch import Tensor
 
 
 def full_precision(tensor: Tensor) -> AbstractContextManager[object]:
-    """Autocast off on the tensor's device: a logit of 100 in bf16 is only known to 0.5."""
+    """Disable autocast on the tensor's device; in bf16 a logit of 100 is rounded to 0.5."""
     return torch.autocast(tensor.device.type, enabled=False)
 
 
-def widen(tensor: Tensor) -> Tensor:
-    """The tensor in fp32, or in fp64 if it is so already."""
+def moved(tensor: Tensor, like: Tensor) -> Tensor:
+    """Copy a tensor to another's device without waiting for that device."""
+    return tensor.to(like.device, non_blocking=True)
+
+
+def at_least_fp32(tensor: Tensor) -> Tensor:
+    """Convert to fp32, keeping fp64."""
     return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
 
 
-def unit(vectors: Tensor) -> Tensor:
-    """Vectors (..., C) at length 1 in at least fp32; zero stays zero, with a finite gradient."""
-    return F.normalize(widen(vectors), dim=-1)
+def l2_normalise(vectors: Tensor) -> Tensor:
+    """Normalise vectors (..., C) in at least fp32; zero stays zero, with a finite gradient."""
+    return F.normalize(at_least_fp32(vectors), dim=-1)
 
 
-def matching_loss(logits: Tensor, same: Tensor | None) -> Tensor:
-    """Cross entropy of the rows plus cross entropy of the columns, each a batch mean.
+def symmetric_cross_entropy(logits: Tensor, positives: Tensor | None) -> Tensor:
+    """Return the cross entropy of the rows plus that of the columns, each a batch mean.
 
     Args:
         logits: (N, N) float; pair n is row n and column n. N = 0 gives 0.
-        same: (N, N) bool, [row, column]; what counts as a match beside the diagonal, which always
-            does. A row's target is spread evenly over its matches, and so is a column's. None
-            stands for the diagonal alone.
+        positives: (N, N) bool, [row, column]; positives besides the diagonal, which is always one.
+            A row's target is uniform over its positives, and so is a column's. None: the diagonal
+            alone.
     """
-    if same is None:
+    if positives is None:
         rows = columns = torch.arange(len(logits), device=logits.device)  # int64: exact at any N
     else:
-        matches = same | torch.eye(len(same), dtype=torch.bool, device=same.device)
+        matches = positives | torch.eye(len(positives), dtype=torch.bool, device=positives.device)
         weights = matches.to(logits.dtype)
         rows = weights / weights.sum(1, keepdim=True)
         columns = weights.T / weights.T.sum(1, keepdim=True)
@@ -43,10 +48,10 @@ def matching_loss(logits: Tensor, same: Tensor | None) -> Tensor:
     return total / max(len(logits), 1)
 
 
-def check_same(same: Tensor | None, pairs: int) -> None:
-    """Raise ValueError unless `same` is None or a bool matrix over the pairs."""
-    if same is not None:
-        check_mask("same", same, (pairs, pairs))
+def check_positives(positives: Tensor | None, pairs: int) -> None:
+    """Raise ValueError unless `positives` is None or a bool matrix over the pairs."""
+    if positives is not None:
+        check_mask("positives", positives, (pairs, pairs))
 
 
 def check_mask(name: str, mask: Tensor, shape: tuple[int, ...]) -> None:

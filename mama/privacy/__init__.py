@@ -1,1 +1,1 @@
-"""Training with a bound on what leaves about one patient."""
+"""Differentially private training: bounds on what leaves a site about one patient."""

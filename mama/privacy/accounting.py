@@ -1,8 +1,9 @@
-"""What steps cost: Opacus' accountants, asked for the numbers that a hospital signs.
+"""Privacy accounting: epsilon of a number of steps, from Opacus' accountants.
 
-Adjacency is *zero-out*: two rosters differ in one slot that holds its patient in one and is empty in the other.
-Replacing a patient by another is two such steps, so its epsilon is 2 epsilon(d) at the d for which
-(1 + exp(epsilon(d))) d = delta (group privacy). A patient of two sites pays both sites' epsilons.
+Adjacency is *zero-out*: two sets of slots differ in one slot that holds its patient in one and is
+empty in the other. Replacing a patient by another is two such steps, so its epsilon is 2 epsilon(d)
+at the d for which (1 + exp(epsilon(d))) d = delta (group privacy). A patient of two sites pays both
+sites' epsilons.
 """
 
 import math
@@ -17,40 +18,42 @@ from opacus.accountants.utils import get_noise_multiplier
 
 from mama.errors import ConfigError
 
-# Noise multiplier z, sample rate q, and how many steps were taken with them.
+# Noise multiplier z, sample rate q, and the number of steps with them.
 Charge = tuple[float, float, int]
 
-# Opacus' own end at 63, below which no epsilon can be proven but one above log(1/delta) / 62: 0.2 at delta 1e-5.
+# Opacus' own orders end at 63, which proves no epsilon below log(1/delta) / 62: 0.2 at delta 1e-5.
 _ORDERS = [
     *RDPAccountant.DEFAULT_ALPHAS,
     *(64, 80, 96, 128, 160, 192, 256, 320, 384, 512, 640, 768, 1024, 1536, 2048),
 ]
-_MOST_NOISE = 1e6  # that Opacus tries
+_MOST_NOISE = 1e6  # largest noise multiplier that Opacus tries
 _SMALLEST = -600.0  # log of the smallest delta tried
 
 
 @lru_cache(maxsize=64)
 def noise_multiplier(epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
-    """The z with which `steps` steps cost at most `epsilon` (RDP); solved by Opacus.
+    """Return the z at which `steps` steps cost at most `epsilon` (RDP), solved by Opacus.
 
     Raises:
-        ConfigError: no noise that the accountant tries is large enough.
+        ConfigError: the largest noise that the accountant tries is too small.
     """
     try:
         return _solved(epsilon, delta, sample_rate, steps)
     except ValueError:
         least = rdp_epsilon([(_MOST_NOISE, sample_rate, steps)], delta)
         raise ConfigError(
-            f"the accountant (RDP, orders to {_ORDERS[-1]}) cannot prove epsilon {epsilon:g} of {steps} steps at "
-            f"delta {delta:g} with any noise; the least it can prove is {least:.2g}",
+            f"the accountant (RDP, orders to {_ORDERS[-1]}) cannot prove epsilon {epsilon:g} "
+            f"for {steps} steps at delta {delta:g} with any noise; "
+            f"the smallest epsilon it can prove is {least:.2g}",
             where="privacy.epsilon",
-            fix="Raise it or privacy.delta",
+            fix="Raise privacy.epsilon or privacy.delta",
         ) from None
 
 
 def _solved(epsilon: float, delta: float, sample_rate: float, steps: int) -> float:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of orders of moments: the bound holds all the same
+        # Opacus warns if the best order is the last one; the bound still holds.
+        warnings.simplefilter("ignore")
         return float(
             get_noise_multiplier(
                 target_epsilon=epsilon,
@@ -65,12 +68,18 @@ def _solved(epsilon: float, delta: float, sample_rate: float, steps: int) -> flo
 
 
 def rdp_epsilon(charges: Sequence[Charge], delta: float) -> float:
-    """The epsilon that is reported and enforced (Mironov, Talwar, Zhang 2019, arXiv 1908.10530)."""
+    """Return the epsilon that is reported and enforced.
+
+    Mironov, Talwar, Zhang 2019 (arXiv 1908.10530).
+    """
     return _epsilon(_moments(charges), delta) if charges else 0.0
 
 
 def prv_epsilon(charges: Sequence[Charge], delta: float) -> float | None:
-    """The tighter value by numerical composition (Gopi, Lee, Wutschitz 2021); None where Opacus finds none."""
+    """Return the tighter epsilon by numerical composition (Gopi, Lee, Wutschitz 2021).
+
+    None if Opacus finds none.
+    """
     if not charges:
         return 0.0
     accountant = PRVAccountant()
@@ -85,7 +94,10 @@ def prv_epsilon(charges: Sequence[Charge], delta: float) -> float | None:
 
 
 def replace_one_epsilon(charges: Sequence[Charge], delta: float) -> float:
-    """Epsilon for one patient replaced by another, in two hops from RDP; infinite where the bound says nothing."""
+    """Return epsilon for the replacement of one patient by another, in two zero-out steps from RDP.
+
+    Infinite if no bound can be proven.
+    """
     if not charges:
         return 0.0
     moments = _moments(charges)

@@ -1,34 +1,41 @@
-"""A private group's batch: one study pair of each slot's patient, or nothing at all."""
+"""Batches of private groups: one study pair per slot, or no batch at all."""
 
 from mama.config import Experiment
 from mama.data.manifest import Dataset
 from mama.data.pairs import Batch, StudyPairs
-from mama.data.sentences import for_side
 from mama.data.studies import Image, Study
 from mama.errors import DataError
-from mama.privacy.roster import PatientSlotRoster
-from mama.seeds import numpy_generator
+from mama.privacy.slots import PatientSlots
+from mama.system.seeds import numpy_generator
 
 
 class SlotPairs(StudyPairs):
-    """The study pairs of a roster of slots.
+    """Study pairs of patient slots.
 
-    What a slot gives depends on its own patient, on the slot and on the step alone, so that taking one patient away
-    changes nothing but the group it is in.
+    A slot's pair depends only on its patient, the slot and the step, so removing one patient
+    changes nothing but the group that contains it.
+
+    Args:
+        dataset: the site's ingested dataset.
+        experiment: image size, augmentation, batch size and seed.
+        stream: name of the site's random stream.
+        patient_slots: the patients by slot.
     """
 
     def __init__(
-        self, dataset: Dataset, experiment: Experiment, stream: str, roster: PatientSlotRoster
+        self, dataset: Dataset, experiment: Experiment, stream: str, patient_slots: PatientSlots
     ):
         super().__init__(dataset, experiment, stream)
-        told = {
-            studies[0].patient: [study for study in studies if told_images(study)]
+        described = {
+            studies[0].patient: [study for study in studies if described_images(study)]
             for studies in self.patients
         }
-        self.slots = [told.get(patient, []) if patient else [] for patient in roster.slots]
+        self.slots = [
+            described.get(patient, []) if patient else [] for patient in patient_slots.slots
+        ]
 
     def group(self, step: int, slots: list[int]) -> Batch | None:
-        """The batch of these slots; None if any of them is empty or unreadable."""
+        """Return the batch of these slots; None if one of them is empty or unreadable."""
         if not all(self.slots[slot] for slot in slots):
             return None
         seed = self.experiment.seed
@@ -40,11 +47,11 @@ class SlotPairs(StudyPairs):
         except DataError:
             return None
 
-    def _firsts(self, study: Study) -> list[Image]:
-        """Only those with words: a group that had drawn another would be silent."""
-        return told_images(study)
+    def _first_candidates(self, study: Study) -> list[Image]:
+        """Return only described images; an image without text would void its group."""
+        return described_images(study)
 
 
-def told_images(study: Study) -> list[Image]:
-    """A study's images of whose breast the report says anything."""
-    return [image for image in study.images if for_side(study.sentences, image.laterality)]
+def described_images(study: Study) -> list[Image]:
+    """Return a study's images whose breast the report describes."""
+    return [image for image in study.images if study.texts(image.laterality)]

@@ -1,22 +1,22 @@
-"""What private training needs of whoever keeps the accounts."""
+"""Interface between private training and the ledger of its privacy budget."""
 
 from typing import Protocol
 
 
 class Ledger(Protocol):
-    """Steps are paid for before they are taken, so that a crash never leaves one unpaid."""
+    """Ledger of privacy costs; steps are charged before they run, so a crash leaves none unpaid."""
 
     def require_budget(self, steps: int, noise_multiplier: float, sample_rate: float) -> None:
-        """Check that so many steps can be paid, without charging any.
+        """Check that the budget covers this many steps, without charging them.
 
         Raises:
-            BudgetError: they cannot.
+            BudgetError: the budget is too small.
         """
 
     def reserve(self, step: int, noise_multiplier: float, sample_rate: float) -> None:
-        """Charge one step, durably; when this returns, the step may run.
+        """Charge one step durably; the step may run when this returns.
 
-        A step that is run again is charged again: its noise is new, so it tells something new.
+        A repeated step is charged again: its noise is new, so it reveals new information.
 
         Raises:
             BudgetError: the step would exceed the budget; it must not run.

@@ -1,31 +1,36 @@
-"""A step that hides any one group: each group's gradient clipped as a whole, their sum noised, the divisor a constant.
+"""DP-SGD over groups: clip each group's gradient, add noise to the sum, divide by a constant.
 
-Wrapping a contrastive loss in Opacus' `PrivacyEngine` clips per study, but a study's gradient depends on the
-whole batch: one patient less moves all of them, and the epsilon it reports is wrong. Here the unit is the group
-inside which the whole loss is computed, and one patient is in one group alone.
+Wrapping a contrastive loss in Opacus' `PrivacyEngine` clips per study, but a study's gradient
+depends on the whole batch: removing one patient changes all gradients, and the reported epsilon is
+wrong. Here the unit is the group over which the whole loss is computed, and each patient is in only
+one group.
 """
-
-import math
 
 import torch
 from opacus.optimizers.optimizer_fast_gradient_clipping import DPOptimizerFastGradientClipping
 from torch import Tensor
 
 from mama.privacy.noise import add_gaussian
+from mama.training.distributed import buckets, flat
 
-# The clipped norm stays below the bound in spite of rounding.
+# Keeps the clipped norm below the bound despite rounding.
 _MARGIN = 1 - 1e-6
 
 
 class GroupwiseDPOptimizer(DPOptimizerFastGradientClipping):
-    """Opacus' step on a noised sum of clipped group gradients.
+    """Opacus' DP step on a noised sum of clipped group gradients.
 
-    With z = `noise_multiplier` and C = `max_grad_norm` a step adds noise of standard deviation z C to the
-    sum, so that a step costs what Opacus' accountants say of (z, q) when one group at most differs: one patient
-    blanked out, with a group that then contributes 0. All gradients are fp32; memory does not grow with groups.
+    With z = `noise_multiplier` and C = `max_grad_norm`, a step adds noise of standard deviation z C
+    to the sum. Its cost is that of Opacus' accountants for (z, q), because at most one group
+    differs: one removed patient, whose group then contributes 0. All gradients are fp32; memory
+    does not grow with the number of groups.
 
     Args:
-        expected_groups: q G, the constant divisor. The drawn number of groups would tell of the draw.
+        optimizer: the wrapped optimiser.
+        noise_multiplier: z.
+        max_grad_norm: C.
+        expected_groups: q G, the constant divisor. The number of groups drawn would reveal the
+            draw.
     """
 
     def __init__(
@@ -41,12 +46,12 @@ class GroupwiseDPOptimizer(DPOptimizerFastGradientClipping):
             noise_multiplier=noise_multiplier,
             max_grad_norm=max_grad_norm,
             expected_batch_size=expected_groups,
-            # Named by Opacus; the sum over groups is divided by their expected number.
+            # Opacus' name for dividing the sum by the expected number of groups.
             loss_reduction="mean",
         )
 
     def add_group(self, loss: Tensor) -> None:
-        """Add the clipped gradient of one group's loss; one that is not finite adds nothing, without a word.
+        """Add the clipped gradient of one group's loss; silently skip one that is not finite.
 
         Args:
             loss: scalar, the whole objective on the group.
@@ -54,40 +59,56 @@ class GroupwiseDPOptimizer(DPOptimizerFastGradientClipping):
         parameters = self.params
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         factor = self._factor([g for g in gradients if g is not None])
-        if not factor:
-            return
         for parameter, gradient in zip(parameters, gradients, strict=True):
             if gradient is None:
                 continue
             if parameter.summed_grad is None:
                 parameter.summed_grad = _zeros(parameter)
-            parameter.summed_grad.add_(gradient.float(), alpha=factor)
+            # Not by the factor alone: 0 times infinity is not 0.
+            usable = torch.where(factor > 0, gradient.float(), 0)
+            parameter.summed_grad.addcmul_(usable, factor)
 
     def accumulate(self) -> None:
-        """Called by `step` before the noise: the sum is there; what no group touched is 0 and gets noise too."""
+        """Set the sums that no group contributed to to 0, so that they get noise too.
+
+        Called by `step` before the noise; the other sums are already complete.
+        """
         for parameter in self.params:
             if parameter.summed_grad is None:
                 parameter.summed_grad = _zeros(parameter)
 
     def add_noise(self) -> None:
-        """Noise the sums where they lie, and make them the gradients; Opacus' own noise has a support that ends."""
-        for parameter in self.params:
-            add_gaussian(parameter.summed_grad, self.noise_multiplier * self.max_grad_norm)
-            # A sum is used once: what is added later starts at 0.
-            parameter.grad, parameter.summed_grad = parameter.summed_grad.view_as(parameter), None
+        """Add noise to the sums in place and make them the gradients.
 
-    def _factor(self, gradients: list[Tensor]) -> float:
-        """What to multiply a group's gradient by; 0 where the result would not be a number."""
-        # In double precision, where squares of float32 neither overflow nor add up wrongly.
+        Replaces Opacus' own noise, whose support is bounded.
+        """
+        # In large pieces: on a GPU, the noise of a small tensor costs as much as that of a million.
+        for bucket in buckets(self.params):
+            total = flat([p.summed_grad for p in bucket])
+            for parameter in bucket:
+                # A sum is used only once; the next one starts at 0.
+                parameter.summed_grad = None
+            add_gaussian(total, self.noise_multiplier * self.max_grad_norm)
+            parts = total.split([p.numel() for p in bucket])
+            for parameter, part in zip(bucket, parts, strict=True):
+                parameter.grad = part.view_as(parameter)
+
+    def _factor(self, gradients: list[Tensor]) -> Tensor:
+        """Return the clipping factor of a group's gradient; 0 if the result would not be finite.
+
+        A float32 scalar on the gradients' device, which is not waited for.
+        """
+        if not gradients:
+            return torch.zeros(())
+        # In float64, squares of float32 neither overflow nor lose precision in the sum.
         squares = [torch.linalg.vector_norm(g, dtype=torch.float64) ** 2 for g in gradients]
-        norm = math.sqrt(float(torch.stack(squares).sum())) if squares else 0.0
-        if not math.isfinite(norm) or norm == 0:
-            return 0.0
-        factor = min(1.0, self.max_grad_norm * _MARGIN / norm)
-        # Below float32's smallest normal number the factor itself would be rounded, perhaps upwards.
-        return factor if factor >= torch.finfo(torch.float32).tiny else 0.0
+        norm = torch.stack(squares).sum().sqrt()
+        factor = (self.max_grad_norm * _MARGIN / norm).clamp(max=1)
+        # Below float32's smallest normal number, the factor itself might be rounded up.
+        usable = norm.isfinite() & (norm > 0) & (factor >= torch.finfo(torch.float32).tiny)
+        return torch.where(usable, factor, 0).float()
 
 
 def _zeros(parameter: Tensor) -> Tensor:
-    """A sum to add to, in float32 and in the plain order of memory, whatever the parameter's."""
+    """Return zeros in float32 and contiguous memory, whatever the parameter's format."""
     return torch.zeros_like(parameter, dtype=torch.float32, memory_format=torch.contiguous_format)

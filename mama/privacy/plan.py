@@ -1,15 +1,15 @@
-"""What an experiment plans to spend: the noise that its target, its rates and its length take."""
+"""Privacy plan of an experiment: the noise required by its target, rates and length."""
 
 from mama.config import Experiment
 
 
 def planned_noise(experiment: Experiment) -> float:
-    """The noise multiplier of each step (patient level) or of each round, all sites in each (site level).
+    """Return the noise multiplier of a step (patient level) or of a round, all sites (site level).
 
     Raises:
         ConfigError: no noise is large enough.
     """
-    # Imported late: Opacus takes seconds to load.
+    # Lazy import: Opacus takes seconds to load.
     from mama.privacy.accounting import noise_multiplier
 
     config = experiment.privacy
@@ -20,10 +20,10 @@ def planned_noise(experiment: Experiment) -> float:
 
 
 def require_possible(experiment: Experiment) -> None:
-    """Refuse a target that no noise meets, before anything is made.
+    """Refuse a privacy target that no noise can meet, before anything is created.
 
     Raises:
-        ConfigError: it is such a one.
+        ConfigError: the target cannot be met.
     """
     if experiment.privacy.mode != "none":
         planned_noise(experiment)

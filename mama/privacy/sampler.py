@@ -1,4 +1,4 @@
-"""Draw who takes part in a step: a fresh partition of the slots into groups, and a Poisson sample of the groups."""
+"""Group sampling per step: a fresh partition of the slots, and a Poisson sample of its groups."""
 
 import numpy as np
 
@@ -6,24 +6,27 @@ from mama.privacy.entropy import Keystream
 
 
 class PoissonGroupSampler:
-    """Draws each step's groups from the operating system's entropy, for the bound needs the draws to stay secret.
+    """Sampler of a step's groups from the operating system's entropy; the draws must stay secret.
 
-    The partition looks at slots and never at data, so every slot is in exactly one group, which is drawn with
-    probability `sample_rate` independently of all others: Poisson sampling, which the accountant assumes.
-    Shuffled batches of one size are something else (Chua et al. 2024, arXiv 2403.17673).
+    The partition depends on slots and never on data. Every slot is in exactly one group, which is
+    drawn with probability `sample_rate` independently of all others: Poisson sampling, as the
+    accountant assumes. Shuffled batches of a fixed size are different (Chua et al. 2024, arXiv
+    2403.17673).
 
     Args:
-        slots: size of the roster, a multiple of `group_size`.
+        slots: number of slots, a multiple of `group_size`.
+        group_size: slots per group.
+        sample_rate: probability with which a group is drawn.
     """
 
     def __init__(self, slots: int, group_size: int, sample_rate: float):
         if slots % group_size:
-            raise ValueError("the slots do not make whole groups")
+            raise ValueError("the number of slots is not a multiple of the group size")
         self.slots, self.group_size, self.sample_rate = slots, group_size, sample_rate
 
     def draw(self) -> list[list[int]]:
-        """The slots of each drawn group; often none."""
+        """Return the slots of each drawn group; often there is none."""
         stream = Keystream()
-        # The order of random words is a uniform permutation, but for ties of 64 bits.
+        # Sorting random 64-bit words gives a uniform permutation, up to ties.
         groups = np.argsort(stream.words(self.slots)).reshape(-1, self.group_size)
-        return groups[stream.chances(len(groups)) < self.sample_rate].tolist()
+        return groups[stream.uniforms(len(groups)) < self.sample_rate].tolist()

@@ -1,35 +1,45 @@
-"""Private local training: the same model, losses, schedule and AdamW as `mama.trainer`, stepped by noised groups."""
+"""Private local training: the trainer's model, losses, schedule and AdamW, on noised group sums."""
 
 import time
 from collections.abc import Generator, Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mama.config import Experiment
-from mama.corrections import Correction
 from mama.errors import ConfigError
 from mama.model import MaMA
-from mama.objective import active_terms, encode, losses, weighted_sum
 from mama.privacy.groups import SlotPairs
 from mama.privacy.ledger import Ledger
 from mama.privacy.optimiser import GroupwiseDPOptimizer
 from mama.privacy.plan import planned_noise
 from mama.privacy.sampler import PoissonGroupSampler
-from mama.schedule import learning_rate
-from mama.seeds import derive
-from mama.trainer import Trainer, TrainingRecord
-from mama.workers import world
+from mama.system.seeds import derive
+from mama.training.diagnostics import TrainingRecord
+from mama.training.distributed import world
+from mama.training.hooks import GradientHook
+from mama.training.objective import active_terms, encode, losses, weighted_sum
+from mama.training.schedule import learning_rate
+from mama.training.trainer import Trainer
 
 
 class PrivateTrainer(Trainer):
-    """A trainer of which no step tells more of one patient than the ledger was charged for.
+    """Trainer whose steps reveal no more about one patient than the ledger was charged for.
 
-    Every planned step is taken, also one that drew no group. A step is not repeatable, for its groups and its noise are
-    drawn by the operating system; taken again it is charged again. What is recorded is for the site alone.
+    Every planned step is taken, even if it draws no group. Steps are not repeatable, because groups
+    and noise come from the operating system's entropy; a repeated step is charged again. The
+    training record is for the site alone.
+
+    Args:
+        model: the model.
+        pairs: study pairs of the patient slots.
+        experiment: privacy, optimiser and loss settings.
+        device: device of the model.
+        ledger: charged before each step.
+        corrections: applied to the gradients after the noise.
 
     Raises:
-        ConfigError: something in this process would make the bound untrue.
+        ConfigError: a property of this process or model would invalidate the bound.
     """
 
     pairs: SlotPairs
@@ -41,10 +51,10 @@ class PrivateTrainer(Trainer):
         experiment: Experiment,
         device: torch.device,
         ledger: Ledger,
-        corrections: Sequence[Correction] = (),
+        hooks: Sequence[GradientHook] = (),
     ):
-        super().__init__(model, pairs, experiment, device, corrections)
-        _refuse(model, scaled=self.scaler.is_enabled())
+        super().__init__(model, pairs, experiment, device, hooks)
+        _require_supported(model, scaled=self.scaler.is_enabled())
         config = experiment.privacy
         self.ledger = ledger
         self.sampler = PoissonGroupSampler(config.slots, config.group_size, config.sample_rate)
@@ -54,14 +64,14 @@ class PrivateTrainer(Trainer):
             max_grad_norm=config.max_grad_norm,
             expected_groups=config.sample_rate * config.groups,
         )
-        # After the noise, where whatever is done to the gradient costs nothing.
+        # After the noise: post-processing of the gradient costs no privacy.
         self.private.attach_step_hook(lambda _: self._correct())
 
     def steps(self, steps: range, record: TrainingRecord) -> Generator[int, None, None]:
-        """Take these global steps as `Trainer.steps` does, each after it was charged.
+        """Run these global steps as `Trainer.steps` does, charging each before it runs.
 
         Raises:
-            BudgetError: the budget does not cover them all; none is taken.
+            BudgetError: the budget does not cover all of them; none is taken.
             PrivacyError: a step could not be charged; it is not taken.
         """
         cost = self.private.noise_multiplier, self.sampler.sample_rate
@@ -81,53 +91,58 @@ class PrivateTrainer(Trainer):
             part["lr"] = learning_rate(step, total, config.lr, config.warmup)
         terms = active_terms(self.experiment.loss, step / total)
         self.private.zero_grad(set_to_none=True)
-        for place, slots in enumerate(self.sampler.draw()):
-            # A seed a group: with one stream for all, dropout would carry a group's absence to the next.
-            torch.manual_seed(derive(self.experiment.seed, self.pairs.stream, "group", step, place))
-            self._add_group(step, slots, terms, record)
+        values = []
+        for index, slots in enumerate(self.sampler.draw()):
+            # One seed per group: with a shared stream, a lost group would change the next dropout.
+            torch.manual_seed(derive(self.experiment.seed, self.pairs.stream, "group", step, index))
+            values += self._add_group(step, slots, terms, record)
         self.private.step()
         self._limit_scales()
+        if values:
+            record.sums.setdefault("loss", []).extend(torch.stack(values).tolist())
 
     def _add_group(
         self, step: int, slots: list[int], terms: list[str], record: TrainingRecord
-    ) -> None:
+    ) -> list[Tensor]:
+        """Add a group's clipped gradient; return its loss, or nothing if a slot is empty."""
         batch = self.pairs.group(step, slots)
         if batch is None:
             record.lost += 1
-            return
+            return []
+        batch = self.ready(batch)
         loss_config = self.experiment.loss
         with self.autocast():
             encoded = encode(self.model, batch.to(self.device), terms)
             scales = self.model.logit_scale, self.model.local_scale
             loss = weighted_sum(losses(encoded, *scales, loss_config, terms), loss_config)
-        record.sums.setdefault("loss", []).append(float(loss.detach()))
         record.truncated += int(encoded.truncated.sum())
         self.private.add_group(loss)
+        return [loss.detach()]
 
     def _correct(self) -> None:
-        for correct in self.corrections:
-            correct(self.parameters)
+        for hook in self.hooks:
+            hook(self.parameters)
 
 
-def _refuse(model: nn.Module, *, scaled: bool) -> None:
-    """What only a process can see; the rest is refused where the experiment is read."""
+def _require_supported(model: nn.Module, *, scaled: bool) -> None:
+    """Refuse what depends on process and model; the experiment itself was validated on reading."""
     if scaled:
         raise ConfigError(
-            "fp16's loss scale would carry one patient's overflow to other steps",
+            "the loss scale of fp16 would carry one patient's overflow into other steps",
             where="compute.precision",
-            fix="Set it to bf16 or fp32",
+            fix="Set compute.precision to bf16 or fp32",
         )
     if world()[1] > 1:
         raise ConfigError(
-            "private training takes one process, for each would draw noise of its own",
+            "private training needs a single process, since each would draw its own noise",
             where="privacy.mode",
             fix="Start it without torchrun",
         )
     for module in model.modules():
-        # BatchNorm and InstanceNorm alike: averages that are neither clipped nor noised.
+        # Both BatchNorm and InstanceNorm: averages that are neither clipped nor noised.
         if getattr(module, "running_mean", None) is not None:
             raise ConfigError(
                 "the model keeps running statistics, which are neither clipped nor noised",
                 where="privacy.mode",
-                fix="Take a tower without BatchNorm",
+                fix="Choose a tower without BatchNorm",
             )

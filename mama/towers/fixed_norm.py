@@ -1,4 +1,4 @@
-"""BatchNorm of a frozen tower: a constant scale and shift of each channel, the same for any batch and site."""
+"""Frozen BatchNorm: a constant scale and shift per channel, the same for any batch and site."""
 
 from typing import Any
 
@@ -8,21 +8,22 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 
 def has_batch_norm(model: nn.Module) -> bool:
-    """True of a model that keeps running statistics."""
+    """Return whether a model keeps running statistics."""
     return any(isinstance(module, _BatchNorm) for module in model.modules())
 
 
 def fix_norms(model: nn.Module) -> None:
-    """Put the constant that a BatchNorm computes in evaluation in its place, everywhere in a model."""
+    """Replace every BatchNorm of a model by the constant map it computes in evaluation mode."""
     norms = [(name, m) for name, m in model.named_modules() if isinstance(m, _BatchNorm)]
     for name, norm in norms:
         model.set_submodule(name, FixedNorm(norm))
 
 
 class FixedNorm(nn.Module):
-    """(N, C, H, W) scaled and shifted by channel as a BatchNorm does in evaluation, with its activation if it has one.
+    """Per-channel scale and shift of a BatchNorm in evaluation mode, with its activation if any.
 
-    Scale and shift are frozen parameters, so that they are part of the base model's fingerprint.
+    Input and output are (N, C, H, W). Scale and shift are frozen parameters, so that the base
+    model's fingerprint covers them.
     """
 
     def __init__(self, norm: Any):
@@ -36,7 +37,7 @@ class FixedNorm(nn.Module):
                 shift = shift + norm.bias
         self.scale = nn.Parameter(scale, requires_grad=False)
         self.shift = nn.Parameter(shift, requires_grad=False)
-        # timm's BatchNormAct2d brings its activation along.
+        # timm's BatchNormAct2d includes its activation.
         self.act = getattr(norm, "act", nn.Identity())
 
     def forward(self, features: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
-"""The image tower: any timm model that has patch tokens or a feature map."""
+"""Image tower: any timm model with patch tokens or a feature map."""
 
 import operator
+from collections.abc import Callable
 from functools import partial
 from inspect import signature
 from pathlib import Path
@@ -15,19 +16,19 @@ from torch.utils.checkpoint import checkpoint
 
 from mama.config import ImageTowerConfig
 from mama.errors import ModelError
+from mama.towers.checks.probe import probe
+from mama.towers.checks.words import brief
+from mama.towers.freeze import restrict
 from mama.towers.packed import check_packable, packed_block
-from mama.towers.probe import probe
 from mama.towers.timm_models import create
 from mama.towers.tissue import BACKGROUND, Packing, maximum_of, mean_of, pack, tissue_patches
-from mama.towers.trained import restrict
-from mama.towers.words import brief
 
 
 class ImageFeatures(NamedTuple):
-    """`pooled` (N, D) are the images' features, `patches` (sum P, C) those of their real patches.
+    """Features of N images: `pooled` (N, D), and `patches` (sum P, C) of their real patches.
 
-    The patches of image 0 come first, then those of image 1, ...; `counts` (N,) int64, on the CPU, says how many
-    each image has.
+    The patches are concatenated in the order of the images; `counts` (N,) int64, on the CPU, is the
+    number of patches of each image.
     """
 
     pooled: Tensor
@@ -36,25 +37,28 @@ class ImageFeatures(NamedTuple):
 
 
 class ImageTower(nn.Module):
-    """A timm model that turns (N, 1, H, W) images in [-1, 1] into pooled and patch features.
+    """A timm model that maps (N, 1, H, W) images in [-1, 1] to pooled and patch features.
 
-    The pooled feature is the mean over all tokens before the final norm, patch features are the patch tokens
-    after it (MaMA, section 2). With `pooling: mean_max` the maximum over the same tokens is appended to the
-    mean, so that a finding that covers few patches is not averaged away; both are brought to mean 0 and
-    variance 1 over their channels, or the larger would drown the other.
+    The pooled feature is the mean over all tokens before the final norm; patch features are the
+    patch tokens after it (MaMA, section 2). `pooling: mean_max` appends the maximum over the same
+    tokens, so that a finding that covers few patches is not averaged away; both halves are
+    normalised to mean 0 and variance 1 over their channels, because otherwise the larger one would
+    dominate.
 
-    With `tokens: tissue` the tokens are those of the patches that hold any pixel above -1, which is background.
-    A vision transformer does not compute the others (its position embeddings stay those of the whole canvas);
-    a convolutional tower computes all and leaves the others out of its features. Transformers with blocks of their
-    own (EVA and DINOv3, BEiT) serve `tokens: all` alone. An image without tissue keeps all its tokens. An image's
-    features do not depend on the other images of the batch.
+    With `tokens: tissue`, only patches with a pixel above -1 (background) become tokens. A vision
+    transformer does not compute the other patches (position embeddings remain those of the whole
+    canvas); a convolutional tower computes them and drops them from its features. Transformers with
+    non-standard blocks (EVA and DINOv3, BEiT) support only `tokens: all`. An image without tissue
+    keeps all its tokens. An image's features do not depend on the other images of the batch.
 
     Args:
-        weights: a safetensors file or folder to start from when the config says `pretrained`; None asks the hub.
+        config: the experiment's image tower.
+        weights: safetensors file or folder to start from if `pretrained`; None downloads from the
+            hub.
 
     Raises:
-        ModelError: timm has no such model, the options, weights or size do not fit it, or it cannot be trained
-            or packed as asked.
+        ModelError: timm has no such model, the options, weights or size do not fit it, or it does
+            not support the configured training or token packing.
     """
 
     def __init__(self, config: ImageTowerConfig, weights: Path | None = None):
@@ -74,24 +78,41 @@ class ImageTower(nn.Module):
         else:
             self.channels_last = getattr(self.model, "output_fmt", "NCHW") == "NHWC"
             self.grid = self._map_grid(where)
+        self._packed_block: Callable[..., Tensor] = packed_block
         restrict(self.model, config)
         if config.pretrained:
-            shown = _probed(config.size)
-            probe(self, lambda numbers: self(shown[list(numbers)])[:2], where)
+            images = _probe_images(config.size)
+            probe(self, lambda numbers: self(images[list(numbers)])[:2], where)
 
     def set_checkpointing(self, enabled: bool) -> None:
-        """Keep only the inputs of the blocks for the backward pass and compute the blocks twice."""
+        """Switch activation checkpointing: keep only block inputs, recompute blocks backward."""
         self.model.set_grad_checkpointing(enabled)
 
-    def forward(self, images: Tensor) -> ImageFeatures:
-        """Encode (N, 1, H, W) images."""
+    def compile_blocks(self) -> None:
+        """Compile the blocks, which are alike, once for all and for any number of tokens."""
+        if self.transformer and self.tissue_only:
+            self._packed_block = torch.compile(packed_block, dynamic=True)
+        elif self.transformer:
+            for block in self.model.blocks:
+                block.compile(dynamic=True)
+        else:
+            self.model.compile(dynamic=True)
+
+    def forward(self, images: Tensor, kept: Tensor | None = None) -> ImageFeatures:
+        """Encode (N, 1, H, W) images.
+
+        Args:
+            images: in [-1, 1], background -1.
+            kept: the result of `kept`, on the CPU; None computes it, and waits for a GPU.
+        """
+        kept = self.kept(images).cpu() if kept is None else kept
         if self.transformer:
             standard = isinstance(self.model, VisionTransformer)
             encode = self._vision_transformer if standard else self._other_transformer
-            tokens, packing = encode(images)
+            tokens, packing = encode(images, kept)
             patches = self.model.norm(tokens.index_select(0, packing.patches))
         else:
-            tokens, packing = self._feature_map(images)
+            tokens, packing = self._feature_map(images, kept)
             patches = tokens
         pooled = mean_of(tokens, packing)
         if self.config.pooling == "mean_max":
@@ -99,15 +120,22 @@ class ImageTower(nn.Module):
             pooled = torch.cat([layer_norm(part, part.shape[-1:]) for part in parts], dim=-1)
         return ImageFeatures(pooled, patches, packing.counts)
 
-    def _vision_transformer(self, images: Tensor) -> tuple[Tensor, Packing]:
-        """Tokens before the final norm, packed (S, D)."""
+    def kept(self, images: Tensor) -> Tensor:
+        """Return the patches (N, P) bool that the features of images (N, 1, H, W) contain."""
+        if not self.tissue_only:
+            return images.new_ones(len(images), self.grid[0] * self.grid[1], dtype=torch.bool)
+        tissue = tissue_patches(images, self.grid)
+        return tissue | ~tissue.any(1, keepdim=True)
+
+    def _vision_transformer(self, images: Tensor, kept: Tensor) -> tuple[Tensor, Packing]:
+        """Return the tokens before the final norm, packed (S, D)."""
         vit = self.model
         tokens = vit._pos_embed(vit.patch_embed(images))
-        packing = pack(self._kept(images, self.grid), vit.num_prefix_tokens)
+        packing = pack(kept, vit.num_prefix_tokens, images.device)
         run: Any = operator.call
         if self.tissue_only:
             tokens = tokens.flatten(0, 1).index_select(0, packing.rows)
-            run = partial(packed_block, packing=packing)
+            run = partial(self._packed_block, packing=packing)
         tokens = vit.norm_pre(tokens)
         for block in vit.blocks:
             if vit.grad_checkpointing and torch.is_grad_enabled():
@@ -116,8 +144,11 @@ class ImageTower(nn.Module):
                 tokens = run(block, tokens)
         return tokens.flatten(0, -2), packing
 
-    def _other_transformer(self, images: Tensor) -> tuple[Tensor, Packing]:
-        """Tokens before the final norm, packed (S, D), of a transformer whose blocks take all patches (EVA, BEiT)."""
+    def _other_transformer(self, images: Tensor, kept: Tensor) -> tuple[Tensor, Packing]:
+        """Return the tokens before the final norm, packed (S, D), if blocks take all patches.
+
+        Such transformers are EVA and BEiT.
+        """
         prefix = self.model.num_prefix_tokens
         (tokens,) = self.model.forward_intermediates(
             images,
@@ -128,12 +159,12 @@ class ImageTower(nn.Module):
         )
         if prefix:
             tokens = torch.cat(tokens[::-1], dim=1)
-        return tokens.flatten(0, 1), pack(self._kept(images, self.grid), prefix)
+        return tokens.flatten(0, 1), pack(kept, prefix, images.device)
 
-    def _feature_map(self, images: Tensor) -> tuple[Tensor, Packing]:
-        """Cells of the feature map, packed (S, C)."""
+    def _feature_map(self, images: Tensor, kept: Tensor) -> tuple[Tensor, Packing]:
+        """Return the cells of the feature map, packed (S, C)."""
         features = self._channels_first(self.model.forward_features(images))
-        packing = pack(self._kept(images, (features.shape[2], features.shape[3])), 0)
+        packing = pack(kept, 0, images.device)
         cells = features.flatten(2).transpose(1, 2).flatten(0, 1)
         return cells.index_select(0, packing.rows), packing
 
@@ -142,7 +173,7 @@ class ImageTower(nn.Module):
 
     @torch.no_grad()
     def _map_grid(self, where: str) -> tuple[int, int]:
-        """Rows and columns of the feature map."""
+        """Return rows and columns of the feature map."""
         model, size = self.model, self.config.size
         try:
             features = model.eval().forward_features(torch.zeros(1, 1, *size))
@@ -150,7 +181,7 @@ class ImageTower(nn.Module):
             raise ModelError(
                 f"cannot read images of {size[0]} x {size[1]} pixels ({brief(error)})",
                 where=where,
-                fix="Choose another image.size, or a tower that takes any size",
+                fix="Choose another image.size, or a tower that accepts any size",
             ) from None
         if features.ndim != 4 or self._channels_first(features).shape[1] != model.num_features:
             raise ModelError(
@@ -162,42 +193,37 @@ class ImageTower(nn.Module):
         rows, columns = self._channels_first(features).shape[2:]
         return rows, columns
 
-    def _kept(self, images: Tensor, grid: tuple[int, int]) -> Tensor:
-        if not self.tissue_only:
-            return images.new_ones(len(images), grid[0] * grid[1], dtype=torch.bool)
-        tissue = tissue_patches(images, grid)
-        return tissue | ~tissue.any(1, keepdim=True)
-
 
 def _has_tokens(model: Any) -> bool:
-    """Whether a model that is no `VisionTransformer` works on patch tokens all the same."""
+    """Return whether a model other than a `VisionTransformer` works on patch tokens."""
     embeds = isinstance(getattr(model, "patch_embed", None), PatchEmbed)
-    tells = getattr(model, "forward_intermediates", None)
-    return bool(embeds and tells and "return_prefix_tokens" in signature(tells).parameters)
+    forward = getattr(model, "forward_intermediates", None)
+    return bool(embeds and forward and "return_prefix_tokens" in signature(forward).parameters)
 
 
 def _patch_grid(model: Any, size: tuple[int, int], where: str) -> tuple[int, int]:
-    """Rows and columns of a transformer's patches, which must cover the canvas."""
+    """Return rows and columns of a transformer's patches, which must cover the canvas."""
     grid = model.patch_embed.grid_size
     patch = model.patch_embed.feat_ratio(as_scalar=False)
     if 0 in grid:
         raise ModelError(
-            f"images of {size[0]} x {size[1]} pixels are smaller than a patch of {patch[0]} x {patch[1]}",
+            f"images of {size[0]} x {size[1]} pixels are smaller "
+            f"than a patch of {patch[0]} x {patch[1]}",
             where=where,
             fix="Choose a larger image.size or a smaller patch_size",
         )
     if type(model.patch_embed) is PatchEmbed and (size[0] % patch[0] or size[1] % patch[1]):
-        whole = [grid[0] * patch[0], grid[1] * patch[1]]
+        covered = [grid[0] * patch[0], grid[1] * patch[1]]
         raise ModelError(
             f"patches of {patch[0]} x {patch[1]} pixels do not cover {size[0]} x {size[1]}",
             where=where,
-            fix=f"Set image.size to multiples of the patch, such as {whole}",
+            fix=f"Set image.size to multiples of the patch size, such as {covered}",
         )
     return grid
 
 
-def _probed(size: tuple[int, int]) -> Tensor:
-    """Two images (2, 1, H, W) for the probe: noise in the left two thirds, and in all but the upper quarter."""
+def _probe_images(size: tuple[int, int]) -> Tensor:
+    """Return two images (2, 1, H, W): noise on the left two thirds or the lower three quarters."""
     noise = torch.rand(2, 1, *size, generator=torch.Generator().manual_seed(0)) * 1.8 - 0.9
     noise[0, :, :, 2 * size[1] // 3 :] = BACKGROUND
     noise[1, :, : size[0] // 4] = BACKGROUND

@@ -1,4 +1,4 @@
-"""Pretrained language models and their tokenisers, from a folder or the hub."""
+"""Loader of pretrained language models and their tokenisers, from a folder or the hub."""
 
 import re
 from importlib.util import find_spec
@@ -13,11 +13,11 @@ from transformers import logging as transformers_logging
 
 from mama.config import TextTowerConfig
 from mama.errors import ModelError
-from mama.towers.base import MAPPED, refuse_adapter, refuse_code
-from mama.towers.loaded import require_finite, require_loaded, shared_prefix
-from mama.towers.words import brief, require_words
+from mama.towers.checks.loaded import require_finite, require_loaded, shared_prefix
+from mama.towers.checks.words import brief, require_words
+from mama.towers.locate import MAPPED, refuse_adapter, refuse_code
 
-# Its progress bar and table of unused weights say nothing to our users; failures raise.
+# The progress bar and the table of unused weights mean nothing to users; failures still raise.
 transformers_logging.disable_progress_bar()
 transformers_logging.set_verbosity_error()
 
@@ -25,18 +25,23 @@ transformers_logging.set_verbosity_error()
 def load_language_model(
     config: TextTowerConfig, folder: str | Path, *, from_weights: bool
 ) -> tuple[Any, Any]:
-    """A tokeniser and an encoder or causal model without its head, whose own dropout is off.
+    """Load a tokeniser and an encoder or causal model without its head and without dropout.
 
-    `base_bits` quantises the linear layers' weights with bitsandbytes, in 4 bits as NF4 (Dettmers et al., QLoRA,
-    2023). That part has not been run: bitsandbytes was not at hand.
+    `base_bits` quantises the linear layers' weights with bitsandbytes, in 4 bits as NF4 (Dettmers
+    et al., QLoRA, 2023). That part has never been run, because bitsandbytes was not available.
 
     Args:
+        config: the experiment's text tower.
         folder: local folder with config, tokeniser and safetensors, or a name on the hub.
-        from_weights: False builds the architecture at random, never quantised.
+        from_weights: False builds the architecture with random weights, never quantised.
+
+    Returns:
+        The tokeniser and the model.
 
     Raises:
-        ModelError: it cannot be loaded, its file lacks a tensor or holds one that is not finite, its tokeniser knows
-            no words, it is an encoder-decoder, has too few positions, or bitsandbytes is missing.
+        ModelError: the model cannot be loaded, its file lacks a tensor or holds one that is not
+            finite, its tokeniser knows no words, it is an encoder-decoder, it has too few
+            positions, or bitsandbytes is missing.
     """
     where = f"text.tower {config.tower}"
     refuse_code(folder)
@@ -59,8 +64,8 @@ def load_language_model(
         raise ModelError(
             f"cannot be loaded ({type(error).__name__}: {brief(error)})",
             where=where,
-            fix=f"Install it, or name its folder (config, tokeniser, safetensors) {MAPPED} "
-            "(HF_HUB_OFFLINE=1 spares the hub's retries)",
+            fix=f"Install it, or specify its folder (config, tokeniser, safetensors) {MAPPED} "
+            "(HF_HUB_OFFLINE=1 avoids the hub's retries)",
         ) from None
     if settings.is_encoder_decoder:
         raise ModelError(
@@ -78,7 +83,7 @@ def load_language_model(
 
 
 def _from_file(config: TextTowerConfig, folder: str | Path, options: dict[str, Any]) -> Any:
-    """The model with its file's weights, whose names may share a prefix that the architecture does not know."""
+    """Load a model from a file whose tensor names may share a prefix."""
     where = f"text.tower {config.tower}"
 
     def read(**more: Any) -> tuple[Any, dict[str, Any]]:
@@ -102,7 +107,7 @@ def _from_file(config: TextTowerConfig, folder: str | Path, options: dict[str, A
 
 
 def _has_pooler(settings: Any) -> bool:
-    """True where the architecture can leave its pooler out, which would be a frozen layer without use."""
+    """Return whether the architecture can omit its pooler, an unused frozen layer."""
     model: Any = AutoModel._model_mapping.get(type(settings), None)
     return model is not None and "add_pooling_layer" in signature(model).parameters
 
@@ -111,11 +116,14 @@ def _settings(config: TextTowerConfig, folder: str | Path) -> Any:
     settings = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if config.layers is not None:
         settings.num_hidden_layers = min(config.layers, settings.num_hidden_layers)
-    # Keys and values are kept for writing text only; what is frozen has no use for dropout.
+    # The key-value cache serves text generation only, and frozen weights need no dropout.
     settings.use_cache = False
     for name, value in settings.to_dict().items():
         if "drop" in name and isinstance(value, float):
             setattr(settings, name, 0.0)
+    # The same function (GPT-2's tanh approximation of GELU) in one kernel instead of eight.
+    if getattr(settings, "activation_function", None) == "gelu_new":
+        settings.activation_function = "gelu_pytorch_tanh"
     return settings
 
 
@@ -132,12 +140,12 @@ def _quantisation(bits: int) -> BitsAndBytesConfig:
 
 
 def _positions(backbone: nn.Module) -> int | None:
-    """How many tokens the model can number; None where it sets no limit."""
+    """Return the maximal number of positions, None if the model has no limit."""
     for name, module in backbone.named_modules():
         if (
             name.endswith("position_embeddings")
             and getattr(module, "padding_idx", None) is not None
         ):
-            # RoBERTa and its kin count from the padding token's number on.
+            # RoBERTa and its variants number positions from the padding token's id + 1.
             return module.num_embeddings - module.padding_idx - 1
     return getattr(backbone.config, "max_position_embeddings", None)

@@ -13,18 +13,18 @@ from mama.errors import ModelError
 
 
 def add_lora(backbone: Any, config: TextTowerConfig) -> None:
-    """Put adapters on a transformers model in place and freeze all else; at the start they change nothing.
+    """Add adapters to a transformers model and freeze the rest; initially they change nothing.
 
     Raises:
-        ModelError: no targets are given and PEFT knows none for the architecture, a target matches
-            nothing, or what it matches cannot be adapted.
+        ModelError: no targets are configured and PEFT knows none for the architecture, or a target
+            matches no layer, or a matched layer cannot be adapted.
     """
     lora = config.lora
     targets = lora.targets or _known_targets(backbone, config)
     for target in targets:
         if not any(f".{name}".endswith(f".{target}") for name, _ in backbone.named_modules()):
             raise ModelError(
-                f"no layer's name ends in {target}",
+                f"no layer name ends in {target}",
                 where=_where(config),
                 fix=f"Choose among: {', '.join(_linear_names(backbone))}",
             )
@@ -33,14 +33,14 @@ def add_lora(backbone: Any, config: TextTowerConfig) -> None:
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
         target_modules=list(targets),
-        # GPT-2's layers hold their weights as (inputs, outputs).
+        # GPT-2's layers store weights as (inputs, outputs).
         fan_in_fan_out=any(isinstance(module, Conv1D) for module in backbone.modules()),
     )
     try:
         inject_adapter_in_model(settings, backbone)
     except ValueError:
         raise ModelError(
-            f"PEFT has no adapter for {', '.join(targets)}",
+            f"PEFT does not support adapters for {', '.join(targets)}",
             where=_where(config),
             fix=f"Choose among: {', '.join(_linear_names(backbone))}",
         ) from None
@@ -55,7 +55,7 @@ def _known_targets(backbone: Any, config: TextTowerConfig) -> list[str]:
         raise ModelError(
             f"no attention projections are known for the architecture {kind}",
             where=_where(config),
-            fix=f"Name some of: {', '.join(_linear_names(backbone))}",
+            fix=f"Choose among: {', '.join(_linear_names(backbone))}",
         )
     return targets
 

@@ -1,4 +1,4 @@
-"""The text tower: a frozen language model with LoRA and trained vectors at its special tokens."""
+"""Text tower: a frozen language model with LoRA and trained vectors at its special tokens."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,20 +9,21 @@ from torch import Tensor, nn
 
 from mama.config import TextTowerConfig
 from mama.errors import ModelError
+from mama.towers.checks.probe import probe
+from mama.towers.checks.words import require_rows
 from mama.towers.language_model import load_language_model
 from mama.towers.lora import add_lora
-from mama.towers.probe import probe
 from mama.towers.tokens import ReportTokeniser, Tokens
-from mama.towers.words import require_rows
 
-# Two reports of unequal length for the probe.
-PROBED = (("no mass.", "the breast is dense."), ("mass in the left breast.",))
+# Two reports of different length for the probe.
+PROBE_REPORTS = (("no mass.", "the breast is dense."), ("mass in the left breast.",))
 
 
 class TextFeatures(NamedTuple):
-    """`pooled` (N, D) is the mean over a report's real tokens; `sentences` (S, D) are packed, report 0's first.
+    """Features of N reports.
 
-    `counts` (N,) int64 on the CPU are the reports' numbers of sentences.
+    `pooled` (N, D) is the mean over a report's real tokens. `sentences` (S, D) are concatenated in
+    the order of the reports; `counts` (N,) int64, on the CPU, is each report's number of sentences.
     """
 
     pooled: Tensor
@@ -33,17 +34,21 @@ class TextFeatures(NamedTuple):
 class TextTower(nn.Module):
     """A transformers encoder or causal model whose own weights stay frozen.
 
-    Trained are LoRA adapters and `separator`, a vector added to the embedding of each sentence's separator
-    token: sentence features are read there (MaMA, section 2), so the token must be able to learn. A model without
-    such a token gets one whose whole embedding is that vector. A model without a start token, or whose start token is
-    its separator (GPT-2), has a second vector `start` of the same kind. The base model's embeddings keep their shape.
+    Trained are LoRA adapters and `separator`, a vector added to the embedding of each sentence's
+    separator token: sentence features are read at that token (MaMA, section 2), so it must be able
+    to learn. In a model without a separator token, the vector is the token's whole embedding. A
+    model without a start token, or whose start token is its separator (GPT-2), has a second such
+    vector, `start`. The base model's embedding table keeps its shape.
 
     Args:
-        folder: local folder of the base model (config, tokeniser and, for `from_weights`, weights), or its hub name.
+        config: the experiment's text tower.
+        folder: local folder of the base model (config, tokeniser and, for `from_weights`, weights),
+            or its hub name.
         from_weights: False builds the architecture alone, for a caller that loads a state dict.
 
     Raises:
-        ModelError: the base model cannot be loaded or used, or its tokeniser or LoRA's targets do not fit it.
+        ModelError: the base model cannot be loaded or used, or its tokeniser or the LoRA targets do
+            not fit it.
     """
 
     def __init__(self, config: TextTowerConfig, folder: str | Path, *, from_weights: bool = True):
@@ -60,18 +65,20 @@ class TextTower(nn.Module):
         self.width: int = backbone.config.hidden_size
         add_lora(backbone, config)
         self.backbone: Any = backbone
-        # Quantised weights compute on a GPU alone.
+        # Quantised weights need a GPU.
         if from_weights and config.base_bits is None:
             probe(
-                self, lambda numbers: self(self.tokenise([PROBED[n] for n in numbers]))[:2], where
+                self,
+                lambda numbers: self(self.tokenise([PROBE_REPORTS[n] for n in numbers]))[:2],
+                where,
             )
 
     def tokenise(self, reports: Sequence[Sequence[str]]) -> Tokens:
-        """Tokens of N >= 1 reports, each a sequence of sentences; see `ReportTokeniser`."""
+        """Tokenise N >= 1 reports, each a sequence of sentences; see `ReportTokeniser`."""
         return self._reports(reports)
 
     def forward(self, tokens: Tokens) -> TextFeatures:
-        """Encode a batch of reports. Nothing about a report depends on the others or on padding."""
+        """Encode a batch of reports; no report affects another, and padding has no effect."""
         states = self.backbone(
             inputs_embeds=self._embedded(tokens), attention_mask=tokens.mask.long()
         ).last_hidden_state
@@ -85,29 +92,36 @@ class TextTower(nn.Module):
         return TextFeatures(pooled, sentences, tokens.counts)
 
     def set_checkpointing(self, on: bool) -> None:
-        """In training keep only the blocks' inputs and compute the blocks again in the backward pass.
+        """Switch activation checkpointing: keep only block inputs, recompute blocks backward.
 
         Raises:
-            ModelError: transformers cannot do it for this architecture.
+            ModelError: transformers does not support it for this architecture.
         """
         backbone = self.backbone
         if not backbone.supports_gradient_checkpointing:
             raise ModelError(
-                "cannot recompute its blocks",
+                "does not support activation checkpointing",
                 where=f"text.tower {self.config.tower}",
                 fix="Set compute.checkpointing: false",
             )
-        # Newer transformers call it activation checkpointing and deprecate the older name.
+        # Newer transformers versions deprecate the name gradient checkpointing.
         kind = "activation" if hasattr(backbone, "activation_checkpointing_enable") else "gradient"
         if not on:
             getattr(backbone, f"{kind}_checkpointing_disable")()
             return
         getattr(backbone, f"{kind}_checkpointing_enable")({"use_reentrant": False})
-        # Only reentrant checkpoints need the frozen embeddings to ask for a gradient.
+        # Only reentrant checkpoints need embeddings that require a gradient.
         backbone.disable_input_require_grads()
 
+    def compile_blocks(self) -> None:
+        """Compile the blocks, which are alike, once for all and for any number of tokens."""
+        alike = set(self.backbone._no_split_modules or ())
+        blocks = [part for part in self.backbone.modules() if type(part).__name__ in alike]
+        for part in blocks or [self.backbone]:
+            part.compile(dynamic=True)
+
     def _embedded(self, tokens: Tokens) -> Tensor:
-        """(N, T, D) embeddings with the trained vectors in their places."""
+        """Return embeddings (N, T, D) with the trained vectors inserted."""
         ids = tokens.ids
         embedded = self.backbone.get_input_embeddings()(ids).flatten(0, 1)
         embedded = _put(embedded, tokens.separators, self.separator, self._reports.separator_id)
@@ -118,19 +132,19 @@ class TextTower(nn.Module):
 
 
 def _special(token: int | None, embeddings: Tensor) -> nn.Parameter:
-    """A vector for a special token: 0 beside the base model's embedding, the vocabulary's mean in its stead."""
+    """Initialise a special token's vector: 0 if the model has the token, else the mean row."""
     mean = embeddings.detach().float().mean(0)
     return nn.Parameter(torch.zeros_like(mean) if token is not None else mean)
 
 
 def _put(embedded: Tensor, places: Tensor, vector: Tensor, token: int | None) -> Tensor:
-    """Add the vector at rows of `embedded` where the base model has the token, else replace them by it."""
+    """Add the vector at these rows if the base model has the token, else replace the rows by it."""
     put = torch.index_copy if token is None else torch.index_add
     return put(embedded, 0, places, vector.expand(len(places), -1))
 
 
 def _means(states: Tensor, owners: Tensor, groups: int) -> Tensor:
-    """(groups, D) means of the rows of `states` (R, D) by owner; rows of the owner `groups` are left out."""
+    """Return means (groups, D) of `states` (R, D) by owner; owner `groups` is ignored."""
     sums = states.new_zeros(groups + 1, states.shape[1]).index_add(0, owners, states)
     sizes = states.new_zeros(groups + 1).index_add(0, owners, states.new_ones(len(owners)))
     return sums[:groups] / sizes[:groups, None]

@@ -1,4 +1,4 @@
-"""timm models as towers: built by name, with weights from a file, a folder or the hub."""
+"""Loader of timm models: built by name, with weights from a file, a folder or the hub."""
 
 from pathlib import Path
 from typing import Any
@@ -10,29 +10,30 @@ from torch import Tensor, nn
 
 from mama.config import ImageTowerConfig
 from mama.errors import ModelError
-from mama.towers.base import MAPPED, refuse_adapter, refuse_code
+from mama.towers.checks.loaded import require_finite
 from mama.towers.fixed_norm import fix_norms, has_batch_norm
-from mama.towers.loaded import require_finite
+from mama.towers.locate import MAPPED, refuse_adapter, refuse_code
 
 WEIGHTS = "model.safetensors"
-# What a classifier does after the features; a tower has no use for it, and weights without use never train.
+# Parts of the classifier after the features; a tower does not use them, so they would never train.
 CLASSIFIER = ("attn_pool", "fc_norm", "head")
 
 
 def create(config: ImageTowerConfig, weights: Path | None) -> Any:
-    """The timm model of an experiment for one-channel images, without its classifier.
+    """Build the experiment's timm model for one-channel images, without its classifier.
 
-    With `pretrained` it starts from `weights`, a safetensors file or a folder with `model.safetensors`, else
-    from the hub; timm resamples position embeddings of another grid and sums the filters of three channels.
+    If `pretrained`, the weights come from `weights`, a safetensors file or a folder with
+    `model.safetensors`, else from the hub. timm resamples position embeddings to the grid and sums
+    the filters of three input channels.
 
     Raises:
-        ModelError: timm has no such model, the options or weights do not fit it, the weights cannot be had or are
-            not finite, or it keeps running statistics and is not frozen.
+        ModelError: timm has no such model, the options or weights do not fit it, the weights are
+            unavailable or not finite, or the model keeps running statistics and is not frozen.
     """
     options: dict[str, Any] = dict(config.options)
     where = f"image.tower {config.tower}"
     if config.pretrained and weights is not None:
-        # Without classes timm loads strictly: a file of another model cannot pass for this one.
+        # With num_classes=0 timm loads strictly, so that a file of another model is rejected.
         state = _without_classifier(_read(config.tower, weights), config.tower)
         options["pretrained_cfg_overlay"] = {"state_dict": state, "num_classes": 0}
     model = _build(config, options)
@@ -44,7 +45,8 @@ def create(config: ImageTowerConfig, weights: Path | None) -> Any:
             raise ModelError(
                 "keeps running statistics (BatchNorm), which are neither averaged nor private",
                 where=where,
-                fix="Choose a tower with LayerNorm or GroupNorm, or freeze it with image.trained_blocks: 0",
+                fix="Choose a tower with LayerNorm or GroupNorm, "
+                "or freeze it with image.trained_blocks: 0",
             )
         fix_norms(model)
     for part in CLASSIFIER:
@@ -58,7 +60,7 @@ def _build(config: ImageTowerConfig, options: dict[str, Any]) -> Any:
     settings = {"pretrained": config.pretrained, "in_chans": 1, "num_classes": 0, **options}
     try:
         try:
-            # Transformers are built for one canvas; other models do not know the option.
+            # Transformers are built for one image size; other models lack the option.
             return timm.create_model(config.tower, img_size=config.size, **settings)
         except TypeError as error:
             if "img_size" not in str(error):
@@ -66,30 +68,30 @@ def _build(config: ImageTowerConfig, options: dict[str, Any]) -> Any:
             return timm.create_model(config.tower, **settings)
     except OSError as error:
         raise ModelError(
-            f"its weights cannot be fetched from the hub ({type(error).__name__})",
+            f"its weights cannot be downloaded from the hub ({type(error).__name__})",
             where=where,
-            fix=f"Without network, name a safetensors file of it {MAPPED} "
-            "(HF_HUB_OFFLINE=1 spares the hub's retries)",
+            fix=f"Without network, specify a safetensors file {MAPPED} "
+            "(HF_HUB_OFFLINE=1 avoids the hub's retries)",
         ) from None
     except Exception as error:
-        said = " ".join(str(error).split())[:160]
-        if "state_dict" in said:
+        message = " ".join(str(error).split())[:160]
+        if "state_dict" in message:
             raise ModelError(
-                f"its weights file is of another model ({said})",
+                f"its weights file belongs to another model ({message})",
                 where=where,
-                fix=f"Name its own weights {MAPPED}",
+                fix=f"Specify the model's own weights {MAPPED}",
             ) from None
-        if isinstance(error, AssertionError) and not said:
-            # A stem's feature map that patches do not divide; timm asserts it without a word.
+        if isinstance(error, AssertionError) and not message:
+            # timm's assertion that patches divide the stem's feature map has no message.
             raise ModelError(
                 f"its patches do not divide images of {config.size[0]} x {config.size[1]} pixels",
                 where=f"image.size for {config.tower}",
                 fix="Choose multiples of the stem's stride times patch_size, such as 32, 64 or 96",
             ) from None
         raise ModelError(
-            f"timm cannot build it ({type(error).__name__}: {said})",
+            f"timm cannot build it ({type(error).__name__}: {message})",
             where=where,
-            fix="Choose a name from timm.list_models() and options that it has",
+            fix="Choose a name from timm.list_models() and options that the model supports",
         ) from None
 
 
@@ -102,9 +104,9 @@ def _read(tower: str, path: Path) -> dict[str, Tensor]:
         return load_file(file)
     except (OSError, SafetensorError):
         raise ModelError(
-            "is no safetensors file" if file == path else f"holds no {WEIGHTS}",
+            "is not a safetensors file" if file == path else f"contains no {WEIGHTS}",
             where=where,
-            fix=f"Name a safetensors file, or a folder that holds one, {MAPPED}",
+            fix=f"Specify a safetensors file, or a folder with {WEIGHTS}, {MAPPED}",
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Reports as token ids, and where each of their sentences lies."""
+"""Tokenised reports: token ids and the positions of their sentences."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -7,16 +7,17 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-REMEMBERED = 2**14  # sentences; reports repeat them, and tokenising costs more than looking up
+CACHE_SIZE = 2**14  # sentences; reports repeat them, and a look-up is cheaper than tokenising
 
 
 class Tokens(NamedTuple):
-    """A batch of N reports of at most T tokens; its S sentences are packed, report 0's first, then report 1's.
+    """A batch of N reports of at most T tokens, with S sentences in the order of the reports.
 
-    `ids` (N, T) int64, with `mask` (N, T) bool true at real tokens. `separators` (S,) int64 are the positions,
-    counted through all N * T, at which sentences end; `owners` (N, T) int64 is the sentence whose word a token is, S at
-    start, separators and padding. `counts` (N,) int64, on the CPU wherever the rest lies, are the reports' numbers
-    of sentences; `truncated` is how many reports were too long and lost words.
+    `ids` (N, T) int64, with `mask` (N, T) bool, true at real tokens. `separators` (S,) int64 are
+    the positions of sentence ends in the flattened N * T tokens. `owners` (N, T) int64 is the
+    sentence of each word token, and S at start, separator and padding tokens. `counts` (N,) int64,
+    always on the CPU, is each report's number of sentences; `truncated` is the number of reports
+    that were too long and lost words.
     """
 
     ids: Tensor
@@ -27,37 +28,39 @@ class Tokens(NamedTuple):
     truncated: int
 
     def to(self, device: torch.device) -> "Tokens":
-        """The same batch on another device."""
+        """Return the batch on another device; `counts` stays on the CPU."""
         return self._replace(
-            ids=self.ids.to(device),
-            mask=self.mask.to(device),
-            separators=self.separators.to(device),
-            owners=self.owners.to(device),
+            ids=self.ids.to(device, non_blocking=True),
+            mask=self.mask.to(device, non_blocking=True),
+            separators=self.separators.to(device, non_blocking=True),
+            owners=self.owners.to(device, non_blocking=True),
         )
 
 
 class ReportTokeniser:
-    """Turns reports into a start token and the words of each sentence with a separator behind them.
+    """Tokeniser of reports: a start token, then the words of each sentence and a separator.
 
-    `separator_id` and `start_id` are the tokeniser's own tokens: separator or else end of text, class or
-    else beginning of text. None where it has none; the tower puts a vector of its own in their places.
+    `separator_id` is the tokeniser's separator or else its end-of-text token, `start_id` its class
+    or else its beginning-of-text token. None if it has neither; the tower then uses a vector of its
+    own.
 
     Args:
         tokeniser: a transformers tokeniser.
-        max_tokens: longest report in tokens, start and separators included.
+        max_tokens: maximal length of a report in tokens, including start and separators.
     """
 
     def __init__(self, tokeniser: Any, max_tokens: int):
         self.tokeniser, self.max_tokens = tokeniser, max_tokens
         self.separator_id = _first(tokeniser.sep_token_id, tokeniser.eos_token_id)
         self.start_id = _first(tokeniser.cls_token_id, tokeniser.bos_token_id)
-        self._remembered: dict[str, list[int]] = {}
+        self._cache: dict[str, list[int]] = {}
 
     def __call__(self, reports: Sequence[Sequence[str]]) -> Tokens:
-        """Tokens of N >= 1 reports, each a sequence of sentences.
+        """Tokenise N >= 1 reports, each a sequence of sentences.
 
-        Sentences without a word are left out, and a report without any is its start token alone. A report over
-        `max_tokens` ends with its last whole sentence that fits; only a first sentence is cut inside.
+        Sentences without a word are dropped; a report without any word is its start token alone. A
+        report longer than `max_tokens` ends after its last sentence that fits entirely; only a
+        first sentence is truncated.
         """
         rows = [self._row(report) for report in reports]
         ids = pad_sequence([torch.tensor(row) for row, _, _ in rows], batch_first=True)
@@ -82,7 +85,7 @@ class ReportTokeniser:
         )
 
     def _row(self, report: Sequence[str]) -> tuple[list[int], list[int], bool]:
-        """Ids, positions of the separators, and whether words were lost."""
+        """Return token ids, positions of the separators, and whether words were lost."""
         ids = [self.start_id or 0]
         ends: list[int] = []
         for sentence in report:
@@ -99,12 +102,12 @@ class ReportTokeniser:
         return ids, ends, False
 
     def _words(self, sentence: str) -> list[int]:
-        if sentence not in self._remembered:
-            if len(self._remembered) == REMEMBERED:
-                self._remembered.clear()
+        if sentence not in self._cache:
+            if len(self._cache) == CACHE_SIZE:
+                self._cache.clear()
             ids = self.tokeniser(sentence, add_special_tokens=False)["input_ids"]
-            self._remembered[sentence] = ids
-        return self._remembered[sentence]
+            self._cache[sentence] = ids
+        return self._cache[sentence]
 
 
 def _first(*values: int | None) -> int | None:

@@ -1,4 +1,4 @@
-"""What every aggregation rule offers."""
+"""Interface of the aggregation rules."""
 
 import warnings
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ class Aggregator(Protocol):
         """Take an update, which is neither kept nor changed. `weight` is above 0."""
 
     def result(self) -> dict[str, Tensor]:
-        """The combined update, float32; once, after the last `fold`.
+        """Return the combined update, float32; once, after the last `fold`.
 
         Raises:
             QuorumError: too few updates for this rule.
@@ -35,14 +35,14 @@ class Aggregator(Protocol):
 
 
 def shared(array: np.ndarray) -> Tensor:
-    """A tensor on the array's own memory, to be read only."""
+    """Return a tensor on the array's own memory, to be read only."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of arrays that may not be written
         return torch.from_numpy(array)
 
 
 def as_tensors(flat: np.ndarray, shapes: Shapes) -> dict[str, Tensor]:
-    """Named parts, as views, of values (n,) that stand end to end."""
+    """Split concatenated values (n,) into named tensors, as views."""
     parts = torch.from_numpy(flat).split([prod(shape) for shape in shapes.values()])
     return {
         name: part.view(shape) for part, (name, shape) in zip(parts, shapes.items(), strict=True)

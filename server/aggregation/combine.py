@@ -1,14 +1,13 @@
-"""One round's updates made one: what each counts, the rule that combines them, and partial work."""
+"""Combination of a round's updates: weights, aggregation rule, and partial work."""
 
 from pathlib import Path
 
+import numpy as np
 from torch import Tensor
 
-from mama.config_federation import FederationConfig
-from mama.config_privacy import PrivacyConfig
-from mama.exchange.arrays import Arrays
-from mama.exchange.method import VARIATE, split
+from mama.config import Experiment
 from mama.exchange.metrics import TrainingMetrics
+from mama.exchange.update import Update
 from server.aggregation.base import Aggregator, Shapes
 from server.aggregation.make import make_aggregator
 from server.aggregation.partial import PartialWork
@@ -17,7 +16,7 @@ from server.aggregation.weights import weight_of
 
 
 class Combination:
-    """Folds a round's updates as they arrive; made anew each round, and closed whatever happens.
+    """Combination of one round's updates, folded as they arrive; close it in any case.
 
     The robust rules take updates as they are: a site must not gain by claiming that it did little.
 
@@ -29,45 +28,52 @@ class Combination:
 
     def __init__(
         self,
-        config: FederationConfig,
+        experiment: Experiment,
         shapes: Shapes,
         scratch: Path,
         sites: int,
-        privacy: PrivacyConfig | None = None,
     ):
-        self._config = config
-        model, variates = split(shapes)
-        self._variates = VariateChange(variates, sites) if variates else None
+        self._strategy = experiment.strategy
+        self._local_steps = experiment.federation.local_steps
+        parts = Update.of(shapes)
+        self._variates = VariateChange(parts.variates, sites) if parts.variates else None
         self._partial = None
         self._rule: Aggregator
-        if privacy is not None and privacy.mode == "site":
+        if experiment.privacy.mode == "site":
             # Imported late: Opacus takes seconds to load.
-            from server.site_privacy import NoisedMean
+            from server.aggregation.private_mean import NoisedMean
 
-            self._rule = NoisedMean(model, privacy, config.rounds, sites)
+            self._rule = NoisedMean(
+                parts.model, experiment.privacy, experiment.federation.rounds, sites
+            )
             return
-        self._rule = make_aggregator(config.aggregator, model, scratch)
-        if config.aggregator.kind == "mean":
+        self._rule = make_aggregator(self._strategy.aggregator, parts.model, scratch)
+        if self._strategy.aggregator.kind == "mean":
             self._partial = PartialWork()
 
     def fold(
-        self, site: str, update: Arrays, metrics: TrainingMetrics, discount: float = 1.0
+        self, site: str, update: Update[np.ndarray], metrics: TrainingMetrics, discount: float = 1.0
     ) -> None:
-        """Take a checked update, which is neither kept nor changed; a late one's weight has a `discount` below 1.
+        """Fold a verified update, without keeping or changing it.
+
+        Args:
+            site: its sender.
+            update: with changes of the variates under SCAFFOLD.
+            metrics: of the site's training; they give the weight.
+            discount: factor of the weight, below 1 for a late update.
 
         Raises:
-            ProtocolError: what the site says of its work gives no usable weight; the update does not count.
+            ProtocolError: the metrics give no usable weight; the update does not count.
         """
-        weight = discount * weight_of(site, metrics, self._config)
-        model, variates = split(update)
+        weight = discount * weight_of(site, metrics, self._strategy, self._local_steps)
         if self._variates:
-            self._variates.fold(site, variates, weight)
+            self._variates.fold(site, update.variates, weight)
         if self._partial:
-            weight = self._partial.weight(weight, metrics.steps / self._config.local_steps)
-        self._rule.fold(site, model, weight)
+            weight = self._partial.weight(weight, metrics.steps / self._local_steps)
+        self._rule.fold(site, update.model, weight)
 
-    def result(self) -> dict[str, Tensor]:
-        """The combined update, float32; once, after the last `fold`.
+    def result(self) -> Update[Tensor]:
+        """Return the combined update, float32; once, after the last `fold`.
 
         Raises:
             QuorumError: too few updates for the rule.
@@ -77,10 +83,7 @@ class Combination:
         if factor != 1:
             for tensor in combined.values():
                 tensor.mul_(factor)
-        if self._variates:
-            changes = self._variates.result()
-            combined |= {VARIATE + name: change for name, change in changes.items()}
-        return combined
+        return Update(combined, self._variates.result() if self._variates else {})
 
     def close(self) -> None:
         """Free memory and disk."""

@@ -1,4 +1,4 @@
-"""The weighted mean."""
+"""Weighted mean."""
 
 from math import prod
 
@@ -11,18 +11,19 @@ from server.aggregation.base import Shapes, as_tensors, shared
 
 
 class WeightedMean:
-    """sum_i w_i u_i / sum_i w_i, as a running mean: memory is one model, however many sites there are.
+    """Running mean sum_i w_i u_i / sum_i w_i; memory is one model, for any number of sites.
 
-    McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data", AISTATS 2017,
-    algorithm 1, with w_i the number of examples.
+    McMahan et al., "Communication-Efficient Learning of Deep Networks from Decentralized Data",
+    AISTATS 2017, algorithm 1, with w_i the number of examples.
 
-    The mean is float32, off by about 3e-7 of the result; float64 would cost twice the memory for nothing that
-    training notices. Its last bits depend on the order of folding: fold in a fixed order of sites where a run must
-    repeat to the bit.
+    The mean is float32, off by about 3e-7 of the result; float64 would cost twice the memory for
+    nothing that training notices. Its last bits depend on the order of folding: fold in a fixed
+    order of sites where a run must repeat to the bit.
     """
 
     def __init__(self, shapes: Shapes):
-        # One array, and numpy's, whose memory comes in huge pages: folding is bound by memory, and faster there.
+        # One array, and numpy's, whose memory comes in huge pages: folding is bound by memory, and
+        # faster there.
         flat = np.zeros(sum(prod(shape) for shape in shapes.values()), np.float32)
         self._means = as_tensors(flat, shapes)
         self._weight = 0.0
@@ -34,7 +35,7 @@ class WeightedMean:
             mean.lerp_(shared(update[name]), weight / self._weight)
 
     def result(self) -> dict[str, Tensor]:
-        """The mean.
+        """Return the mean.
 
         Raises:
             QuorumError: there was no update.
@@ -44,5 +45,5 @@ class WeightedMean:
         return self._means
 
     def close(self) -> None:
-        """Let go of the mean."""
+        """Free the mean."""
         self._means = {}

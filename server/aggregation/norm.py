@@ -1,4 +1,4 @@
-"""The length of an update, which also shows whether all of it is finite."""
+"""Norm of an update; it is finite only if all values are."""
 
 import math
 
@@ -10,11 +10,12 @@ CHUNK = 2**18
 
 
 def update_norm(update: Arrays) -> float:
-    """The L2 norm over all of an update's tensors, to a relative error of about 1e-7.
+    """Return the L2 norm of all tensors of an update, to a relative error of about 1e-7.
 
-    Reads each value once, a small part of the cost of `isfinite`: the norm is NaN or infinite if a value is, and
-    infinite above 1e19, where a float32's square ends. It must be known *before* an update is folded, because a sum
-    does not forget a NaN; folding that computes it on the way would save a sixth (docs/benchmarks.md).
+    Reads each value once, a small part of the cost of `isfinite`: the norm is NaN or infinite if a
+    value is, and infinite above 1e19, where a float32's square ends. It must be known *before* an
+    update is folded, because a sum does not forget a NaN; folding that computes it on the way would
+    save a sixth (docs/benchmarks.md).
 
     Args:
         update: float32 arrays by name.

@@ -1,4 +1,4 @@
-"""The step from a round's combined update to the next global model."""
+"""Step from a round's combined update to the next global model."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mama.checkpoint import load_optimiser, save_optimiser
-from mama.config_aggregation import AdagradConfig, AdamConfig, ServerOptimiserConfig, SgdConfig
+from mama.config.strategy import AdagradConfig, AdamConfig, ServerOptimiserConfig, SgdConfig
 from mama.exchange.arrays import Arrays
-from mama.exchange.method import split
+from mama.exchange.update import Update
+from mama.system.tensors import load_optimiser, save_optimiser
 from server.aggregation.yogi import Yogi
 
 
@@ -21,30 +21,33 @@ class ServerOptimiser:
     Reddi et al., "Adaptive Federated Optimization", ICLR 2021, algorithms 1 and 2.
 
     Args:
-        arrays: the global model (float32) and SCAFFOLD's variates, if there are any. They are taken over: each step
-            changes them in place, so that beside the update and the optimiser's own state there is one model in memory.
+        arrays: the global model (float32) and SCAFFOLD's variates, if there are any. They are taken
+            over: each step changes them in place, so that beside the update and the optimiser's own
+            state there is one model in memory.
     """
 
     def __init__(self, arrays: Arrays, config: ServerOptimiserConfig):
-        # Sorted, because the optimiser's state is kept by number and a file's order is not the model's.
+        # Sorted, because the optimiser's state is kept by number and a file's order is not the
+        # model's.
         self._tensors = {
             name: torch.from_numpy(np.require(array, requirements=["C", "W"]))
             for name, array in sorted(arrays.items())
         }
-        self._parameters, self._variates = split(self._tensors)
+        parts = Update.of(self._tensors)
+        self._parameters, self._variates = parts.model, parts.variates
         self._optimiser = make_optimiser(list(self._parameters.values()), config)
 
-    def step(self, update: dict[str, Tensor]) -> Arrays:
-        """Take a step along an update, which is used up; returns the new global model, in the same memory as the old.
+    def step(self, update: Update[Tensor]) -> Arrays:
+        """Apply an update in place and return the new global model.
 
-        A tensor without an update stays as it is, and so does its momentum. Changes of variates are added as they are.
+        The update's tensors are consumed. The model keeps its memory. A tensor without an update
+        stays as it is, and so does its momentum. Changes of variates are added as they are.
         """
-        model, variates = split(update)
-        for name, change in model.items():
+        for name, change in update.model.items():
             self._parameters[name].grad = change.neg_()
         self._optimiser.step()
         self._optimiser.zero_grad(set_to_none=True)
-        for name, change in variates.items():
+        for name, change in update.variates.items():
             self._variates[name].add_(change)
         return {name: tensor.numpy() for name, tensor in self._tensors.items()}
 
@@ -62,7 +65,8 @@ def make_optimiser(
 ) -> torch.optim.Optimizer:
     """FedAvg, FedAvgM, FedAdam, FedAdagrad or FedYogi.
 
-    Adam is torch's, which corrects its moments' start from zero where the paper starts v from eps^2.
+    Adam is torch's, which corrects its moments' start from zero where the paper starts v from
+    eps^2.
     """
     match config:
         case SgdConfig():

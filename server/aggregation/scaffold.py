@@ -8,16 +8,18 @@ from server.aggregation.mean import WeightedMean
 
 
 class VariateChange:
-    """c' - c for the mean gradient c over all N sites, from the changes of the variates of a round's sites S:
+    """Change c' - c of SCAFFOLD's server variate c, the mean gradient over all N sites.
+
+    From the changes of the variates of a round's sites S:
 
         c' = c + |S| / N * sum over S of p_i (c_i' - c_i),  p_i = w_i / sum over S of w_j
 
-    Karimireddy et al., "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning", ICML 2020, algorithm 1, line
-    17, where all p_i are 1 / |S|. With other weights, c is the mean over all sites of c_i by those weights as long as
-    all take part and their weights stay.
+    Karimireddy et al., "SCAFFOLD: Stochastic Controlled Averaging for Federated Learning", ICML
+    2020, algorithm 1, line 17, where all p_i are 1 / |S|. With other weights, c is the mean over
+    all sites of c_i by those weights as long as all take part and their weights stay.
 
-    A site keeps its c_i' whether the server folds the change or not: a change that is lost or refused leaves c off by
-    p_i (c_i' - c_i) from then on.
+    A site keeps its c_i' whether the server folds the change or not: a change that is lost or
+    refused leaves c off by p_i (c_i' - c_i) from then on.
     """
 
     def __init__(self, shapes: Shapes, sites: int):
@@ -29,7 +31,7 @@ class VariateChange:
         self._answered += 1
 
     def result(self) -> dict[str, Tensor]:
-        """What to add to c.
+        """Return the step of c.
 
         Raises:
             QuorumError: there was no change.
@@ -38,5 +40,5 @@ class VariateChange:
         return {name: tensor.mul_(share) for name, tensor in self._mean.result().items()}
 
     def close(self) -> None:
-        """Let go of the sums."""
+        """Free the sums."""
         self._mean.close()

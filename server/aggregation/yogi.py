@@ -8,12 +8,16 @@ from torch import Tensor
 
 
 class Yogi(torch.optim.Optimizer):
-    """Like Adam, but the second moment v grows and shrinks by no more than a square of the gradient g at a time:
+    """Yogi: Adam with a bounded change of the second moment.
 
-        m <- b1 m + (1 - b1) g;  v <- v - (1 - b2) g^2 sign(v - g^2);  x <- x - lr m / (sqrt(v) + eps)
+    With gradient g, the second moment v grows and shrinks by at most (1 - b2) g^2 per step:
 
-    from m = 0 and v = eps^2, without bias correction: Reddi et al., "Adaptive Federated Optimization", ICLR 2021,
-    algorithm 2 (FedYogi; its tau is eps, its pseudo-gradient is -g).
+        m <- b1 m + (1 - b1) g
+        v <- v - (1 - b2) g^2 sign(v - g^2)
+        x <- x - lr m / (sqrt(v) + eps)
+
+    from m = 0 and v = eps^2, without bias correction: Reddi et al., "Adaptive Federated
+    Optimization", ICLR 2021, algorithm 2 (FedYogi; its tau is eps, its pseudo-gradient is -g).
     """
 
     def __init__(

@@ -6,7 +6,7 @@ from copy import deepcopy
 from random import Random
 from typing import Any
 
-from client.refused import RefusedError
+from client.errors import RefusedError
 from mama.errors import MamaError
 
 COUNT = 10_000
@@ -87,7 +87,7 @@ def _change(whole: list[Any], draw: Random) -> None:
 
 
 def survived(read: Callable[[Any], object], texts: Iterator[Any]) -> tuple[int, int]:
-    """How many of the texts were taken and how many refused; anything but an error of one line fails."""
+    """Return the counts of accepted and refused texts; fail on any but a one-line error."""
     taken = refused = 0
     for text in texts:
         try:

@@ -1,4 +1,4 @@
-"""What a hostile coordinator sends to one site, and the pictures and words that it computes from the answers.
+"""Messages of a hostile coordinator to one site, and reconstruction of pictures and words.
 
 Each attack takes a site file and returns the attacker's own measure.
 """
@@ -13,24 +13,24 @@ import torch
 import yaml
 from torch import Tensor
 
-from client.answers import answer
-from client.bounds import BOUNDS
-from client.sitefile import load_site
-from client.work import dataset_of
+from client.handlers import answer
+from client.policy.bounds import BOUNDS
+from client.site.config import load_site
+from client.training.tasks import dataset_of
 from mama.config import Experiment
 from mama.data.pairs import StudyPairs
 from mama.exchange.arrays import Arrays
+from mama.exchange.codecs.coding import decode, encode
 from mama.exchange.codes import ErrorCode
-from mama.exchange.coding import decode, encode
-from mama.exchange.method import VARIATE, initial_arrays, travelling_shapes
 from mama.exchange.protocol import Task
 from mama.exchange.tensors import put_trained, trained_arrays
+from mama.exchange.update import VARIATE, exchanged_shapes, initial_arrays
 from mama.model import MaMA, build_model
-from mama.objective import active_terms, losses, weighted_sum
-from mama.objective import encode as encoded
-from mama.schedule import learning_rate
 from mama.towers.text import TextTower
-from mama.trainer import Trainer
+from mama.training.objective import active_terms, losses, weighted_sum
+from mama.training.objective import encode as encoded
+from mama.training.schedule import learning_rate
+from mama.training.trainer import Trainer
 
 Make = Callable[..., Any]
 EPS = 1e-8  # AdamW's
@@ -47,7 +47,10 @@ PLAIN_VIEWS = [
     "brightness: 0, contrast: 0, second_view_probability: 0}",
 ]
 ONE_PATIENT = "optimiser={lr: 1.0e-4, batch_size: 1, warmup: 0, keep_state: false}"
-ONE_TERM = "loss={image_text: {weight: 1}, second_text: {weight: 0}, image_image: {weight: 0}, local: {weight: 0}}"
+ONE_TERM = (
+    "loss={image_text: {weight: 1}, second_text: {weight: 0}, image_image: {weight: 0}, "
+    "local: {weight: 0}}"
+)
 
 
 OPEN: dict[str, Any] = {
@@ -95,11 +98,11 @@ def ask(site_file: Path, experiment: Experiment, model: Arrays, run: str, number
     if isinstance(reply.status, ErrorCode):
         raise RefusedError(reply.status)
     built = build_model(experiment)
-    return decode(block, travelling_shapes(built, experiment.federation))
+    return decode(block, exchanged_shapes(built, experiment.strategy))
 
 
 def seen_by_the_site(site_file: Path, experiment: Experiment, step: int) -> tuple[Tensor, list]:
-    """The first views and reports of a step, which the attacker never has: the truth to compare with."""
+    """Return the first views and reports of a step, the truth that the attacker lacks."""
     site = load_site(site_file)
     batch = StudyPairs(dataset_of(site), experiment, site.site).batch(step)
     return batch.first, batch.reports
@@ -112,7 +115,7 @@ def pixels_exact(guess: np.ndarray, true: Tensor) -> float:
 
 
 def picture_of(gradient: Arrays, experiment: Experiment) -> np.ndarray:
-    """The one image (H, W) behind a gradient: that of the filters is its patches by that of the position vectors."""
+    """Return the one image (H, W) behind a gradient: filters' by that of the position vectors."""
     side = int(experiment.image.options["patch_size"])
     height, width = experiment.image.size
     vectors = gradient[PLACE][0, 1:].astype(float)
@@ -130,7 +133,7 @@ def gradient_behind(update: Arrays, rate: float) -> Arrays:
 
 def planted(experiment: Experiment) -> Arrays:
     """A model whose position vectors' gradients differ from patch to patch."""
-    model = initial_arrays(build_model(experiment), experiment.federation)
+    model = initial_arrays(build_model(experiment), experiment.strategy)
     random = np.random.default_rng(0)
     for name, array in model.items():
         if name.startswith("image.model.blocks.") and name.endswith("weight") and array.ndim == 2:
@@ -139,10 +142,15 @@ def planted(experiment: Experiment) -> Arrays:
     return model
 
 
+def one_site(rounds: int, steps: int = 1) -> list[str]:
+    """Overrides of a run of one site."""
+    return [f"federation={{rounds: {rounds}, local_steps: {steps}}}", "participation.quorum=1"]
+
+
 def pictures_by_scaffold(site_file: Path, make: Make, rounds: int = 2) -> list[float]:
     """One patient a round, whose control variate is the gradient; pixels exact, by round."""
-    federation = {"rounds": 1000, "local_steps": 1, "scaffold": True, "guidance": 1000, "quorum": 1}
-    over = [*TOWER, *PLAIN_VIEWS, ONE_PATIENT, ONE_TERM, f"federation={json.dumps(federation)}"]
+    strategy = "strategy={scaffold: true, guidance: 1000}"
+    over = [*TOWER, *PLAIN_VIEWS, ONE_PATIENT, ONE_TERM, *one_site(1000), strategy]
     experiment = make(*over).experiment()
     model, variate, found = planted(experiment), {}, []
     for number in range(1, rounds + 1):
@@ -158,9 +166,8 @@ def pictures_by_adamw(
     site_file: Path, make: Make, rounds: int = 2, *, start: int = 1
 ) -> list[float]:
     """One patient a round, without SCAFFOLD: a loss so small that AdamW's step can be undone."""
-    federation = {"rounds": 1000, "local_steps": 1, "guidance": 1e-9, "quorum": 1}
     optimiser = "optimiser={lr: 1, batch_size: 1, warmup: 0, weight_decay: 0, keep_state: false}"
-    over = [*TOWER, *PLAIN_VIEWS, optimiser, ONE_TERM, f"federation={json.dumps(federation)}"]
+    over = [*TOWER, *PLAIN_VIEWS, optimiser, ONE_TERM, *one_site(1000), "strategy.guidance=1e-9"]
     experiment = make(*over).experiment()
     model, found = planted(experiment), []
     model[PATCH] = np.zeros_like(model[PATCH])
@@ -173,19 +180,19 @@ def pictures_by_adamw(
 
 
 def words_by_adapters(site_file: Path, make: Make, *, rank: int = 256) -> tuple[float, int]:
-    """Two reports, by the row space of the first layer's adapters: the share of words found, and how many are wrong."""
-    federation = {"rounds": 10, "local_steps": 1, "scaffold": True, "quorum": 1}
+    """Two reports by the row space of the first layer's adapters: words found, and wrong ones."""
     lora = {"rank": rank, "dropout": 0, "targets": ["query", "value"]}
     optimiser = "optimiser={lr: 1.0e-4, batch_size: 2, warmup: 0, keep_state: false}"
     over = [
         optimiser,
         ONE_TERM,
         f"text.lora={json.dumps(lora)}",
-        f"federation={json.dumps(federation)}",
+        *one_site(10),
+        "strategy.scaffold=true",
     ]
     experiment = make(*over).experiment()
     built = build_model(experiment)
-    model = initial_arrays(built, experiment.federation)
+    model = initial_arrays(built, experiment.strategy)
     random = np.random.default_rng(0)
     for name in model:
         if "lora_B" in name and not name.startswith(VARIATE):
@@ -203,7 +210,7 @@ def words_by_adapters(site_file: Path, make: Make, *, rank: int = 256) -> tuple[
 
 @torch.no_grad()
 def in_row_space(text: TextTower, gradient: np.ndarray, longest: int) -> set[int]:
-    """Tokens whose input to the first layer lies, at some position, in the row space of a gradient (rank, width)."""
+    """Tokens whose first-layer input lies in the row space of a gradient (rank, width)."""
     parts = text.backbone.embeddings
     _, sizes, rows = torch.linalg.svd(torch.tensor(gradient).double(), full_matrices=False)
     space = rows[sizes > 1e-6 * sizes[0]]
@@ -223,16 +230,16 @@ def in_row_space(text: TextTower, gradient: np.ndarray, longest: int) -> set[int
 
 
 def raw_gradient_by_clipping(site_file: Path, make: Make, batch: int = 8) -> float:
-    """The cosine of the true gradient of a whole step with what a tiny `clip_norm` lets through AdamW.
+    """Cosine of a step's true gradient with the rest after AdamW and a tiny `clip_norm`.
 
-    Neither SCAFFOLD nor guidance nor a planted model: this is the site's own first model, at a rate of 0.01.
+    Neither SCAFFOLD nor guidance nor a planted model: this is the site's own first model, at a rate
+    of 0.01.
     """
     optimiser = {"lr": 0.01, "batch_size": batch, "warmup": 0, "weight_decay": 0, "clip_norm": 1e-7}
-    federation = {"rounds": 10, "local_steps": 1, "quorum": 1}
-    over = [f"optimiser={json.dumps(optimiser)}", f"federation={json.dumps(federation)}"]
+    over = [f"optimiser={json.dumps(optimiser)}", *one_site(10)]
     experiment = make(*over).experiment()
     built = build_model(experiment)
-    model = initial_arrays(built, experiment.federation)
+    model = initial_arrays(built, experiment.strategy)
     gradient = gradient_behind(ask(site_file, experiment, model, "clipped", 1), 0.01)
     true = gradient_of(built, site_file, experiment)
     # Tensors that begin at 0 lose nothing to rounding.
@@ -254,15 +261,16 @@ def gradient_of(model: MaMA, site_file: Path, experiment: Experiment) -> Arrays:
 
 
 def one_step_by_difference(site_file: Path, make: Make) -> float:
-    """How far the difference of two runs is from the one step in which they differ, relative to that step.
+    """Distance of the difference of two runs from their one extra step, relative to that step.
 
-    Same seed, same model, same 20 planned steps: 5 rounds of 4 or 4 of 5. One update hides a step, two show it.
+    Same seed, same model, same 20 planned steps: 5 rounds of 4 or 4 of 5. One update hides a step,
+    two show it.
     """
     first, second = (
-        make(f"federation={{rounds: {r}, local_steps: {s}, quorum: 1}}").experiment()
+        make(f"federation={{rounds: {r}, local_steps: {s}}}", "participation.quorum=1").experiment()
         for r, s in ((5, 4), (4, 5))
     )
-    model = initial_arrays(build_model(first), first.federation)
+    model = initial_arrays(build_model(first), first.strategy)
     four = ask(site_file, first, model, "four", 1)
     five = ask(site_file, second, model, "five", 1)
     moved = {n: five[n] - four[n] for n in four}
@@ -279,7 +287,7 @@ def one_step_by_difference(site_file: Path, make: Make) -> float:
 
 
 def trap_experiment(make: Make, batch: int, steps: int = 1, clip: float = 1e-6) -> Experiment:
-    """Rates, ranks and terms are within ordinary bounds; augmentation is on, by a millionth of a degree."""
+    """Ordinary rates, ranks and terms; augmentation is on, by a millionth of a degree."""
     optimiser = {
         "lr": 0.01, "batch_size": batch, "warmup": 0, "weight_decay": 0, "clip_norm": clip,
         "keep_state": False,
@@ -288,23 +296,22 @@ def trap_experiment(make: Make, batch: int, steps: int = 1, clip: float = 1e-6) 
     loss = loss.replace("image_image: {weight: 0}", "image_image: {weight: 1}")
     views = PLAIN_VIEWS[0].replace("rotate_degrees: 0", "rotate_degrees: 1.0e-6")
     tower = [*TOWER[:3], TOWER[3].replace(", drop_path_rate: 0.9", "")]
-    federation = f"federation={{rounds: 1000, local_steps: {steps}, quorum: 1}}"
-    over = [*tower, views, loss, f"optimiser={json.dumps(optimiser)}", federation]
+    over = [*tower, views, loss, f"optimiser={json.dumps(optimiser)}", *one_site(1000, steps)]
     return make(*over).experiment()  # type: ignore[no-any-return]
 
 
 def picture_by_trap(site_file: Path, make: Make, batch: int = 8) -> tuple[float, float]:
-    """One patient's picture out of a whole batch: a planted view head lets only the most extreme one have a gradient.
+    """One patient's picture from a batch: a planted view head passes only the extreme gradient.
 
-    Rates, ranks and terms are within ordinary bounds, SCAFFOLD and guidance are off, augmentation is on (by a millionth
-    of a degree). The threshold is found by halving, a run a question.
+    Rates, ranks and terms are within ordinary bounds, SCAFFOLD and guidance are off, augmentation
+    is on (by a millionth of a degree). The threshold is found by halving, a run a question.
 
     Returns:
-        The share of pixels exact for the best matching patient of the batch, and the distance of the planted model from
-        the site's own over the length of a model's update.
+        The share of pixels exact for the best matching patient of the batch, and the distance of
+        the planted model from the site's own over the length of a model's update.
     """
     experiment = trap_experiment(make, batch)
-    own = initial_arrays(build_model(experiment), experiment.federation)
+    own = initial_arrays(build_model(experiment), experiment.strategy)
 
     def response(threshold: float, run: str) -> tuple[Arrays, Arrays]:
         model = planted(experiment) | trap(experiment, own, threshold)
@@ -323,7 +330,7 @@ def picture_by_trap(site_file: Path, make: Make, batch: int = 8) -> tuple[float,
 
 
 def trap(experiment: Experiment, own: Arrays, threshold: float) -> Arrays:
-    """A view head with one unit that opens above a threshold and one that is always open; all others are shut."""
+    """View head with one unit that opens above a threshold and one always open; others are shut."""
     head = {n: np.zeros_like(own[n]) for n in own if n.startswith("view_head.")}
     random = np.random.default_rng(1)
     head["view_head.0.weight"] = own["view_head.0.weight"]

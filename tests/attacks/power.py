@@ -13,7 +13,7 @@ def stopped_in(world: World, number: int) -> World:
     """A world whose machine goes off when the sites are asked in a round."""
 
     def off(event: dict) -> None:
-        if event["event"] == "asked" and event["round"] == number and not world.told("log_lost"):
+        if event["event"] == "asked" and event["round"] == number and not world.logged("log_lost"):
             raise Power
 
     world.hooks.append(off)

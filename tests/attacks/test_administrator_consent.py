@@ -1,4 +1,4 @@
-"""An administrator loses or replaces the key of the pseudonyms: no withdrawn patient may be trained on again."""
+"""Loss or replacement of the pseudonym key: no withdrawn patient may be trained on again."""
 
 import logging
 import unicodedata
@@ -8,18 +8,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-from client.answers import answer
 from client.cli import main
-from client.consent import dataset_of, withdrawal_of
-from client.prepare import prepare
-from client.sitefile import SiteFile, load_site
+from client.handlers import answer
+from client.site.config import SiteFile, load_site
+from client.site.dataset import dataset_of, withdrawal_of
+from client.site.ingest import prepare
 from mama.config import Experiment
 from mama.data.adapters import find
-from mama.data.ingest import ids_of
+from mama.data.ingest.ids import ids_of
 from mama.data.manifest import Dataset
 from mama.data.secret import make_secret
 from mama.errors import ConfigError, DataError
-from mama.exchange.coding import encode
+from mama.exchange.codecs.coding import encode
 from mama.exchange.protocol import Task
 from mama.exchange.tensors import trained_arrays
 from mama.model import build_model
@@ -155,5 +155,5 @@ def test_lines_that_name_nobody_are_logged_without_the_names(
         file.write("# a comment\nMARY^SMITH\n")
     with caplog.at_level(logging.WARNING, "fedmama.client"):
         dataset_of(site)
-    assert "nobody is named by 1 lines: 7" in caplog.text
+    assert "1 lines match nobody: 7" in caplog.text
     assert "MARY" not in caplog.text

@@ -1,7 +1,7 @@
 """A bad day: files of a run's folder and of a site's service are damaged, one at a time.
 
-Whatever the damage is, there is no traceback: the run goes on to the model of the run that nothing happened to, or ends
-with an error of one line.
+Whatever the damage is, there is no traceback: the run goes on to the model of the run that nothing
+happened to, or ends with an error of one line.
 """
 
 import random
@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 import yaml
 
-from client.daemon import programs
-from client.service import ServiceFolder, read_status
-from client.sitefile import load_site
+from client.service.daemon import programs
+from client.service.status import ServiceFolder, read_status
+from client.site.config import load_site
 from mama.errors import MamaError
 from server.cli import main
-from server.folder import RunFolder
+from server.run.folder import RunFolder
 from tests.attacks.damage import DAMAGES, Damage, gone, spoil
 from tests.attacks.power import stopped_in
 from tests.server.faults import World

@@ -1,4 +1,4 @@
-"""A bad day at the coordinator's disk, or somebody who tidies it: logs of a run are removed, cut or changed."""
+"""Removed, cut or changed logs of a run, by a failing disk or a tidy administrator."""
 
 import json
 from collections.abc import Callable
@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from mama.chain import read_chain
 from mama.errors import IntegrityError
-from server import rounds
-from server.audit import LOST
+from mama.system.journal import read_chain
+from server.aggregation.private_mean import site_epsilon
 from server.cli import main
-from server.site_privacy import site_epsilon
+from server.report.privacy import noised
+from server.run.audit import LOST
 from tests.attacks.power import Power, stopped_in
+from tests.events import records
 from tests.server.faults import World
 
 SITE_LEVEL = {"mode": "site", "epsilon": 8.0, "delta": 0.1, "max_grad_norm": 1e-3}
@@ -34,7 +35,9 @@ def test_rounds_whose_log_is_lost_are_paid_all_the_same(make_world: Any, left: i
     log = world.folder.path / "rounds.jsonl"
     log.unlink() if left is None else cut(log, left)
     world.run()
-    assert [(e["log"], e["left"]) for e in world.told("log_lost")] == [("rounds.jsonl", left or 0)]
+    assert [(e["log"], e["left"]) for e in world.logged("log_lost")] == [
+        ("rounds.jsonl", left or 0)
+    ]
     rounds_paid, epsilon = paid(world)
     assert rounds_paid == 10
     assert epsilon == site_epsilon(world.folder.experiment().privacy, 10, 10)
@@ -44,9 +47,9 @@ def test_without_the_checkpoints_count_almost_nothing_would_be_stated(
     make_world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The attack, with the defence switched off."""
-    monkeypatch.setattr(
-        rounds.Federation, "_noised", lambda self: rounds.noised(self.folder.events())
-    )
+    for module in ("loop", "run"):
+        count = lambda run: noised(run.folder.history())  # noqa: E731
+        monkeypatch.setattr(f"server.round.{module}.noised_so_far", count)
     world = stopped_in(make_world(privacy=SITE_LEVEL, rounds=10, weights="uniform"), 10)
     (world.folder.path / "rounds.jsonl").unlink()
     world.run()
@@ -61,7 +64,7 @@ def test_a_round_that_was_repeated_after_a_loss_is_paid_twice(make_world: Any) -
 
     def off(event: dict) -> None:
         if event["event"] == "round" and event["round"] == 5:
-            raise Power  # told, and no checkpoint is written
+            raise Power  # logged, and no checkpoint is written
 
     world.hooks.append(off)
     with pytest.raises(Power):
@@ -130,14 +133,14 @@ def test_another_audit_log_is_refused(make_world: Any, command: Callable) -> Non
 def test_a_changed_event_is_left_out_and_noted(make_world: Any, command: Callable) -> None:
     world = stopped_in(make_world(rounds=3), 3)
     log = world.folder.path / "rounds.jsonl"
-    events = len(world.folder.events())
+    events = len(records(world.folder))
     data = bytearray(log.read_bytes())
     data[data.index(b'"event": "round"') + 12] ^= 1
     log.write_bytes(data)
-    assert len(world.folder.events()) == events - 1
+    assert len(records(world.folder)) == events - 1
     assert "rounds.jsonl is changed" in command(main, "audit", world.folder.path).err
     assert world.run().metrics()["status"] == "finished"
-    assert [e["log"] for e in world.told("log_lost")] == ["rounds.jsonl"]
+    assert [e["log"] for e in world.logged("log_lost")] == ["rounds.jsonl"]
 
 
 def test_status_says_that_the_log_is_gone(make_world: Any, command: Callable) -> None:
@@ -160,5 +163,5 @@ def test_a_log_ahead_of_the_checkpoint_is_no_loss(make_world: Any, command: Call
         handle.write('{"time": 1, "event')
     assert command(main, "audit", world.folder.path).code == 0
     world.run()
-    assert not world.told("log_lost")
+    assert not world.logged("log_lost")
     assert json.loads(log.read_text().splitlines()[-1])["event"] == "finished"

@@ -1,7 +1,8 @@
-"""A bad day at a hospital: files of the site's folders are damaged, one at a time, in the middle of a run.
+"""Damage to the files of a site's folders, one at a time, in the middle of a run.
 
-Whatever the damage is, there is no traceback, and what the site sends afterwards is what an undamaged one would have
-sent, or a code. Only an optimiser's moments may be lost, which the site's log tells.
+Whatever the damage is, there is no traceback, and what the site sends afterwards is what an
+undamaged one would have sent, or a code. Only an optimiser's moments may be lost, which the site's
+log tells.
 """
 
 import logging
@@ -15,25 +16,27 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 
-from client.answers import answer
 from client.cli import main
-from client.private import site_ledger
-from client.sitefile import load_site
+from client.handlers import answer
+from client.privacy.round import site_ledger
+from client.site.config import load_site
 from mama.config import Experiment
 from mama.errors import ConfigError
+from mama.exchange.codecs.coding import encode
 from mama.exchange.codes import ErrorCode
-from mama.exchange.coding import encode
-from mama.exchange.method import initial_arrays
 from mama.exchange.protocol import Answer, Task
+from mama.exchange.secagg.messages import Advertisement, Advertisements, Packets, Roll, Terms
+from mama.exchange.update import initial_arrays
 from mama.model import build_model
-from mama.secagg.messages import Advertisement, Advertisements, Packets, Roll, Terms
-from sim.keys import introduce
+from sim.engines.keys import introduce
 from tests.attacks.damage import DAMAGES, spoil
 from tests.attacks.power import Power
 
-ASKED = (
-    "federation={rounds: 3, local_steps: 2, deadline_s: 300, scaffold: true, local: ['*norm*'], "
-    "exchange: {up: int8}, weights: uniform}"
+REQUESTED = (
+    "federation={rounds: 3, local_steps: 2}",
+    "participation.deadline_s=300",
+    "strategy={scaffold: true, local: ['*norm*'], weights: uniform}",
+    "exchange.up=int8",
 )
 PRIVACY = (
     "privacy={mode: patient, epsilon: 6, delta: 1.0e-5, group_size: 2, sample_rate: 0.5, "
@@ -72,7 +75,7 @@ class Hospital(NamedTuple):
 
 def in_a_run(path: Path, experiment: Experiment) -> Hospital:
     """A site whose machine went off in its second round."""
-    model = encode(initial_arrays(build_model(experiment), experiment.federation))
+    model = encode(initial_arrays(build_model(experiment), experiment.strategy))
     site = Hospital(path, experiment, model)
     for kind, number in (("describe", 0), ("train", 1)):
         reply, _ = site.ask(kind, number)
@@ -114,7 +117,7 @@ def steps(*kinds_and_rounds: tuple[str, int]) -> list[Step]:
 
 
 class Cases:
-    """Damaged copies of a site, one after the other: each file by each damage, as often as there are cases."""
+    """Yield damaged copies of a site: each file by each damage, as often as there are cases."""
 
     def __init__(self, tmp_path: Path, log: pytest.LogCaptureFixture, *, alike: bool = True):
         self.tmp_path, self.log, self.alike = tmp_path, log, alike
@@ -167,7 +170,7 @@ def a_run(site: Hospital, tmp_path: Path, log: Any, count: int) -> Counter[str]:
 
 @pytest.fixture
 def in_round_2(site_files: Callable[..., list[Path]], small_config: Any) -> Hospital:
-    return in_a_run(site_files()[0], small_config(ASKED).experiment())
+    return in_a_run(site_files()[0], small_config(*REQUESTED).experiment())
 
 
 def test_some_damaged_sites(
@@ -192,7 +195,7 @@ def test_many_damaged_private_sites(
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """The noise is new each time, so that only codes can be compared, and what the ledger counts."""
+    """The noise is new each time: only codes and the ledger's counts can be compared."""
     site = in_a_run(site_files()[0], small_config(PRIVACY).experiment())
     cases = Cases(tmp_path, caplog, alike=False)
 
@@ -218,9 +221,9 @@ def test_many_damaged_sites_between_waves(
     files = {path.parent.name: path for path in site_files()}
     introduce(files)
     experiment = small_config(
-        "privacy.secure={threshold: 2, bits: 24, limit: 0.5}", "federation.quorum=3"
+        "privacy.secure={threshold: 2, bits: 24, limit: 0.5}", "participation.quorum=3"
     ).experiment()
-    model = encode(initial_arrays(build_model(experiment), experiment.federation))
+    model = encode(initial_arrays(build_model(experiment), experiment.strategy))
     sites = {name: Hospital(path, experiment, model) for name, path in files.items()}
     terms = Terms(context="run-1/1/0", threshold=2, bits=24, limit=0.5)
     said, sent = [], {}

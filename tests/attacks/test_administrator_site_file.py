@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from client.answers import answer
 from client.cli import main
-from client.in_force import AT_LEAST_AS_STRICT, require_in_force, weaker
-from client.refused import RefusedError
-from client.sitefile import PolicyConfig, SiteFile, load_site
+from client.errors import RefusedError
+from client.handlers import answer
+from client.policy.in_force import AT_LEAST_AS_STRICT, require_in_force, weaker
+from client.site.config import PolicyConfig, SiteFile, load_site
 from mama.errors import ConfigError
 from mama.exchange.codes import ErrorCode
 from mama.exchange.protocol import Task
@@ -59,7 +59,7 @@ def test_no_prefix_is_in_force_with_a_weaker_policy(path: Path) -> None:
         if site == whole:
             require_in_force(site)
             continue
-        with pytest.raises(RefusedError, match="the policy got weaker") as error:
+        with pytest.raises(RefusedError, match="the policy is weaker") as error:
             require_in_force(site)
         assert error.value.code == ErrorCode.POLICY_WEAKER
         assert "\n" not in str(error.value)

@@ -1,7 +1,9 @@
-"""A coordinator sends little that stands for much: the site's guard leaves the tensors where they are, answers the
-header, and lives.
+"""Decompression bombs from a coordinator.
 
-Run as a program with `on` or `off`, it prints by how many bytes a guard grew by each bomb, and what it took for a task.
+The site's guard leaves the tensors unread, answers the header, and survives.
+
+Run as a program with `on` or `off`, it prints by how many bytes a guard grew by each bomb, and what
+it took for a task.
 """
 
 import json
@@ -16,7 +18,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.common.serde import message_to_proto
 from flwr.supernode.runtime.run_clientapp import pull_and_inflate_object_from_tree
 
-from client.intake import UNREADABLE, pull_task, pull_within
+from client.service.flower.intake import UNREADABLE, pull_task, pull_within
 from mama.errors import ProtocolError
 from mama.exchange.message_size import most_bytes
 from tests.attacks.memory import MIB, forget_peak, in_a_process, resident
@@ -173,7 +175,7 @@ def test_what_is_no_task_is_an_error_that_the_guard_survives(case: str) -> None:
 
 def test_the_guard_lives_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever a task came to, the next one is looked for."""
-    from client import guard  # imports torch, which the bombs' own process needs not
+    from client.service import guard
 
     happens: list[BaseException] = [
         MemoryError(),
@@ -183,6 +185,9 @@ def test_the_guard_lives_on(monkeypatch: pytest.MonkeyPatch) -> None:
     ]
 
     class Unlucky:
+        room = None
+        gpu = SimpleNamespace(returned=False)
+
         def __init__(self, *_: object) -> None: ...
 
         def work(self, runtime: object) -> None:

@@ -1,4 +1,4 @@
-"""A base model that brings code, or a name that is a path: nothing of it is run, opened or asked about."""
+"""Base models with code, or named by a path: nothing of them is run, opened or requested."""
 
 import importlib.util
 import json
@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from client.bases import look_at
 from mama.config import TextTowerConfig
 from mama.errors import ModelError
-from mama.towers.base import locate
+from mama.towers.bases import look_at
 from mama.towers.language_model import load_language_model
+from mama.towers.locate import locate
 
 MINILM = "all-MiniLM-L6-v2"
 
@@ -52,7 +52,7 @@ def test_a_model_that_brings_code_is_refused(
         lambda: load_language_model(TextTowerConfig(tower="x"), folder, from_weights=True),
         lambda: load_language_model(TextTowerConfig(tower="x"), folder, from_weights=False),
     ):
-        with pytest.raises(ModelError, match="code of its own"):
+        with pytest.raises(ModelError, match="requires custom code"):
             load()
     assert not (tmp_path / "ran").exists()
 
@@ -60,7 +60,7 @@ def test_a_model_that_brings_code_is_refused(
 def test_nobody_is_asked_to_run_it(
     evil: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With the look at the folder switched off transformers itself refuses, and reads no answer from the terminal."""
+    """Without our check of the folder, transformers itself refuses, and reads no terminal."""
     folder = evil("both")
     code = (
         "import mama.towers.language_model as m\n"
@@ -85,7 +85,7 @@ def test_a_name_is_never_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "dataset" / "images").mkdir(parents=True)
     for name in ("dataset", "dataset/images"):
-        with pytest.raises(ModelError, match="path of the working directory"):
+        with pytest.raises(ModelError, match="path in the working directory"):
             locate(name)
     assert locate("owner/name") == "owner/name"
 

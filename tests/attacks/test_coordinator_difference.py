@@ -1,6 +1,7 @@
-"""A coordinator that asks for two experiments from one model, one of them a step longer, and subtracts.
+"""Difference attack: two experiments from one model, one of them a step longer.
 
-The measure is the cosine between the difference of the two updates and the last step that the site took.
+The measure is the cosine between the difference of the two updates and the last step that the site
+took.
 """
 
 import shutil
@@ -12,13 +13,13 @@ import numpy as np
 import pytest
 import yaml
 
-from client import work
-from client.answers import answer
-from client.sitefile import load_site
+from client.handlers import answer
+from client.site.config import load_site
+from client.training import tasks
 from mama.config import Experiment
-from mama.exchange.coding import decode, encode
-from mama.exchange.method import initial_arrays
+from mama.exchange.codecs.coding import decode, encode
 from mama.exchange.protocol import Task
+from mama.exchange.update import initial_arrays
 from mama.model import build_model
 from sim.config import SimulatedExperiment
 
@@ -38,7 +39,7 @@ def experiments(small_config: Callable[..., SimulatedExperiment]) -> dict[int, E
 
 @pytest.fixture
 def ask(experiments: dict[int, Experiment]) -> Ask:
-    model = encode(initial_arrays(build_model(experiments[2]), experiments[2].federation))
+    model = encode(initial_arrays(build_model(experiments[2]), experiments[2].strategy))
 
     def update(path: Path, experiment: Experiment, run: str = "") -> np.ndarray:
         task = Task(
@@ -85,7 +86,7 @@ def test_over_the_same_batches_it_is_the_last_step(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The attack, with the defence switched off."""
-    monkeypatch.setattr(work, "stream_of", lambda site, *_: site.site)
+    monkeypatch.setattr(tasks, "stream_of", lambda site, *_: site.site)
     path = site_files()[0]
     shorter, longer = ask(path, experiments[2]), ask(path, experiments[3])
     assert cosine(longer - shorter, last_step(path, ask, experiments[3])) > 0.99
@@ -94,7 +95,7 @@ def test_over_the_same_batches_it_is_the_last_step(
 def test_an_experiment_is_repeated_to_the_bit(
     site_files: Callable[..., list[Path]], experiments: dict[int, Experiment], ask: Any
 ) -> None:
-    """The first of a seed is what any other machine computes; repeats of a later one are equal too."""
+    """The first of a seed is equal on every machine; repeats of a later one are equal too."""
     here, there = site_files("here")[0], site_files("there")[0]
     first, later = ask(here, experiments[2]), ask(here, experiments[3])
     assert np.array_equal(ask(there, experiments[2]), first)

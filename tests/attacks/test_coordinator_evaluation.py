@@ -11,19 +11,19 @@ import pytest
 import torch
 import yaml
 
-from client.answers import answer
-from client.bounds import BOUNDS
-from client.consent import dataset_of
-from client.evaluations import Evaluations
-from client.sitefile import SiteFile, load_site
+from client.handlers import answer
+from client.policy.bounds import BOUNDS
+from client.policy.evaluations import Evaluations
+from client.site.config import SiteFile, load_site
+from client.site.dataset import dataset_of
 from mama.config import Experiment
 from mama.data.studies import Image, Labels, Study
 from mama.evaluation.features import image_features
 from mama.evaluation.masking import Mask
 from mama.evaluation.predictions import units_of
 from mama.evaluation.zero_shot import class_embeddings
+from mama.exchange.codecs.coding import encode
 from mama.exchange.codes import ErrorCode
-from mama.exchange.coding import encode
 from mama.exchange.protocol import Answer, Task
 from mama.exchange.tensors import trained_arrays
 from mama.model import MaMA, build_model
@@ -39,7 +39,7 @@ def experiment(small_config: Callable[..., Any]) -> Experiment:
 
 @pytest.fixture
 def site_with(site_files: Callable[..., list[Path]]) -> Callable[..., SiteFile]:
-    """The first hospital with a policy of its own, which takes any model: what evaluations give away by themselves."""
+    """First hospital, with a policy that accepts any model: the leak of evaluations alone."""
     path = site_files("sites")[0]
 
     def make(**policy: Any) -> SiteFile:
@@ -52,7 +52,7 @@ def site_with(site_files: Callable[..., list[Path]]) -> Callable[..., SiteFile]:
 
 
 class Coordinator:
-    """Sends models that score one breast above all others. It has the images, which is more than it would have."""
+    """Sends models that score one breast above all others; it is even given the images."""
 
     def __init__(self, site: SiteFile, experiment: Experiment):
         self.site, self.experiment = site, experiment
@@ -159,11 +159,11 @@ def population(patients: int, truth: str, studies: int = 1) -> list[Study]:
 def test_a_masked_label_changes_the_odds_of_a_true_one_by_the_stated_factor() -> None:
     everyone = [study for truth in "ABCD" for study in population(1500, truth)]
     mask = Mask(everyone, b"k" * 32, 3)
-    told = mask.apply(everyone)
+    masked = mask.apply(everyone)
     for label, classes in (("suspicious", ("no", "yes")), ("density", tuple("ABCD"))):
         pairs = [
             (a.truth, b.truth)
-            for a, b in zip(units_of(everyone, label), units_of(told, label), strict=True)  # type: ignore[arg-type]
+            for a, b in zip(units_of(everyone, label), units_of(masked, label), strict=True)  # type: ignore[arg-type]
         ]
         table = np.array([[sum(p == (t, s) for p in pairs) for s in classes] for t in classes])
         shares = table / table.sum(1, keepdims=True)
@@ -178,23 +178,25 @@ def test_a_masked_label_changes_the_odds_of_a_true_one_by_the_stated_factor() ->
 def test_a_patients_studies_give_one_draw() -> None:
     """Four draws of one label would raise the odds to the fourth power."""
     studies = population(200, "A", studies=4) + population(1, "B")
-    told = Mask(studies, b"k" * 32, 3).apply(studies)
-    per_patient = [sum(s.labels.density is not None for s in told[4 * p :][:4]) for p in range(200)]
+    masked = Mask(studies, b"k" * 32, 3).apply(studies)
+    per_patient = [
+        sum(s.labels.density is not None for s in masked[4 * p :][:4]) for p in range(200)
+    ]
     assert per_patient == [1] * 200
 
 
 def test_an_experiment_with_fewer_classes_learns_nothing_more() -> None:
-    """If the masking followed the experiment's classes, asking for one alone would show who has it."""
+    """If the masking followed the experiment's classes, one class alone would reveal its owner."""
     studies = [study for truth in "ABCD" for study in population(50, truth)]
-    told = Mask(studies, b"k" * 32, 3).apply(studies)
-    said_a = [s.patient[0] for s in told if s.labels.density == "A"]
+    masked = Mask(studies, b"k" * 32, 3).apply(studies)
+    said_a = [s.patient[0] for s in masked if s.labels.density == "A"]
     assert 0 < said_a.count("A") < 50
     assert set(said_a) == set("ABCD")
 
 
 def test_a_dataset_of_one_class_has_no_labels_to_tell() -> None:
-    told = Mask(studies := population(9, "D"), b"k" * 32, 3).apply(studies)
-    assert {s.labels.density for s in told} == {None}
+    masked = Mask(studies := population(9, "D"), b"k" * 32, 3).apply(studies)
+    assert {s.labels.density for s in masked} == {None}
 
 
 def test_a_round_has_one_model_and_its_answer_repeats(

@@ -1,4 +1,4 @@
-"""Answers that are no numbers, by a model that ran away or was sent so: nothing of them is counted or scored.
+"""Answers with NaN or infinity, from a diverged or hostile model: none is counted or scored.
 
 Steps without contrast are of the same kind: what was not learnt is not sent as if it were.
 """
@@ -9,17 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.answers import answer
-from client.sitefile import SiteFile, load_site
+from client.handlers import answer
+from client.site.config import SiteFile, load_site
 from mama.config import Experiment
 from mama.data.manifest import Dataset, write_manifest
+from mama.data.studies import Sentence
 from mama.errors import TrainingError
 from mama.evaluation.counts import label_counts
 from mama.evaluation.predictions import Predictions, Unit, metrics
 from mama.exchange.arrays import Arrays
-from mama.exchange.coding import encode
-from mama.exchange.method import initial_arrays
+from mama.exchange.codecs.coding import encode
 from mama.exchange.protocol import Kind, Task
+from mama.exchange.update import initial_arrays
 from mama.model import build_model
 
 UNITS = [Unit((n,), "no" if n % 2 else "yes", None, f"s{n}", f"p{n}") for n in range(40)]
@@ -51,7 +52,7 @@ def site(site_files: Callable[..., list[Path]]) -> SiteFile:
 
 @pytest.fixture
 def arrays(experiment: Experiment) -> Arrays:
-    return initial_arrays(build_model(experiment), experiment.federation)
+    return initial_arrays(build_model(experiment), experiment.strategy)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -59,7 +60,7 @@ def arrays(experiment: Experiment) -> Arrays:
 def test_a_score_that_is_no_number_is_no_answer(value: float, place: tuple[int, int]) -> None:
     scores = np.full((40, 2), 0.5)
     scores[place] = value
-    with pytest.raises(TrainingError, match="no finite numbers") as error:
+    with pytest.raises(TrainingError, match="are not finite, so nothing") as error:
         Predictions(("no", "yes"), scores, UNITS)
     assert "\n" not in str(error.value)
 
@@ -99,10 +100,11 @@ def one_patient(site: SiteFile) -> None:
 
 
 def one_report(site: SiteFile) -> None:
-    change(site, lambda study, first: study.model_copy(update={"sentences": ("Unremarkable.",)}))
+    plain = Sentence(text="Unremarkable.", side="both", section=None)
+    change(site, lambda study, first: study.model_copy(update={"sentences": (plain,)}))
 
 
-def one_told(site: SiteFile) -> None:
+def one_described(site: SiteFile) -> None:
     change(
         site,
         lambda study, first: (
@@ -119,13 +121,13 @@ def change(site: SiteFile, edit: Callable) -> None:
 
 
 def text_alone(experiment: Experiment) -> Experiment:
-    """Only the terms that need unequal reports: views of several patients would have a contrast of their own."""
+    """Only terms that need unequal reports: several patients' views have their own contrast."""
     off = experiment.loss.image_image.model_copy(update={"weight": 0.0})
     loss = experiment.loss.model_copy(update={"image_image": off})
     return experiment.model_copy(update={"loss": loss})
 
 
-@pytest.mark.parametrize("make", [one_patient, one_report, one_told])
+@pytest.mark.parametrize("make", [one_patient, one_report, one_described])
 def test_a_round_without_contrast_sends_a_code_and_no_update(
     site: SiteFile, experiment: Experiment, arrays: Arrays, make: Callable
 ) -> None:
@@ -151,12 +153,12 @@ def test_with_contrast_the_same_round_is_sent(
 def test_the_sites_own_report_of_such_a_model_is_one_line(
     site: SiteFile, experiment: Experiment, tmp_path: Path
 ) -> None:
-    from client.report import write_site_report
+    from client.report.page import write_site_report
     from mama.export import save_final
 
     model = build_model(experiment)
     model.logit_scale.data.fill_(800.0)
     save_final(tmp_path / "final", model, experiment)
-    with pytest.raises(TrainingError, match="no finite numbers"):
+    with pytest.raises(TrainingError, match="are not finite, so nothing"):
         write_site_report(site, tmp_path / "final", tmp_path / "r.html")
     assert not (tmp_path / "r.html").exists()

@@ -1,7 +1,8 @@
-"""A coordinator that looks at released sums: do they betray the generator, or a patient, for certain?
+"""Released sums, read by a coordinator: do they betray the generator or a patient for certain?
 
-The released sum of a step of which no group was drawn is the noise alone. With float32 noise of torch a pair in the
-tail is one of few values, and none passes 5.77 sigma, so a sum beyond it, or between those values, holds a patient.
+The released sum of a step of which no group was drawn is the noise alone. With float32 noise of
+torch a pair in the tail is one of few values, and none passes 5.77 sigma, so a sum beyond it, or
+between those values, holds a patient.
 """
 
 import math
@@ -44,7 +45,7 @@ def released(size: int, signal: float = 0.0) -> Tensor:
 
 
 def share_on_the_lattice(sums: Tensor, apart: int) -> float:
-    """The share of pairs in the tail whose first uniform is a multiple of 2^-24, to a thousandth of a step."""
+    """Share of tail pairs whose first uniform is a multiple of 2^-24, to 0.001 of a step."""
     blocks = sums.double().numpy()[: SIZE // (2 * apart) * 2 * apart].reshape(-1, 2, apart)
     squares = (blocks**2).sum(1).ravel()
     squares = squares[squares > TAIL**2]
@@ -76,7 +77,7 @@ class Extreme(Keystream):
 def test_no_sum_is_beyond_reach_without_a_patient(
     monkeypatch: pytest.MonkeyPatch, as_opacus: Callable[[], None]
 ) -> None:
-    """The patient of finding 14 lies on one coordinate and moves it by C; z is 1, so by one sigma."""
+    """The patient of finding 14 moves one coordinate by C; z is 1, so by one sigma."""
     monkeypatch.setattr(noise, "Keystream", Extreme)
     assert released(2)[0] > 13 > LAST + 1
     monkeypatch.undo()
@@ -92,10 +93,10 @@ def test_no_sum_is_beyond_reach_without_a_patient(
 
 
 def test_the_last_bits_do_not_tell_what_was_summed(as_opacus: Callable[[], None]) -> None:
-    """Small sums show float32's finest bits, which are there only if nothing large was added before (Mironov 2012)."""
+    """Small sums show float32's finest bits, unless something large was added (Mironov 2012)."""
 
     def finest(signal: float) -> float:
-        """How many of the small sums are not multiples of 2^-24: 1 is the spacing of float32 around `signal`."""
+        """Share of small sums off the multiples of 2^-24; 1 is float32's spacing at `signal`."""
         sums = torch.full((SIZE // 4,), signal)
         optimiser.add_gaussian(sums, 1.0)
         near = sums[sums.abs() < 2**-4].double() * 2**24

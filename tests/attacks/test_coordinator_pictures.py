@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from mama.exchange.codes import ErrorCode
-from mama.exchange.method import initial_arrays
+from mama.exchange.update import initial_arrays
 from mama.model import build_model
 from tests.attacks import pictures
 
@@ -27,8 +27,8 @@ def site_file(site_files: Callable[..., list[Path]]) -> Path:
 
 @pytest.fixture
 def open_site(site_file: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A site without any of the rules, and without the one on batches of one patient, which would end these too."""
-    monkeypatch.setattr("mama.trainer.has_contrast", lambda *_: True)
+    """Site without rules, nor the one on batches of one patient, which would end these too."""
+    monkeypatch.setattr("mama.training.trainer.has_contrast", lambda *_: True)
     pictures.wide_open(site_file)
     return site_file
 
@@ -57,7 +57,7 @@ def test_a_tiny_clip_norm_returns_the_raw_gradient(open_site: Path, small_config
 def test_two_runs_return_a_single_step(
     open_site: Path, small_config: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("client.work.stream_of", lambda site, *_: site.site)
+    monkeypatch.setattr("client.training.tasks.stream_of", lambda site, *_: site.site)
     assert pictures.one_step_by_difference(open_site, small_config) < 0.01
 
 
@@ -116,11 +116,11 @@ def test_planted_weights_are_refused_where_a_run_begins_late(
 def test_planted_tensors_do_not_hide_behind_an_honest_round(
     site_file: Path, small_config: Make, steps: int
 ) -> None:
-    """At the largest rate that the bounds allow; from some steps on the whole model lies within ten of its updates."""
+    """At the largest allowed rate, the whole model soon lies within ten of its updates."""
     rest = {key: value for key, value in pictures.OPEN.items() if key != "max_model_step"}
     pictures.defend(site_file, **rest)
     experiment = pictures.trap_experiment(small_config, 8, steps, clip=1.0)
-    own = initial_arrays(build_model(experiment), experiment.federation)
+    own = initial_arrays(build_model(experiment), experiment.strategy)
     update = pictures.ask(site_file, experiment, own, "late", 1)
     trapped = pictures.planted(experiment) | pictures.trap(experiment, own, 0.0)
     far = pictures.norm([trapped[n] - own[n] for n in own]) / pictures.norm(list(update.values()))

@@ -1,7 +1,8 @@
 """A coordinator that looks for one site's update in the sums of secure aggregation.
 
-The measure is the cosine between its estimate and the true update of the site, alder. It may always have the mean that
-the protocol gives it, so an estimate is a finding if it is nearer than that mean.
+The measure is the cosine between its estimate and the true update of the site, alder. It may always
+have the mean that the protocol gives it, so an estimate is a finding if it is nearer than that
+mean.
 """
 
 import shutil
@@ -15,26 +16,26 @@ import pytest
 import yaml
 from safetensors.numpy import load_file
 
-from client.answers import answer
-from client.approval import Approvals
-from client.sitefile import load_site
-from client.unmasked import UnmaskedSums
+from client.handlers import answer
+from client.policy.approval import Approvals
+from client.secagg.unmasked import UnmaskedSums
+from client.site.config import load_site
 from mama.config import Experiment
 from mama.errors import QuorumError
 from mama.exchange.arrays import Arrays
-from mama.exchange.block import digest_of
+from mama.exchange.codecs.block import digest_of
+from mama.exchange.codecs.coding import encode
 from mama.exchange.codes import ErrorCode
-from mama.exchange.coding import encode
-from mama.exchange.method import initial_arrays, travelling_shapes
 from mama.exchange.protocol import Answer, Task
+from mama.exchange.secagg.messages import Advertisement, Basis
+from mama.exchange.update import exchanged_shapes, initial_arrays
 from mama.model import build_model
-from mama.secagg.messages import Advertisement, Basis
-from server.secagg import SecureSum
-from server.secure_round import secure_mean
-from sim.keys import introduce
+from server.secagg.protocol import secure_mean
+from server.secagg.secure_sum import SecureSum
+from sim.engines.keys import introduce
 
 SECURE = "privacy.secure={threshold: 3, bits: 24, limit: 0.5}"
-QUORUM = "federation.quorum=3"
+QUORUM = "participation.quorum=3"
 # What else would give an update where both scales are shut.
 BARE = ["optimiser.weight_decay=0", "loss.image_image.weight=0"]
 VICTIM, OTHERS = "alder", ["birch", "cedar", "dogwood"]
@@ -51,7 +52,7 @@ class _Careless(SecureSum):
 
 
 class Coordinator:
-    """Rounds with real sites, each of which may be asked for another experiment, model, run or round.
+    """Rounds with real sites, each of which may get another experiment, model, run or round.
 
     `refused` has the codes of answers that were none, by site.
     """
@@ -59,8 +60,8 @@ class Coordinator:
     def __init__(self, files: Mapping[str, Path], experiment: Experiment):
         self.files, self.experiment = files, experiment
         built = build_model(experiment)
-        self.model = initial_arrays(built, experiment.federation)
-        self.shapes = travelling_shapes(built, experiment.federation)
+        self.model = initial_arrays(built, experiment.strategy)
+        self.shapes = exchanged_shapes(built, experiment.strategy)
         self.refused: dict[str, ErrorCode] = {}
 
     def train(
@@ -77,7 +78,7 @@ class Coordinator:
             asked |= {} if site == VICTIM else others
             reply, _ = self._ask(site, "train", encode(asked.pop("model")), **asked)
             if reply.training:
-                weights[site] = reply.training.weight(self.experiment.federation.weights)
+                weights[site] = reply.training.weight(self.experiment.strategy.weights)
         return weights
 
     def unmask(
@@ -133,7 +134,7 @@ class Coordinator:
 
 @pytest.fixture(autouse=True)
 def _careless(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("server.secure_round.SecureSum", _Careless)
+    monkeypatch.setattr("server.secagg.protocol.SecureSum", _Careless)
 
 
 @pytest.fixture
@@ -176,14 +177,14 @@ def switch_off_record(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def switch_off_salt(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("client.work.stream_of", lambda site, *_: site.site)
+    monkeypatch.setattr("client.training.tasks.stream_of", lambda site, *_: site.site)
 
 
 def switch_off_basis(monkeypatch: pytest.MonkeyPatch, experiment: Experiment) -> None:
     def one_for_all(task: Task, model: str) -> Basis:
         return Basis(experiment=experiment.hash(), model="0" * 64, run=task.run, round=task.round)
 
-    monkeypatch.setattr("client.secure_waves.basis_of", one_for_all)
+    monkeypatch.setattr("client.secagg.waves.basis_of", one_for_all)
 
 
 def by_two_runs(coordinator: Coordinator) -> tuple[float, float]:
@@ -252,7 +253,8 @@ def test_peers_of_other_training_are_refused(
     assert set(weights) == set(EVERYONE)
     with pytest.raises(QuorumError):
         coordinator.unmask("run-1", weights, others, same=same)
-    # The victim gives no shares to such peers; those asked for a wave of what they did not train say no before.
+    # The victim gives no shares to such peers; those asked for a wave of what they did not train
+    # say no before.
     if way == "model" or not same:
         assert coordinator.refused[VICTIM] == ErrorCode.SECURE_PEERS
     else:

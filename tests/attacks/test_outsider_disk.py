@@ -1,4 +1,4 @@
-"""Another user of the machine may read nothing of a run, a dataset, a site or a coordinator but what is handed out."""
+"""Files of a run, dataset, site or coordinator, closed to other users but for shared ones."""
 
 import os
 import stat
@@ -11,8 +11,8 @@ import client.cli
 import mama.cli
 import server.cli
 import sim.cli
-from mama.files import private_folder, replacing, write_bytes, write_text
-from mama.signing import write_key_pair
+from mama.exchange.signing import write_key_pair
+from mama.system.files import private_folder, replacing, write_bytes, write_text
 from tests.conftest import SMALL
 
 HANDED_OUT = {".crt", ".pub"}
@@ -62,7 +62,8 @@ def test_a_dataset(
     assert command(mama.cli.main, *words, tmp_path / "data" / "mias").code == 0
     assert len(list((tmp_path / "data").rglob("*.npy"))) == 12
     assert readable(tmp_path / "data") == []
-    # Without the commands' umask the pictures have the rights that numpy gives them: the walk can fail.
+    # Without the commands' umask the pictures have the rights that numpy gives them: the walk can
+    # fail.
     with monkeypatch.context() as patched:
         os.umask(0)
         patched.setattr(os, "umask", lambda _: 0)

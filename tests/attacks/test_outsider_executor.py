@@ -1,6 +1,7 @@
-"""Whoever reaches the coordinator's port may submit a run with code of his own: none of it is installed or run.
+"""Foreign code submitted as a run to the coordinator's port: never installed or run.
 
-With Flower's executor in the place of ours the same request runs that code, as the user of the coordinator's service.
+With Flower's executor in the place of ours the same request runs that code, as the user of the
+coordinator's service.
 """
 
 import dataclasses
@@ -28,20 +29,21 @@ from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
 
 from mama.exchange.fingerprint import describe
+from mama.exchange.signing import write_key_pair
 from mama.exchange.tensors import trained_arrays
 from mama.model import build_model
-from mama.signing import write_key_pair
-from mama.supervise import Supervisor, log_to
-from server.control import BUNDLE, Control, bundle
-from server.daemon import EXECUTOR, programs
-from server.federation import Home
-from server.folder import RunFolder
-from server.follow import follow, submit
-from server.job import Job
-from server.jobs import JobFile
-from server.provision import provision
-from server.roster import enrol
-from sim.deployment import Box, free_port
+from mama.system.supervise import Supervisor, log_to
+from server.federation.home import Home
+from server.federation.provision import provision
+from server.federation.roster import enrol
+from server.run.folder import RunFolder
+from server.service.control import BUNDLE, Control, bundle
+from server.service.daemon import EXECUTOR, programs
+from server.service.follow import follow, submit
+from server.service.job import Job
+from server.service.jobs import JobFile
+from sim.engines.deployment import LocalDeployment, free_port
+from tests.events import records
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 PATIENCE_S = 120.0
@@ -64,7 +66,7 @@ def pack(files: dict[str, str]) -> Fab:
 
 
 class Outsider:
-    """Somebody with a hospital's ca.crt who reaches the port; nothing else of the coordinator's is used."""
+    """Somebody with a hospital's ca.crt who reaches the port, and uses nothing else."""
 
     def __init__(self, address: str, authority: Path):
         self._client = ControlHttpClient.from_server_address(
@@ -107,7 +109,7 @@ class Outsider:
 
 @contextmanager
 def coordinator(folder: Path, *, flowers: bool) -> Iterator[tuple[Home, Outsider]]:
-    """SuperLink and executor as real processes; `flowers`: with Flower's executor, as without this defence."""
+    """SuperLink and executor as real processes; `flowers` uses Flower's executor, undefended."""
     address = f"127.0.0.1:{free_port()}"
     path = folder / "federation.yaml"
     path.write_text(yaml.safe_dump({"name": "demo", "address": address, "listen": address}))
@@ -155,9 +157,11 @@ def test_none_of_a_foreign_runs_code_is_installed_or_run(tmp_path: Path) -> None
         code = f"open({str(marker)!r}, 'w')\n"
         shadow = files | {name: code for name in ("server/app.py", "server/__init__.py")}
         assert outsider.submit(pack(shadow)) == "failed"
-        # Our manifest with a configuration, and one that sends the run to a folder of the outsider's.
+        # Our manifest with a configuration, and one that sends the run to a folder of the
+        # outsider's.
         assert outsider.submit(configured, out=str(tmp_path / "elsewhere")) == "failed"
-        # The true bundle, in a run that nobody here asked for; a configuration is refused by Flower.
+        # The true bundle, in a run that nobody here asked for; a configuration is refused by
+        # Flower.
         assert outsider.submit(ours) == "failed"
         with pytest.raises(httpx.HTTPStatusError):
             outsider.submit(ours, out=str(tmp_path / "elsewhere"))
@@ -180,9 +184,11 @@ def test_the_coordinators_own_runs_go_on_beside_foreign_ones(
     small_config: Callable[..., Any], made_sites: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(made_sites / "sites" / "birch", tmp_path / "birch")
-    box = Box(tmp_path / "box")
+    box = LocalDeployment(tmp_path / "box")
     box.join(tmp_path / "birch" / "site.yaml")
-    experiment = small_config("federation={rounds: 2, local_steps: 2, quorum: 1}").experiment()
+    experiment = small_config(
+        "federation={rounds: 2, local_steps: 2}", "participation.quorum=1"
+    ).experiment()
     model = build_model(experiment)
     folder = RunFolder.create(tmp_path / "run", experiment, trained_arrays(model), describe(model))
     with box.running():
@@ -198,7 +204,7 @@ def test_the_coordinators_own_runs_go_on_beside_foreign_ones(
         started.set()
         attack.join()
     assert done.state == "finished"
-    assert [e["round"] for e in folder.events() if e["event"] == "round"] == [1, 2]
+    assert [e["round"] for e in records(folder) if e["event"] == "round"] == [1, 2]
     assert not (tmp_path / "ran").exists()
 
 
@@ -236,7 +242,7 @@ def serverapps(home: Home) -> list[int]:
     for entry in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):
             words = entry.read_bytes().split(b"\0")
-            if b"server.serverapp" in words and str(home.path).encode() in words:
+            if b"server.service.serverapp" in words and str(home.path).encode() in words:
                 found.append(int(entry.parent.name))
     return found
 

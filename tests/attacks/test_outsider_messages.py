@@ -1,4 +1,4 @@
-"""An outsider who can put bytes on the wire: 10,000 changed messages of each kind, signed as if by their sender.
+"""Changed bytes on the wire: 10,000 messages of each kind, signed as if by their sender.
 
 Each is refused by an error of one line that repeats none of it, or is a valid message.
 """
@@ -15,10 +15,10 @@ import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, RecordDict
 
 from client import app as client_app
-from client.answers import answer
-from client.intake import UNREADABLE as UNREADABLE_TASK
-from client.intake import pull_task
-from client.sitefile import load_site
+from client.handlers import answer
+from client.service.flower.intake import UNREADABLE as UNREADABLE_TASK
+from client.service.flower.intake import pull_task
+from client.site.config import load_site
 from mama.config import Experiment
 from mama.errors import MamaError
 from mama.exchange.codes import ErrorCode
@@ -27,12 +27,12 @@ from mama.exchange.metrics import Cell, EvaluationCounts, LabelCounts, Recall, T
 from mama.exchange.protocol import Answer, Description, Rehearsal, Task
 from mama.exchange.roster import PURPOSE, Member, Roster
 from mama.exchange.signature import sign_answer
-from mama.signing import new_key, public_line, sign
-from server.checks import check_answer, check_metrics
-from server.figures import check_evaluation
+from mama.exchange.signing import new_key, public_line, sign
+from server.round.evaluation import check_evaluation
+from server.round.validation import check_answer, check_metrics
 from tests.attacks.mutations import COUNT, changed_bytes, changed_texts, survived
-from tests.mama.exchange.test_hostile import BLOCKS, CHANGE, START, sealed
-from tests.mama.exchange.test_hostile import read as read_block
+from tests.mama.exchange.codecs.test_hostile import BLOCKS, CHANGE, START, sealed
+from tests.mama.exchange.codecs.test_hostile import read as read_block
 from tests.server.superlink import VALUES, Parts, SuperLink, reply_to, task_of
 from tests.sim.secure_room import NAMES
 
@@ -106,7 +106,7 @@ def asking_for(task: Task, texts: Iterator[str]) -> Iterator[Task]:
 
 
 def test_experiments(site_files: Callable[..., list[Path]], task: Task) -> None:
-    """All are read; what a site would do about one is asked of each fortieth, for it may have to build the model."""
+    """All are read; a site handles only each fortieth, as it may have to build the model."""
     path = site_files()[0]
     asked = list(asking_for(task, changed_texts(task.experiment, COUNT, 2)))
     survived(Task.read_experiment, iter(asked))

@@ -1,11 +1,11 @@
-"""Whoever reaches the coordinator's port can stop runs and fill the disk, so it listens on this machine alone."""
+"""The coordinator's port lets anyone stop runs and fill the disk: it must be local only."""
 
 from pathlib import Path
 
 import pytest
 
 from mama.errors import ConfigError
-from server.federation import Home
+from server.federation.home import Home
 
 EXPOSED = ["0.0.0.0", "[::]", "10.0.0.7", "fl.example.org", "[::ffff:10.0.0.7]", "[::ffff:0.0.0.0]"]
 OWN = ["127.0.0.1", "127.0.0.2", "localhost", "[::1]", "[::ffff:127.0.0.1]"]

@@ -1,4 +1,4 @@
-"""An outsider who changes messages of secure aggregation, 10,000 of each kind, to a site or to the coordinator.
+"""Changed messages of secure aggregation, 10,000 of each kind, to site and coordinator.
 
 Each is refused by an error of one line; a changed share never changes the sum.
 """
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from mama.secagg.messages import (
+from mama.exchange.secagg.messages import (
     Advertisement,
     Advertisements,
     Consent,
@@ -109,8 +109,8 @@ def test_waves_at_the_coordinator(wave: str, tmp_path: Path) -> None:
 def test_shares_at_the_coordinator(tmp_path: Path) -> None:
     """A wrong share costs its sender or the round, never the mean."""
     room = room_before("unmask", tmp_path)
-    told = room.sum.consents()
-    said = {site: one.unmask(told) for site, one in room.sites.items()}
+    consents = room.sum.consents()
+    said = {site: one.unmask(consents) for site, one in room.sites.items()}
     whole = said.pop("alder").model_dump_json()
     for site, shares in said.items():
         room.sum.take_shares(site, shares)

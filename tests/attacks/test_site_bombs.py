@@ -1,8 +1,9 @@
-"""One site answers with little that stands for much, or in drops: the server refuses it by one line, in little memory,
-and hears the others meanwhile.
+"""Decompression bombs and slow answers from a site.
 
-Run as a program with a bomb, a kind of task and `on` or `off`, it prints what the server made of the answer and by how
-many bytes it grew.
+The server refuses each by one line, in little memory, and serves the other sites meanwhile.
+
+Run as a program with a bomb, a kind of task and `on` or `off`, it prints what the server made of
+the answer and by how many bytes it grew.
 """
 
 import json
@@ -10,17 +11,19 @@ import sys
 import time
 from collections.abc import Callable
 from itertools import product
-from types import ModuleType, SimpleNamespace
+from types import ModuleType
 
 import pytest
 from flwr.app import Array, ConfigRecord
 from flwr.superlink.grid.http_grid import HttpGrid
 
-from server import asking, eager
-from server.asking import Asking
-from server.attendance import Seat
-from server.eager import STALLED_S, look_eagerly
-from server.lean import stay_lean
+from server.flower import replies
+from server.flower.one_copy import stay_lean
+from server.flower.replies import STALLED_S, look_eagerly
+from server.round import dispatch
+from server.round.connections import Connection
+from server.round.dispatch import Dispatcher, Exchange
+from server.round.state import Next, RoundState, Verdict
 from tests.attacks.memory import MIB, forget_peak, in_a_process, resident
 from tests.server.faults import Clock
 from tests.server.superlink import (
@@ -42,8 +45,8 @@ SENT = 40 * MIB  # what one request of a site can hold
 CHUNK: Piece = (b"ArrayChunk", [], bytes(MIB))
 KINDS = ("describe", "train")
 REFUSED = (
-    "more bytes than the message can have",
-    "more pieces than the message can have",
+    "the message is too large",
+    "the message has too many pieces",
     "a piece of the message is damaged",
 )
 
@@ -194,7 +197,7 @@ def test_an_answer_that_fits_is_taken(lean: None) -> None:
     for kind in ("describe", "evaluate", "finish"):
         link.replies["t"] = Parts(reply_to(task_of(kind), b"x"))
         (reply,) = link.post.pull("t", task_of(kind))
-        assert reply.problem == "more bytes than the message can have"
+        assert reply.problem == "the message is too large"
         link.replies["t"] = Parts(reply_to(task_of(kind)))
         (reply,) = link.post.pull("t", task_of(kind))
         assert reply.answer is not None
@@ -206,7 +209,7 @@ def test_without_memory_the_server_lives(lean: None, monkeypatch: pytest.MonkeyP
 
     link = SuperLink()
     link.replies["t"] = Parts(reply_to(task_of("train"), b"x"))
-    monkeypatch.setattr(eager, "inflate_object_from_contents", nothing_left)
+    monkeypatch.setattr(replies, "inflate_object_from_contents", nothing_left)
     (reply,) = link.post.pull("t", task_of("train"))
     assert reply.problem == "what came is no message (MemoryError)"
 
@@ -234,21 +237,24 @@ def dripping(clock: Clock | ModuleType, gap_s: float) -> SuperLink:
 
 def test_drops_hold_nobody_up(lean: None, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock()
-    monkeypatch.setattr(eager, "time", clock)
-    monkeypatch.setattr(asking, "time", clock)
+    monkeypatch.setattr(replies, "time", clock)
+    monkeypatch.setattr(dispatch, "time", clock)
     link = dripping(clock, 0.75 * STALLED_S)
-    attendance = SimpleNamespace(
-        look=lambda **_: None,
-        hear=lambda: None,
-        silent_s=lambda site: 0.0,
-        seats={"alder": Seat(1, ""), "birch": Seat(2, "")},
-    )
     monkeypatch.setattr(link.post, "push", lambda node, *_: {1: "alder", 2: "birch"}[node])
-    asks = Asking(link.post, attendance, 2, lambda site, number: None)  # type: ignore[arg-type]
-    tasks = [(site, task_of("train", site)) for site in ("alder", "birch")]
+    connections = {"alder": Connection(1, ""), "birch": Connection(2, "")}
+    state = RoundState(connections, wait_s=600, slots=2)
+    tasks = {site: task_of("train", site) for site in connections}
+    exchange, dispatcher = Exchange("train", tasks, state), Dispatcher(link.post)
     begin, heard = clock.now, []
-    for arrival in asks.ask(tasks, lambda site: b"", wait_s=600):
-        heard.append((arrival.site, clock.now - begin))
+    while not state.closed:
+        for site in state.due(clock.now, connections):
+            dispatcher.send(exchange, site, connections[site], b"")
+        for _, site, reply in dispatcher.replies("train"):
+            if state.on_reply(site, reply.outcome) == Verdict.ACCEPT:
+                heard.append((site, clock.now - begin))
+        if state.next(clock.now, {}) != Next.WAIT:
+            state.close()
+        clock.sleep(2.0)
     assert heard == [("birch", 0)]
     assert 600 <= clock.now - begin < 605
 

@@ -10,9 +10,9 @@ from mama.config import Experiment
 from mama.errors import ProtocolError
 from mama.evaluation.pooling import summary
 from mama.exchange.metrics import Cell, EvaluationCounts, LabelCounts, Recall, TrainingMetrics
-from server import figures
-from server.figures import check_evaluation, most_units
-from server.outcome import terms
+from server.report.metrics import terms
+from server.round import evaluation
+from server.round.evaluation import check_evaluation, most_units
 from tests.server.conftest import new_run, run_federation
 
 __all__ = ["new_run", "run_federation"]  # fixtures
@@ -103,7 +103,7 @@ def test_masking_rates_that_would_blow_a_figure_up_are_no_counts() -> None:
         {"kept": 0.1, "moved": 0.4},
         {"kept": 0.55, "moved": 0.5},
     ):
-        with pytest.raises(ValidationError, match="say nothing"):
+        with pytest.raises(ValidationError, match="carry no information"):
             LabelCounts(histograms={}, recalls={}, **rates)  # type: ignore[arg-type]
 
 
@@ -113,7 +113,7 @@ def test_a_run_goes_on_without_the_figures_of_the_site_that_lies(
 ) -> None:
     """Real rounds; with the check off the lie makes the figure."""
     if not checked:
-        monkeypatch.setattr(figures, "check_evaluation", lambda *args, **options: None)
+        monkeypatch.setattr(evaluation, "check_evaluation", lambda *args, **options: None)
 
     def change(site: str, kind: str, number: int, header: str, data: bytes) -> tuple[str, bytes]:
         if (site, kind) != ("birch", "evaluate"):
@@ -145,9 +145,9 @@ def test_a_loss_cannot_ruin_the_curve() -> None:
         with pytest.raises(ValidationError):
             metrics(absurd)
     # The largest that passes, with the heaviest claim, among honest ones.
-    told = [metrics(2.0), metrics(2.2), metrics(1e4, studies=10**9)]
-    assert terms(told) == {"loss": 2.2}
-    mean = sum(m.terms["loss"] * m.studies for m in told) / sum(m.studies for m in told)
+    reported = [metrics(2.0), metrics(2.2), metrics(1e4, studies=10**9)]
+    assert terms(reported) == {"loss": 2.2}
+    mean = sum(m.terms["loss"] * m.studies for m in reported) / sum(m.studies for m in reported)
     assert mean > 9e3
 
 

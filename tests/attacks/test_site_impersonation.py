@@ -1,4 +1,4 @@
-"""One site answers in another's name: with a roster only the named site's own signature, for that very task, counts."""
+"""Answers in another site's name: only the named site's signature for that task counts."""
 
 import json
 from collections.abc import Callable
@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 from flwr.app import Context, Message
 
-from mama.chain import read_chain
 from mama.exchange.protocol import Task
 from mama.exchange.roster import Member, Roster
 from mama.exchange.signature import sign_answer
-from mama.signing import new_key, public_line
-from server.folder import Event
-from server.signers import Signers
+from mama.exchange.signing import new_key, public_line
+from mama.system.journal import read_chain
+from server.cohort.signers import Signers
 from tests.server import faults
 from tests.server.conftest import make_world
 from tests.server.faults import FakeSites, World, pack
@@ -25,7 +24,7 @@ MakeWorld = Callable[..., World]
 
 
 class Forger(FakeSites):
-    """The fake sites, of which birch answers as `forge` says: (task, header, data, signature) -> the same."""
+    """Fake sites; birch answers as `forge` says: (task, header, data, signature) -> the same."""
 
     def __init__(self, forge: Callable[..., tuple[str, bytes, str]]) -> None:
         super().__init__()
@@ -97,7 +96,7 @@ def test_birch_cannot_answer_as_alder(
 ) -> None:
     world = attacked(make_world, tmp_path, forge)
     assert world.answered == [["alder", "cedar"]] * 3
-    assert world.told("roster")[0]["sites"] == ["alder", "cedar"]
+    assert world.logged("roster")[0]["sites"] == ["alder", "cedar"]
     (problem,) = {(site, text) for _, site, text in world.problems if site.startswith("node")}
     assert problem[0] == "node 1"
     assert "its answer is not signed" in problem[1]
@@ -129,7 +128,7 @@ def test_a_relayed_or_replayed_answer_of_alder_is_for_another_task(
     again.app = again.grid._client_app = Forger(lambda task, *said: stolen)
     again.roster = world.roster
     again.run()
-    assert again.told("roster")[0]["sites"] == ["alder", "cedar"]
+    assert again.logged("roster")[0]["sites"] == ["alder", "cedar"]
     assert (0, "node 1", UNSIGNED) in again.problems
 
 
@@ -174,7 +173,7 @@ def test_a_site_revoked_in_mid_run_counts_no_more(
     world.roster = tmp_path / "roster.json"
     world.roster.write_text(members().signed(new_key()))
 
-    def revoke(event: Event) -> None:
+    def revoke(event: dict) -> None:
         if event["event"] != "round" or event["round"] != 1:
             return
         roster = members(birch=public_line(new_key().public_key())) if new_line else members()

@@ -9,8 +9,8 @@ from mama.errors import QuorumError
 from mama.exchange.codes import ErrorCode
 from mama.exchange.protocol import Answer, Task
 from mama.exchange.signature import sign_answer
-from server.folding import Folding
-from server.rounds import Federation
+from server.round.collect import UpdateCollector
+from server.round.state import RoundState
 from tests.server.faults import KEYS, Fault, Plan, World, assert_same, of, pack, replayed
 
 
@@ -48,7 +48,7 @@ def test_where_its_update_is_missed_the_run_stops_and_can_go_on(make_world: Worl
     with pytest.raises(QuorumError):
         world.run()
     assert world.metrics()["status"] == "stopped"
-    assert len(world.told("extended")) == 2  # as for any other failure
+    assert len(world.logged("extended")) == 2  # as for any other failure
     world.grid._client_app = world.app
     world.run()
     assert world.metrics()["status"] == "finished"
@@ -59,7 +59,7 @@ def test_without_the_rule_its_word_ends_the_run(
     make_world: Worlds,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(Federation, "_spent_by_a_quorum", lambda self, meant: True)
+    monkeypatch.setattr(RoundState, "budget_spent", True)
     world = make_world(quorum=3, extend=2)
     lie(world, "cedar", 2, ErrorCode.BUDGET)
     world.run()
@@ -80,7 +80,7 @@ def two_late() -> Plan:
 def test_of_late_updates_one_a_site_and_round_counts(make_world: Worlds) -> None:
     world = make_world(two_late(), deadline_s=20.0, late="next_round", weights="uniform").run()
     assert world.answered[2] == ["alder", "birch", "cedar"]
-    assert world.told("round")[2]["late"] == {"birch": 1}
+    assert world.logged("round")[2]["late"] == {"birch": 1}
     assert (3, "birch", "update refused: birch: a second late update in one round") in [
         (number, site, problem) for number, site, problem in world.problems
     ]
@@ -97,14 +97,14 @@ def test_without_the_rule_birch_counts_three_times(
         def __contains__(self, key: object) -> bool:
             return False
 
-    begin = Folding.__init__
+    begin = UpdateCollector.__init__
 
     def without(self, *arguments) -> None:
         begin(self, *arguments)
         self.late = Forgetful()
 
     with monkeypatch.context() as off:
-        off.setattr(Folding, "__init__", without)
+        off.setattr(UpdateCollector, "__init__", without)
         attacked = make_world(two_late(), deadline_s=20.0, late="next_round", weights="uniform")
         attacked.run()
     own = {f"{site}/3": 1.0 for site in ("alder", "birch", "cedar")}

@@ -5,11 +5,11 @@ from typing import Any
 
 import yaml
 
-from client.enrolment import init_site
-from client.sitefile import SiteFile, load_site
+from client.identity.enrolment import init_site
+from client.site.config import SiteFile, load_site
 from mama.exchange.roster import Member, Roster
-from mama.signing import new_key, public_line
-from server.certificates import make_authority, read_private_key
+from mama.exchange.signing import new_key, public_line
+from server.federation.certificates import make_authority, read_private_key
 
 
 class Authority:

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from mama.config import Experiment
-from mama.exchange.coding import encode
+from mama.exchange.codecs.coding import encode
 from mama.exchange.protocol import Kind, Task
 from mama.exchange.tensors import trained_arrays
 from mama.model import build_model
@@ -55,7 +55,7 @@ def edit(site_file: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def in_child() -> Callable[..., int | bytes]:
-    """Do something in a child process that may die of it: what it returned, or the signal that killed it."""
+    """Run in a child process that may die; return its result, or the signal that killed it."""
     if torch.cuda.is_available():
         pytest.skip("a process that has used a GPU cannot fork")
 

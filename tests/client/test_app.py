@@ -1,4 +1,4 @@
-"""The Flower side of a site: the node's own configuration names the site file, and nothing else does."""
+"""Flower side of a site: only the node's own configuration names the site file."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +11,7 @@ from flwr.app.user_config import UserConfig
 from client.app import make_app
 from mama.exchange.codes import ErrorCode
 from mama.exchange.protocol import Answer, Task
-from sim.inprocess import InProcessGrid
+from sim.engines.inprocess import InProcessGrid
 
 
 def ask(

@@ -1,4 +1,4 @@
-"""A federation of real processes that several tests share: services start once, runs come one after the other."""
+"""Federation of real processes, shared by tests: services start once, runs follow in turn."""
 
 import json
 import os
@@ -15,17 +15,17 @@ import pytest
 import torch
 import yaml
 
-from client.service import ServiceFolder, Status, read_status
-from client.sitefile import load_site
+from client.service.status import ServiceFolder, Status, read_status
+from client.site.config import load_site
 from mama.config import Experiment
 from mama.exchange.fingerprint import describe
 from mama.exchange.tensors import trained_arrays
 from mama.model import build_model
-from server.control import bundle
-from server.folder import Event, RunFolder
-from server.follow import follow, submit
-from server.job import Job
-from sim.deployment import Box
+from server.run.folder import RunFolder
+from server.service.control import bundle
+from server.service.follow import follow, submit
+from server.service.job import Job
+from sim.engines.deployment import LocalDeployment
 
 PATIENCE_S = 240
 
@@ -44,7 +44,7 @@ class Run:
     """One run of the shared federation, watched by a thread."""
 
     folder: RunFolder
-    events: list[Event] = field(default_factory=list)
+    events: list[dict] = field(default_factory=list)
     job: Job | None = None
     error: Exception | None = None
     thread: threading.Thread | None = None
@@ -80,7 +80,7 @@ class Run:
 class Federation:
     """A running box and what tests do to it."""
 
-    def __init__(self, box: Box, config: Callable[..., Any], folder: Path):
+    def __init__(self, box: LocalDeployment, config: Callable[..., Any], folder: Path):
         self.box, self.config, self.folder = box, config, folder
         self.runs = 0
 
@@ -99,7 +99,7 @@ class Federation:
         def watch() -> None:
             try:
                 job = submit(self.box.home, folder.path)
-                run.job = follow(self.box.home, job, run.events.append)
+                run.job = follow(self.box.home, job, lambda e: run.events.append(e.record()))
             except Exception as error:
                 run.error = error
 
@@ -129,7 +129,7 @@ def another_federation(
 ) -> Iterator[Federation]:
     """One hospital and a coordinator of its own, running."""
     shutil.copytree(made_sites / "sites" / "birch", tmp_path / "birch")
-    box = Box(tmp_path / "box")
+    box = LocalDeployment(tmp_path / "box")
     box.join(tmp_path / "birch" / "site.yaml")
     with box.running():
         yield Federation(box, small_config, tmp_path)
@@ -139,11 +139,11 @@ def another_federation(
 def federation(
     small_config: Callable[..., Any], made_sites: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Federation]:
-    """Three hospitals and a coordinator, running; alder allows the true bundle only, the others ignore bundles."""
+    """Three hospitals and a coordinator, running; only alder restricts bundles, to the true one."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("federation")
     shutil.copytree(made_sites / "sites", folder / "hospitals")
-    box = Box(folder / "box")
+    box = LocalDeployment(folder / "box")
     for path in sorted((folder / "hospitals").glob("*/site.yaml")):
         settings = yaml.safe_load(path.read_text()) | {"threads": 1}
         if path.parent.name == "alder":

@@ -1,6 +1,7 @@
 """Sites that are silent and a ServerApp that dies as it starts: the run finishes by itself.
 
-A node's process that is stopped (SIGSTOP) stands for packets that are dropped: nothing is closed, and nothing comes.
+A node's process that is stopped (SIGSTOP) stands for packets that are dropped: nothing is closed,
+and nothing comes.
 """
 
 import os
@@ -12,19 +13,21 @@ from typing import Any
 
 import pytest
 
-from mama.supervise import children
-from server.jobs import JobFile
+from mama.system.supervise import children
+from server.service.jobs import JobFile
 from tests.deployment.conftest import wait_for
+from tests.events import records
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 GONE_S = 60
-# The tail of a lost site: Flower's two heartbeats are within gone_s, the rest is looks and closing the round.
+# The tail of a lost site: Flower's two heartbeats are within gone_s, the rest is looks and closing
+# the round.
 TAIL_S = 30
 
 
 @contextmanager
 def silent(federation: Any, *sites: str) -> Iterator[None]:
-    """Stop the nodes of sites while the block runs; one that the site's service replaced meanwhile is let be."""
+    """Stop sites' nodes while the block runs; one replaced by its service meanwhile stays."""
     nodes = [wait_for(lambda s=s: federation.box.processes().get(f"{s}/node"), s) for s in sites]
     for node in nodes:
         os.kill(node, signal.SIGSTOP)
@@ -36,7 +39,7 @@ def silent(federation: Any, *sites: str) -> Iterator[None]:
                 os.kill(node, signal.SIGCONT)
 
 
-def told(run: Any, kind: str) -> list[dict[str, Any]]:
+def logged(run: Any, kind: str) -> list[dict[str, Any]]:
     return [event for event in run.events if event["event"] == kind]
 
 
@@ -44,7 +47,7 @@ def test_a_run_asked_for_again_finishes_though_its_serverapp_is_killed_at_once(
     federation: Any,
 ) -> None:
     federation.wait_until_serving()
-    run = federation.start("federation={rounds: 6, local_steps: 2, quorum: 2}")
+    run = federation.start("federation={rounds: 6, local_steps: 2}", "participation.quorum=2")
     run.wait_for_round(2)
     job = JobFile(federation.box.home, run.folder.path)
     job.ask_to_stop()
@@ -52,12 +55,12 @@ def test_a_run_asked_for_again_finishes_though_its_serverapp_is_killed_at_once(
     assert run.job.state == "stopped"
     executor = federation.box.processes()["executor"]
     wait_for(lambda: not children(executor), "the ServerApp to be gone")
-    starts = len([e for e in run.folder.events() if e["event"] == "start"])
+    starts = len([e for e in records(run.folder) if e["event"] == "start"])
     again = federation.ask(run.folder)
     (process,) = wait_for(lambda: children(executor), "the next ServerApp")
     os.kill(process, signal.SIGKILL)
     # It wrote nothing, so that the last ending in the folder is the stop of before.
-    assert len([e for e in run.folder.events() if e["event"] == "start"]) == starts
+    assert len([e for e in records(run.folder) if e["event"] == "start"]) == starts
     metrics = again.finish()
     assert (metrics["status"], metrics["rounds"]) == ("finished", 6)
 
@@ -67,7 +70,8 @@ def test_a_site_that_falls_silent_within_a_round_does_not_hold_the_others_until_
 ) -> None:
     federation.wait_until_serving()
     run = federation.start(
-        f"federation={{rounds: 400, local_steps: 20, quorum: 2, deadline_s: 600, gone_s: {GONE_S}}}"
+        "federation={rounds: 400, local_steps: 20}",
+        f"participation={{quorum: 2, deadline_s: 600, gone_s: {GONE_S}}}",
     )
     run.wait_for_round(1)
     wait_for(
@@ -76,14 +80,16 @@ def test_a_site_that_falls_silent_within_a_round_does_not_hold_the_others_until_
     with silent(federation, "cedar"):
         stopped = time.time()
         first = wait_for(
-            lambda: [e for e in told(run, "round") if "cedar" not in e["sites"]],
+            lambda: [e for e in logged(run, "round") if "cedar" not in e["sites"]],
             "a round without cedar",
         )[0]
         assert first["time"] - stopped <= GONE_S + TAIL_S
         assert set(first["sites"]) == {"alder", "birch"}
-        assert [event["site"] for event in told(run, "left")] == ["cedar"]
-    wait_for(lambda: [e for e in told(run, "joined") if e["site"] == "cedar"], "cedar to come back")
-    wait_for(lambda: "cedar" in told(run, "round")[-1]["sites"], "a round with cedar")
+        assert [event["site"] for event in logged(run, "left")] == ["cedar"]
+    wait_for(
+        lambda: [e for e in logged(run, "joined") if e["site"] == "cedar"], "cedar to come back"
+    )
+    wait_for(lambda: "cedar" in logged(run, "round")[-1]["sites"], "a round with cedar")
     JobFile(federation.box.home, run.folder.path).ask_to_stop()
     run.thread.join(60)
     assert run.job.state == "stopped"
@@ -92,17 +98,18 @@ def test_a_site_that_falls_silent_within_a_round_does_not_hold_the_others_until_
 def test_a_run_whose_sites_come_back_later_than_a_start_waits_finishes_by_itself(
     federation: Any,
 ) -> None:
-    """A reboot of the coordinator whose door opens late: the ServerApp starts while all sites are away."""
+    """Reboot of the coordinator with a late door: the ServerApp starts while sites are away."""
     federation.wait_until_serving()
     run = federation.start(
-        "federation={rounds: 4, local_steps: 20, quorum: 2, deadline_s: 600, gone_s: 600}"
+        "federation={rounds: 4, local_steps: 20}",
+        "participation={quorum: 2, deadline_s: 600, gone_s: 600}",
     )
     run.wait_for_round(1)
     with silent(federation, *federation.box.sites):
-        wait_for(lambda: len(told(run, "left")) == len(federation.box.sites), "all to be lost")
+        wait_for(lambda: len(logged(run, "left")) == len(federation.box.sites), "all to be lost")
         (process,) = children(federation.box.processes()["executor"])
         os.kill(process, signal.SIGKILL)
-        (waiting,) = wait_for(lambda: told(run, "waiting"), "the next ServerApp to wait")
+        (waiting,) = wait_for(lambda: logged(run, "waiting"), "the next ServerApp to wait")
         assert waiting["missing"] == sorted(federation.box.sites)
         assert run.thread.is_alive()
     metrics = run.finish()

@@ -1,4 +1,4 @@
-"""A federation in a box is the one in a single process; it connects to itself only and leaves nothing running."""
+"""Federation in a box: equal to a single process, local only, nothing left running."""
 
 import json
 import os
@@ -16,7 +16,7 @@ import yaml
 from safetensors.torch import load_file
 
 from mama.errors import QuorumError
-from sim.deployment import Box
+from sim.engines.deployment import LocalDeployment
 from sim.run import federate
 
 ROOT = Path(__file__).parents[2]
@@ -50,16 +50,16 @@ def nothing_left(mark: str) -> bool:
     return left == set()
 
 
-# The federation in a box; beside it all its processes and every open connection of this network are written down, ten
-# times a second. In a network of its own the route leads everywhere and nowhere, so that an attempt to reach the
-# outside hangs and is seen: first one of ours.
+# The federation in a box; beside it all its processes and every open connection of this network are
+# written down, ten times a second. In a network of its own the route leads everywhere and nowhere,
+# so that an attempt to reach the outside hangs and is seen: first one of ours.
 WATCHED = """
 import json, os, socket, subprocess, sys, threading
 from pathlib import Path
 from mama.config import Experiment
-from mama.configfile import load
+from mama.config.load import load
 from mama.errors import QuorumError
-from sim.deployment import Box
+from sim.engines.deployment import LocalDeployment
 from sim.run import federate
 from tests.deployment.test_box import processes
 
@@ -131,7 +131,7 @@ def boxed(
 
 
 def with_one_thread(made_sites: Path, folder: Path) -> list[Path]:
-    """Copies of the hospitals, whose sums are those of a single thread; returns their site files."""
+    """Copy the hospitals, with sums of a single thread; return their site files."""
     shutil.copytree(made_sites / "sites", folder)
     files = sorted(folder.glob("*/site.yaml"))
     for path in files:
@@ -174,7 +174,7 @@ def test_nothing_phones_home(boxed: dict[str, Any]) -> None:
 
 def test_a_box_whose_run_fails_leaves_nothing_either(tmp_path: Path, mark: str) -> None:
     def run() -> None:
-        with Box(tmp_path).running():
+        with LocalDeployment(tmp_path).running():
             assert processes(mark)
             raise QuorumError("too few sites")
 
@@ -195,7 +195,9 @@ def test_twelve_sites_on_one_machine(
             (copy / "site.yaml").write_text(yaml.safe_dump(settings))
             files.append(copy / "site.yaml")
     # Sites that are not there when the minute of gathering is over join a later round.
-    experiment = small_config("federation={rounds: 3, local_steps: 1, quorum: 4}").experiment()
+    experiment = small_config(
+        "federation={rounds: 3, local_steps: 1}", "participation.quorum=4"
+    ).experiment()
     metrics = federate(experiment, files, tmp_path / "out", engine="deployment")
     assert nothing_left(mark)
     assert (metrics["status"], metrics["problems"]) == ("finished", [])

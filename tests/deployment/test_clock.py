@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from mama.supervise import Program
-from sim import deployment
+from mama.system.supervise import Program
+from sim.engines import deployment
 from tests.deployment.conftest import Federation, wait_for
 
 FAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
@@ -61,7 +61,7 @@ def test_a_run_survives_jumps_of_the_coordinators_clock(
     jump: Callable[[str], None], another_federation: Federation
 ) -> None:
     run = another_federation.start(
-        "federation={rounds: 4, local_steps: 2, quorum: 1, deadline_s: 120}"
+        "federation={rounds: 4, local_steps: 2}", "participation={quorum: 1, deadline_s: 120}"
     )
     for number, by in ((1, "+250s"), (2, "+0s")):
         run.wait_for_round(number)
@@ -74,7 +74,7 @@ def test_a_run_survives_jumps_of_the_coordinators_clock(
     assert all(event["seconds"] < 250 for event in rounds.values())  # and no round counted them
 
 
-def test_a_site_a_day_apart_is_refused_and_told_why_until_the_clocks_agree(
+def test_a_site_a_day_apart_is_refused_with_a_reason_until_the_clocks_agree(
     jump: Callable[[str], None], another_federation: Federation
 ) -> None:
     another_federation.wait_until_serving()

@@ -1,4 +1,4 @@
-"""Every command of docs/coordinator.md and docs/site.md, in order, by a coordinator and a hospital."""
+"""Commands of docs/coordinator.md and docs/site.md, in order, by both parties."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sim.deployment import free_port
+from sim.engines.deployment import free_port
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {"mama-server": "server", "mama-site": "client"}
@@ -124,7 +124,7 @@ def test_the_pages_lead_from_nothing_to_training(
     settings = yaml.safe_load(text) | {"address": address, "listen": address}
     (coordinator.folder / "federation.yaml").write_text(yaml.safe_dump(settings))
     experiment = small_config(
-        "federation={rounds: 200, local_steps: 2, quorum: 1, deadline_s: 300}"
+        "federation={rounds: 200, local_steps: 2}", "participation={quorum: 1, deadline_s: 300}"
     ).experiment()
     there["HASH"] = experiment.hash()
     for person in (coordinator, hospital):
@@ -137,7 +137,8 @@ def test_the_pages_lead_from_nothing_to_training(
     pin = said.strip().rpartition(" ")[2]
     assert pin in hospital.type("init")
     assert printed_by_openssl(hospital.folder) == pin
-    # The policy of the page, put into the site file, is one that loads; its hours would decide by the clock.
+    # The policy of the page, put into the site file, is one that loads; its hours would decide by
+    # the clock.
     policy = yaml.safe_load(blocks("site.md", "yaml")[0])["policy"]
     assert policy.pop("hours") == "20:00-06:00"
     path = hospital.folder / "site" / "site.yaml"
@@ -172,9 +173,9 @@ def test_the_pages_lead_from_nothing_to_training(
             assert "roster version 1: alder (share 1)" in said
             assert re.search(r"\b[0-9a-f]{64}\b", hospital.type("bundle"))
             assert "allows" in hospital.type("policy")
-            assert hospital.type("approve") == "no experiment waits\n"
-            assert hospital.type("approve").startswith("approved beforehand")
-            assert "taken back" in hospital.type("approve")
+            assert hospital.type("approve") == "no experiment is pending approval\n"
+            assert hospital.type("approve").startswith("approved in advance")
+            assert "withdrawn" in hospital.type("approve")
             before = rounds(run)
             wait_for(lambda: rounds(run) > before, "a round that nobody watches")
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from client.service import ServiceFolder
-from client.sitefile import load_site
-from mama.supervise import children
-from server.jobs import JobFile
+from client.service.status import ServiceFolder
+from client.site.config import load_site
+from mama.system.supervise import children
+from server.service.jobs import JobFile
+from tests.events import records
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 # The executor last but one: the ServerApp that it started is not the child of the next.
@@ -41,7 +42,7 @@ def test_a_run_survives_the_death_of_every_process(federation: Any) -> None:
     metrics = run.finish()
 
     assert (metrics["status"], metrics["rounds"]) == ("finished", ROUNDS)
-    rounds = {e["round"]: set(e["sites"]) for e in run.folder.events() if e["event"] == "round"}
+    rounds = {e["round"]: set(e["sites"]) for e in records(run.folder) if e["event"] == "round"}
     assert sorted(rounds) == list(range(1, ROUNDS + 1))
     assert all({"birch", "cedar"} <= sites for sites in rounds.values())
     assert "alder" in rounds[ROUNDS]
@@ -56,7 +57,7 @@ def test_a_run_survives_the_death_of_every_process(federation: Any) -> None:
 
 def test_runs_stopped_while_messages_are_on_their_way_block_no_site(federation: Any) -> None:
     for _ in range(2):
-        run = federation.start("federation={rounds: 500, local_steps: 1, quorum: 3}")
+        run = federation.start("federation={rounds: 500, local_steps: 1}", "participation.quorum=3")
         run.wait_for_round(2)
         JobFile(federation.box.home, run.folder.path).ask_to_stop()
         run.thread.join(60)

@@ -15,11 +15,11 @@ import httpx
 import pytest
 import yaml
 
-from client.service import ServiceFolder, Status, read_status
-from client.sitefile import load_site
-from client.tls import context_for
-from server.signature import site_certificate
-from sim.deployment import Box, free_port
+from client.identity.tls import context_for
+from client.service.status import ServiceFolder, Status, read_status
+from client.site.config import load_site
+from server.federation.authority import site_certificate
+from sim.engines.deployment import LocalDeployment, free_port
 
 NGINX = shutil.which("nginx")
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "nginx" / "fedmama.conf"
@@ -32,8 +32,8 @@ pytestmark = [
 ]
 
 
-def nginx_with(box: Box, port: int, folder: Path, *, mutual: bool) -> list[str]:
-    """The command that runs nginx with the shipped file, its four lines corrected for this machine."""
+def nginx_with(box: LocalDeployment, port: int, folder: Path, *, mutual: bool) -> list[str]:
+    """Command that runs nginx with the shipped file, its four lines adapted to this machine."""
     listen = box.home.file.listen
     text = CONFIGURATION.read_text()
     if mutual:
@@ -58,11 +58,11 @@ def nginx_with(box: Box, port: int, folder: Path, *, mutual: bool) -> list[str]:
 
 
 @contextmanager
-def with_nginx(made_sites: Path, folder: Path, *, mutual: bool) -> Iterator[Box]:
+def with_nginx(made_sites: Path, folder: Path, *, mutual: bool) -> Iterator[LocalDeployment]:
     """A coordinator and one site, with nginx between them."""
     port = free_port()
     shutil.copytree(made_sites / "sites" / "alder", folder / "alder")
-    box = Box(folder / "box", address=f"127.0.0.1:{port}")
+    box = LocalDeployment(folder / "box", address=f"127.0.0.1:{port}")
     path = box.join(folder / "alder" / "site.yaml")
     if mutual:
         settings = yaml.safe_load(path.read_text())
@@ -78,12 +78,14 @@ def with_nginx(made_sites: Path, folder: Path, *, mutual: bool) -> Iterator[Box]
 
 
 @pytest.fixture(scope="module")
-def behind_nginx(made_sites: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+def behind_nginx(
+    made_sites: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[LocalDeployment]:
     with with_nginx(made_sites, tmp_path_factory.mktemp("nginx"), mutual=False) as box:
         yield box
 
 
-def wait_for(box: Box, condition: Callable[[Status], bool]) -> Status:
+def wait_for(box: LocalDeployment, condition: Callable[[Status], bool]) -> Status:
     end = time.monotonic() + 120
     while not condition(status := read_status(ServiceFolder(load_site(box.sites["alder"])))):
         assert time.monotonic() < end, status
@@ -91,14 +93,14 @@ def wait_for(box: Box, condition: Callable[[Status], bool]) -> Status:
     return status
 
 
-def test_a_site_works_through_it(behind_nginx: Box) -> None:
+def test_a_site_works_through_it(behind_nginx: LocalDeployment) -> None:
     assert wait_for(behind_nginx, lambda status: status.serving).registered
     calls = (behind_nginx.folder.parent / "access.log").read_text()
     assert 'POST /v1/fleet/activate-node HTTP/1.1" 200' in calls
     assert 'POST /v1/fleet/pull-messages HTTP/1.1" 200' in calls
 
 
-def outside(box: Box, method: str, path: str, **arguments: Any) -> int:
+def outside(box: LocalDeployment, method: str, path: str, **arguments: Any) -> int:
     with httpx.Client(verify=str(box.home.ca_certificate), trust_env=False) as client:
         url = f"https://{box.home.file.address}{path}"
         return client.request(method, url, **arguments).status_code
@@ -124,11 +126,13 @@ def outside(box: Box, method: str, path: str, **arguments: Any) -> int:
         ("GET", "/"),
     ],
 )
-def test_from_outside_all_else_is_forbidden(behind_nginx: Box, method: str, path: str) -> None:
+def test_from_outside_all_else_is_forbidden(
+    behind_nginx: LocalDeployment, method: str, path: str
+) -> None:
     assert outside(behind_nginx, method, path) == 403
 
 
-def test_a_stranger_gets_nothing_on_the_sites_paths(behind_nginx: Box) -> None:
+def test_a_stranger_gets_nothing_on_the_sites_paths(behind_nginx: LocalDeployment) -> None:
     assert SITES_PATHS
     for path in SITES_PATHS[1].split("|"):
         status = outside(
@@ -141,12 +145,12 @@ def test_a_stranger_gets_nothing_on_the_sites_paths(behind_nginx: Box) -> None:
         assert 400 <= status < 500, path
 
 
-def test_an_update_that_is_too_large_is_stopped_at_the_door(behind_nginx: Box) -> None:
+def test_an_update_that_is_too_large_is_stopped_at_the_door(behind_nginx: LocalDeployment) -> None:
     status = outside(behind_nginx, "POST", "/v1/fleet/push-object", content=b"0" * (65 * 2**20))
     assert status == 413
 
 
-def test_the_site_outlives_the_service_behind_it(behind_nginx: Box) -> None:
+def test_the_site_outlives_the_service_behind_it(behind_nginx: LocalDeployment) -> None:
     wait_for(behind_nginx, lambda status: status.serving)
     process = behind_nginx.processes()["superlink"]
     site = behind_nginx.processes()["alder/node"]

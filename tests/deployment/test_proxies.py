@@ -1,4 +1,4 @@
-"""A federation in a box where every variable names a proxy that is not there: its processes never ask it."""
+"""Federation in a box with a nonexistent proxy in every variable: it is never used."""
 
 import json
 import os
@@ -36,5 +36,5 @@ def test_a_box_runs_behind_a_proxy(tmp_path: Path) -> None:
         timeout=500,
     )
     assert ended.returncode == 0, ended.stderr
-    told = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
-    assert (told["status"], told["problems"]) == ("finished", [])
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
+    assert (metrics["status"], metrics["problems"]) == ("finished", [])

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from client.service import ServiceFolder, read_status
-from client.sitefile import load_site
-from sim.deployment import Box, service
+from client.service.status import ServiceFolder, read_status
+from client.site.config import load_site
+from sim.engines.deployment import LocalDeployment, service
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 class Proxy:
-    """An HTTP proxy that connects to where it is asked (RFC 9110, CONNECT), and remembers where that was."""
+    """HTTP proxy that connects as requested (RFC 9110, CONNECT), and records the targets."""
 
     def __init__(self) -> None:
         self.asked: list[str] = []
@@ -68,7 +68,7 @@ def test_a_site_reaches_the_coordinator_through_a_proxy(
     made_sites: Path, tmp_path: Path, proxy: Proxy
 ) -> None:
     shutil.copytree(made_sites / "sites" / "alder", tmp_path / "alder")
-    box = Box(tmp_path / "box")
+    box = LocalDeployment(tmp_path / "box")
     path = box.join(tmp_path / "alder" / "site.yaml")
     box.sites = {}  # the site starts by itself, with a proxy
     with box.running():

@@ -1,4 +1,4 @@
-"""Who and what does not belong is refused, and told why: keys, certificates, foreign code."""
+"""Foreign keys, certificates and code are refused, with the reason."""
 
 import hashlib
 import json
@@ -24,18 +24,19 @@ from flwr.proto.control_pb2 import StartRunRequest
 from flwr.supercore.fab import Fab
 
 from client.cli import main
-from client.enrolment import init_site
-from client.service import ServiceFolder, Status, read_status
-from client.sitefile import load_site
-from mama.signing import fingerprint
+from client.identity.enrolment import init_site
+from client.service.status import ServiceFolder, Status, read_status
+from client.site.config import load_site
+from mama.exchange.signing import fingerprint
 from server import cli as coordinator
-from server.certificates import make_authority, read_certificate
-from server.control import Control
-from server.daemon import programs
-from server.folder import RunFolder
-from server.roster import enrol, revoke
-from sim.deployment import free_port, service
+from server.federation.certificates import make_authority, read_certificate
+from server.federation.roster import enrol, revoke
+from server.run.folder import RunFolder
+from server.service.control import Control
+from server.service.daemon import programs
+from sim.engines.deployment import free_port, service
 from tests.certificates import make_server_certificate
+from tests.events import records
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -113,10 +114,14 @@ def test_a_site_whose_disk_is_full_says_so_and_comes_back(federation: Any, tmp_p
     before = path.read_text()
     path.write_text(yaml.safe_dump(yaml.safe_load(before) | {"state": str(small)}))
     try:
-        metrics = federation.start("federation={rounds: 1, local_steps: 2, quorum: 2}").finish()
+        metrics = federation.start(
+            "federation={rounds: 1, local_steps: 2}", "participation.quorum=2"
+        ).finish()
         assert ("cedar", "disk_full") in {(p["site"], p["code"]) for p in metrics["problems"]}
         subprocess.run(["mount", "-o", "remount,size=64m", str(small)], check=True)
-        metrics = federation.start("federation={rounds: 1, local_steps: 2, quorum: 3}").finish()
+        metrics = federation.start(
+            "federation={rounds: 1, local_steps: 2}", "participation.quorum=3"
+        ).finish()
         assert metrics["problems"] == []
     finally:
         path.write_text(before)
@@ -225,7 +230,7 @@ def main(grid, context):
 
 @contextmanager
 def flowers_own_executor(federation: Any) -> Iterator[None]:
-    """Flower's executor in the place of ours, which would refuse a foreign run before any site hears of it."""
+    """Flower's executor instead of ours, which would refuse a foreign run before any site."""
     home, ours = federation.box.home, federation.box.processes()["executor"]
     executor = programs(home)[1]
     folder = Path(sys.executable).parent
@@ -266,7 +271,8 @@ def test_foreign_code_is_not_run_at_any_site(federation: Any, tmp_path: Path) ->
         names = {str(node.node): node.name for node in control.nodes()}
     answers = {names[node]: text for node, text in json.loads(result.read_text()).items()}
     assert not marker.exists()
-    # alder allows the true bundle only; to the others the bundle is as good as none, and its message is nonsense.
+    # alder allows the true bundle only; to the others the bundle is as good as none, and its
+    # message is nonsense.
     assert answers["alder"] == "error 7: this site does not allow the run's bundle"
     for name in ("birch", "cedar"):
         answer = json.loads(answers[name])
@@ -314,4 +320,4 @@ def test_a_rehearsal_asks_every_site_and_trains_nowhere(
     for one in figures["sites"].values():
         assert one["bytes_up"] > 100_000
         assert 0 < one["site_seconds"] <= one["seconds"]
-    assert RunFolder(out).events() == []
+    assert records(RunFolder(out)) == []

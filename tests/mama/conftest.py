@@ -13,12 +13,13 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from mama.config import Experiment
-from mama.configfile import load
+from mama.config.load import load
 from mama.data.manifest import Dataset, Manifest, write_manifest
 from mama.data.pairs import StudyPairs
 from mama.data.picture import write_picture
 from mama.data.studies import Image, Labels, Study
 from mama.model import MaMA, build_model
+from tests.reports import sided
 
 SENTENCES = (
     ("the breast is fatty .", "no mass ."),
@@ -118,7 +119,7 @@ def model(experiment: Experiment, base_models: dict[str, Path]) -> MaMA:
 
 @pytest.fixture(scope="session")
 def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
-    """Eight training and six test studies of four images; dense breasts are bright, lesions a white square.
+    """Eight training and six test studies of four images; bright is dense, white a lesion.
 
     Study 0 has no report, study 1 no labels.
     """
@@ -160,7 +161,7 @@ def _study(folder: Path, number: int) -> Study:
         patient=f"p{number}",
         split="train" if number < 8 else "test",
         images=tuple(images),
-        sentences=SENTENCES[dense] if number else (),
+        sentences=sided(SENTENCES[dense] if number else ()),
         labels=Labels(density="AD"[dense], suspicious={"L": bool(dense), "R": False})
         if number != 1
         else Labels(),

@@ -1,4 +1,4 @@
-"""`mama evaluate`: figures of a model on films it never saw; labels only score."""
+"""`mama evaluate`: metrics of a model on unseen films; labels are used for scoring only."""
 
 import json
 import os
@@ -12,8 +12,8 @@ import pytest
 
 from mama.cli import main
 from mama.config import Experiment
+from mama.evaluation.evaluate import answers, ingested
 from mama.evaluation.predictions import Predictions
-from mama.evaluation.whole import answers, ingested
 from mama.export import save_final
 from mama.model import build_model
 
@@ -35,7 +35,7 @@ def final(
 
 @pytest.fixture
 def figures(command: Callable[..., Any], final: Path, tmp_path: Path) -> Callable[[Path], dict]:
-    """What the command writes of a raw folder."""
+    """Return the figures that the command writes for a raw folder."""
 
     def run(films: Path) -> dict[str, Any]:
         out = tmp_path / "figures.json"
@@ -182,7 +182,7 @@ def test_training_studies_are_named_as_such(
     assert "6 studies to train on, 0 to test" in ended.out
     ended = command(main, "evaluate", final, tmp_path / "dataset")
     assert "6 TRAINING studies" in ended.out
-    assert "say nothing of new patients" in ended.out
+    assert "say nothing about new patients" in ended.out
 
 
 def test_a_failed_ingest_leaves_nothing(command: Callable[..., Any], tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_ingest_leaves_other_things_and_other_sizes_alone(
     (out / "thesis.tex").touch()
     arguments = ("ingest", make_films(), out, "--adapter", "mias")
     ended = command(main, *arguments)
-    assert (ended.code, "holds other things (thesis.tex)" in ended.err) == (2, True)
+    assert (ended.code, "contains other files (thesis.tex)" in ended.err) == (2, True)
     assert [path.name for path in out.iterdir()] == ["thesis.tex"]
     (out / "thesis.tex").unlink()
     assert command(main, *arguments, "--long-side", 32).code == 0
@@ -211,8 +211,8 @@ def test_ingest_leaves_other_things_and_other_sizes_alone(
     ended = command(main, *arguments, "--long-side", 48)
     assert ended.code == 2
     assert ended.err == (
-        f"error: {out}: holds a dataset at 32 pixels, not 48. "
-        "Give another folder, or --long-side 32, or remove it\n"
+        f"error: {out}: the folder holds a dataset at 32 pixels, not 48. "
+        "Choose another folder, use --long-side 32, or remove the dataset\n"
     )
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
@@ -220,16 +220,28 @@ def test_ingest_leaves_other_things_and_other_sizes_alone(
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (("nowhere", "films", "--adapter", "mias"), 4, "nowhere: holds no model. Give a finished"),
-        (("films", "films", "--adapter", "mias"), 4, "films: holds no model. Give a finished"),
-        (("final", "films"), 3, "films: no ingested dataset here. Ingest it first, or name the"),
+        (
+            ("nowhere", "films", "--adapter", "mias"),
+            4,
+            "nowhere: the folder holds no model. Specify",
+        ),
+        (("films", "films", "--adapter", "mias"), 4, "films: the folder holds no model. Specify"),
+        (
+            ("final", "films"),
+            3,
+            "films: the folder holds no ingested dataset. Ingest it first, or specify the",
+        ),
         (("final", "nowhere"), 3, "nowhere: no such folder. Check the path"),
-        (("final", "films", "--device", "gpu"), 2, "--device gpu: is no device. Choose auto, cpu"),
-        (("final", "films", "--json", "/"), 2, "--json /: is a folder. Name a file"),
+        (
+            ("final", "films", "--device", "gpu"),
+            2,
+            "--device gpu: is not a device. Choose auto, cpu",
+        ),
+        (("final", "films", "--json", "/"), 2, "--json /: is a folder. Give the path of a file"),
         (("final", "nowhere", "--adapter", "mias"), 3, "nowhere: no such folder. Check the path"),
         (("final", "empty", "--adapter", "mias"), 3, "empty: no studies. Check the path"),
-        (("final", "films", "--adapter", "pacs"), 2, "unknown adapter 'pacs'. Choose dicom"),
-        (("final", "films", "--adapter", "dicom_folder"), 3, "films: no reports.csv"),
+        (("final", "films", "--adapter", "pacs"), 2, "unknown adapter 'pacs'. Choose cbis"),
+        (("final", "films", "--adapter", "dicom_folder"), 3, "films: reports.csv is missing"),
     ],
 )
 def test_a_mistake_is_one_line(
@@ -255,16 +267,16 @@ def test_a_mistake_is_one_line(
 @pytest.mark.parametrize(
     ("name", "arguments"),
     [
-        ("evaluate", ["MODEL", "DATASET"]),
-        ("ingest", ["SOURCE", "DATASET"]),
-        ("train", ["EXPERIMENT"]),
+        ("evaluate", ["Folder of a finished run", "Ingested dataset, or raw folder"]),
+        ("ingest", ["Folder of images and reports", "Folder for manifest and image cache"]),
+        ("train", ["Experiment file (YAML)"]),
     ],
 )
 def test_every_argument_is_described(
     command: Callable[..., Any], name: str, arguments: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In the command's own text: typer's column of descriptions is empty under some versions of click."""
+    """Typer's column of argument help is empty with click 8.5 and later."""
     monkeypatch.setenv("COLUMNS", "80")
     ended = command(main, name, "--help")
-    assert all(f" {argument} is " in ended.out for argument in arguments)
+    assert all(argument in ended.out for argument in arguments)
     assert max(map(len, ended.out.splitlines())) <= 80

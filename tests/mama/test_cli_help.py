@@ -1,4 +1,4 @@
-"""`--help` explains every argument and option of every command."""
+"""`--help` describes every argument and option of every command."""
 
 from collections.abc import Callable, Iterator
 from importlib import import_module
@@ -6,9 +6,6 @@ from typing import Any
 
 import pytest
 import typer
-from typer.core import TyperArgument
-
-from mama.cli_help import argument_help
 
 
 def commands(command: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -20,26 +17,23 @@ def commands(command: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 @pytest.mark.parametrize("room", ["mama", "client", "server", "sim"])
 def test_nothing_is_left_to_guess(room: str) -> None:
-    with argument_help():
-        made = typer.main.get_command(import_module(f"{room}.cli").app)
+    made = typer.main.get_command(import_module(f"{room}.cli").app)
     found = list(commands(made))
     assert len(found) > 1
     for name, command in found:
         assert command.help, name
         for parameter in command.params:
             # The researcher's commands tell of their arguments in the text above.
-            told = f"{parameter.name.upper()} is" in command.help
-            assert parameter.help or told, f"{name}: {parameter.name}"
+            described = f"{parameter.name.upper()} is" in command.help
+            assert parameter.help or described, f"{name}: {parameter.name}"
 
 
 def test_it_is_what_a_person_sees(command: Callable[..., Any]) -> None:
-    made = TyperArgument.__init__
     for room, arguments, text in (
-        ("client", ("init",), "The site's folder, made here"),
+        ("client", ("init",), "Folder of the new site"),
         ("client", ("base", "add"), "The hospital's site file"),
         ("server", ("enrol",), "Its public key, node.pub"),
     ):
         shown = command(import_module(f"{room}.cli").main, *arguments, "--help")
         assert shown.code == 0
         assert text in shown.out
-    assert TyperArgument.__init__ is made

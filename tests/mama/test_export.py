@@ -1,4 +1,4 @@
-"""The finished model: its folder needs nothing else and answers as the model did."""
+"""Exported model: a self-contained folder with the same outputs as the trained model."""
 
 import json
 from collections.abc import Callable
@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from mama.config import Experiment
+from mama.config.earlier import find_final
 from mama.data.manifest import Dataset, Manifest, write_manifest
-from mama.earlier import find_final
 from mama.errors import ConfigError, DataError, ModelError
-from mama.evaluation.whole import evaluate_whole
+from mama.evaluation.evaluate import evaluate_whole
 from mama.export import load_final, save_final
 from mama.model import MaMA
 
@@ -76,7 +76,7 @@ def test_a_dataset_without_studies(final: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        ("no weights", "holds no model. Give a finished run's folder, or its final/"),
+        ("no weights", "holds no model. Specify a finished run's folder, or its final/"),
         ("no experiment", "holds no model"),
         ("other weights", "weights do not fit the experiment"),
         ("cut weights", "weights cannot be read"),
@@ -119,7 +119,7 @@ def test_a_quantised_base_is_written_as_it_was(
     base_models: dict[str, Path],
     tmp_path: Path,
 ) -> None:
-    """bitsandbytes is not at hand: packed integers and their scales stand for what it makes of a layer."""
+    """Packed integers and their scales stand in for a layer of bitsandbytes."""
     base = model.state_dict()
     for parameter in model.parameters():
         if parameter.requires_grad:

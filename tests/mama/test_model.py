@@ -1,4 +1,4 @@
-"""The model: equal seeds give equal weights, nobody else's random numbers are drawn, embeddings have their shapes."""
+"""Model: equal seeds give equal weights, other random streams are untouched, embedding shapes."""
 
 from collections.abc import Callable
 from pathlib import Path

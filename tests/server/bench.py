@@ -6,13 +6,13 @@ from typing import Any
 
 import pytest
 
-from mama.signing import write_key_pair
-from server import jobs
-from server.federation import Home
-from server.folder import RunFolder
-from server.jobs import JobFile, JobRunner
-from server.provision import provision
-from server.roster import enrol
+from mama.exchange.signing import write_key_pair
+from server.federation.home import Home
+from server.federation.provision import provision
+from server.federation.roster import enrol
+from server.run.folder import RunFolder
+from server.service import jobs
+from server.service.jobs import JobFile, JobRunner
 
 
 class FakeControl:

@@ -1,4 +1,4 @@
-"""A federation over the small hospitals in which a test can change any message or silence any node."""
+"""Federation over the small hospitals; a test can change any message or silence any node."""
 
 import json
 import shutil
@@ -16,11 +16,12 @@ from flwr.common.constant import ErrorCode
 from client.app import make_app
 from mama.config import Experiment
 from mama.exchange.fingerprint import describe
-from mama.exchange.method import initial_arrays
+from mama.exchange.update import initial_arrays
 from mama.model import build_model
-from server.folder import Event, RunFolder
-from server.rounds import Federation
-from sim.inprocess import InProcessGrid
+from server.round.run import FederatedRun
+from server.run.context import RunContext
+from server.run.folder import RunFolder
+from sim.engines.inprocess import InProcessGrid
 from tests.server.bench import bench as bench
 from tests.server.bench import folder as folder
 from tests.server.faults import (
@@ -45,15 +46,15 @@ class Outcome:
     """A run's folder and what the sites sent, unchanged, by (site, kind, round)."""
 
     folder: RunFolder
-    events: list[Event]
+    events: list[dict[str, Any]]
     sent: dict[tuple[str, str, int], tuple[dict[str, Any], bytes]] = field(default_factory=dict)
 
     @property
-    def problems(self) -> list[Event]:
+    def problems(self) -> list[dict[str, Any]]:
         return [event for event in self.events if event["event"] == "problem"]
 
     @property
-    def rounds(self) -> list[Event]:
+    def rounds(self) -> list[dict[str, Any]]:
         return [event for event in self.events if event["event"] == "round"]
 
     @property
@@ -112,7 +113,7 @@ def new_run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Experiment, P
             model = build_model(experiment)
             path = tmp_path_factory.mktemp("run") / "out"
             RunFolder.create(
-                path, experiment, initial_arrays(model, experiment.federation), describe(model)
+                path, experiment, initial_arrays(model, experiment.strategy), describe(model)
             )
             made[experiment.hash()] = path
         shutil.copytree(made[experiment.hash()], target)
@@ -140,7 +141,13 @@ def run_federation(small_config, site_files, new_run, tmp_path) -> Callable[...,
         files = files or site_files("sites")
         grid = PartlyDeafGrid(Meddler(change, outcome), files)
         grid.silent = silent
-        Federation(grid, folder, outcome.events.append, expected=len(files), at_once=1).run()
+        run = RunContext(
+            folder,
+            lambda event: outcome.events.append(event.record()),
+            expected=len(files),
+            slots=1,
+        )
+        FederatedRun(grid, run).run()
         return outcome
 
     return run

@@ -1,6 +1,7 @@
-"""Sites that answer at once with small arrays, and a grid between them and the server that does what a test plans.
+"""Sites that answer at once with small arrays, behind a grid with the faults a test plans.
 
-Time is the test's own: it passes only when the server sleeps, so that no test waits and none depends on speed.
+Time is the test's own: it passes only when the server sleeps, so that no test waits and none
+depends on speed.
 """
 
 import json
@@ -20,17 +21,21 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 
 from mama.config import Experiment
+from mama.config.federation import FederationConfig, ParticipationConfig
+from mama.config.strategy import StrategyConfig
 from mama.exchange.arrays import Arrays
-from mama.exchange.block import digest_of
-from mama.exchange.coding import encode
+from mama.exchange.codecs.block import digest_of
+from mama.exchange.codecs.coding import encode
 from mama.exchange.metrics import Cell, EvaluationCounts, LabelCounts, Recall, TrainingMetrics
 from mama.exchange.protocol import Answer, Description, Task
 from mama.exchange.signature import sign_answer
-from mama.seeds import numpy_generator
-from mama.signing import new_key
-from server.folder import Event, RunFolder
-from server.rounds import Federation
-from sim.inprocess import InProcessGrid
+from mama.exchange.signing import new_key
+from mama.system.seeds import numpy_generator
+from server.round.run import FederatedRun
+from server.run.context import RunContext
+from server.run.events import Event
+from server.run.folder import RunFolder
+from sim.engines.inprocess import InProcessGrid
 
 BASE = Description(fingerprint="0" * 64, trained_parameters=17, frozen_parameters=3)
 SHAPES = {"bias": (5,), "weight": (3, 4)}
@@ -60,6 +65,13 @@ def update(site: str, number: int, shapes: dict = SHAPES) -> Arrays:
     return {name: 0.1 * random.standard_normal(shape, np.float32) for name, shape in shapes.items()}
 
 
+SECTIONS = {
+    "federation": FederationConfig,
+    "participation": ParticipationConfig,
+    "strategy": StrategyConfig,
+}
+
+
 class Clock:
     """Stands in for the module `time` of the server's loop."""
 
@@ -74,7 +86,7 @@ class Clock:
 
 
 class FakeSites(ClientApp):
-    """All sites: what they send depends on site and round alone, as with a site that answers from its disk."""
+    """All sites; their answers depend on site and round alone, as if resumed from disk."""
 
     def __init__(self, shapes: dict = SHAPES) -> None:
         super().__init__()
@@ -150,8 +162,10 @@ def pack(message: Message, header: str, data: bytes, signature: str = "") -> Mes
 
 @dataclass
 class Fault:
-    """What happens to one message: an answer after `delay` seconds, or none, or an error, a changed one, or `noise`,
-    pieces of which Flower can make no message."""
+    """Fault of one message: late by `delay` seconds, lost, an error, changed, or `noise`.
+
+    Flower cannot assemble the pieces of `noise` into a message.
+    """
 
     delay: float = 0.0
     lost: bool = False
@@ -170,7 +184,7 @@ def fine(site: str, kind: str, number: int, attempt: int) -> Fault:
 
 
 class FaultyGrid(InProcessGrid):
-    """`here` are the connected sites by node; who is not in it loses what it had, as at a SuperLink."""
+    """`here` are the connected sites by node; others lose their messages, as at a SuperLink."""
 
     def __init__(self, app: ClientApp, sites: Iterable[str], clock: Clock, plan: Plan):
         names = list(sites)
@@ -253,39 +267,40 @@ class World:
     grid: FaultyGrid
     app: FakeSites
     clock: Clock
-    events: list[Event] = field(default_factory=list)
-    hooks: list[Callable[[Event], None]] = field(default_factory=list)
-    at_once: int = 10
+    events: list[dict[str, Any]] = field(default_factory=list)
+    hooks: list[Callable[[dict[str, Any]], None]] = field(default_factory=list)
+    slots: int = 10
     roster: Path | None = None
     expected: int | None = None
 
     def run(self) -> "World":
         def listen(event: Event) -> None:
-            self.events.append(event)
+            record = event.record()
+            self.events.append(record)
             for hook in self.hooks:
-                hook(event)
+                hook(record)
 
-        Federation(
-            self.grid,
+        run = RunContext(
             self.folder,
             listen,
             expected=self.expected or len(self.grid.here),
-            at_once=self.at_once,
+            slots=self.slots,
             roster=self.roster,
-        ).run()
+        )
+        FederatedRun(self.grid, run).run()
         return self
 
-    def told(self, kind: str) -> list[Event]:
+    def logged(self, kind: str) -> list[dict[str, Any]]:
         return [event for event in self.events if event["event"] == kind]
 
     @property
     def answered(self) -> list[list[str]]:
         """Who was folded in each round."""
-        return [sorted(event["sites"]) for event in self.told("round")]
+        return [sorted(event["sites"]) for event in self.logged("round")]
 
     @property
     def problems(self) -> list[tuple[int, str, str]]:
-        return [(e["round"], e["site"], e["problem"]) for e in self.told("problem")]
+        return [(e["round"], e["site"], e["problem"]) for e in self.logged("problem")]
 
     @property
     def model(self) -> Arrays:
@@ -315,15 +330,19 @@ def assert_same(found: Arrays, wanted: Arrays, tolerance: float = 1e-6) -> None:
         np.testing.assert_allclose(found[name], array, rtol=0, atol=tolerance, err_msg=name)
 
 
-def small_experiment(privacy: dict[str, Any] | None = None, **federation: Any) -> Experiment:
-    """An experiment whose model nobody builds."""
+def small_experiment(privacy: dict[str, Any] | None = None, **keys: Any) -> Experiment:
+    """An experiment whose model nobody builds; each key goes to the section that has it."""
+    keys = {"rounds": 3, "local_steps": 4, "deadline_s": 60.0, "weights": "studies"} | keys
+    sections: dict[str, dict[str, Any]] = {}
+    for key, value in keys.items():
+        (name,) = (name for name, kind in SECTIONS.items() if key in kind.model_fields)
+        sections.setdefault(name, {})[key] = value
     return Experiment.model_validate(
         {
             "name": "faults",
             "image": {"tower": "vit_tiny_patch16_224", "size": [32, 32]},
             "text": {"tower": "all-MiniLM-L6-v2"},
-            "federation": {"rounds": 3, "local_steps": 4, "deadline_s": 60.0, "weights": "studies"}
-            | federation,
+            **sections,
             "privacy": privacy or {},
             "evaluation": {
                 "density": {"A": ["fatty"], "B": ["dense"]},
@@ -335,8 +354,8 @@ def small_experiment(privacy: dict[str, Any] | None = None, **federation: Any) -
 
 def freeze_time(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in ("asking", "attendance", "rounds", "sites"):
-        monkeypatch.setattr(f"server.{module}.time", clock)
+    for module in ("connections", "dispatch", "gathering", "loop", "sites"):
+        monkeypatch.setattr(f"server.round.{module}.time", clock)
     return clock
 
 

@@ -1,4 +1,4 @@
-"""A SuperLink's runtime API in memory, behind Flower's own HttpGrid: pieces of replies are there when a test says."""
+"""SuperLink's runtime API in memory, behind Flower's HttpGrid; a test releases the pieces."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -20,15 +20,16 @@ from flwr.supercore.task_identity import TaskIdentity
 from flwr.superlink.grid.http_grid import HttpGrid
 
 from mama.exchange.protocol import Answer, Task
-from server.post import Post
-from server.signers import Signers
+from server.cohort.signers import Signers
+from server.round.transport import Transport
 
 TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, 1, 0
 VALUES = 2**20
 MIB = 2**20
 
 
-# Its kind, the places of its children among the pieces before it, and its body, which may depend on their names.
+# Its kind, the places of its children among the pieces before it, and its body, which may depend on
+# their names.
 Piece = tuple[bytes, Sequence[int], bytes | Callable[[list[str]], bytes]]
 
 
@@ -77,7 +78,7 @@ class SuperLink:
         self.grid = HttpGrid(token="token")
         self.grid.set_run(Run.create_empty(run_id=1))
         self.grid._client = self  # type: ignore[assignment]
-        self.post = Post(self.grid, Signers(), VALUES)
+        self.post = Transport(self.grid, Signers(), VALUES)
 
     def PullMessages(self, request: PullAppMessagesRequest) -> PullAppMessagesResponse:  # noqa: N802
         came = [
@@ -139,7 +140,7 @@ def array_body(places: list[int], length: int = 1) -> bytes:
 
 
 def naming(*keys: str) -> Callable[[list[str]], bytes]:
-    """The body of a record that has its children by these keys; by their numbers where there are none."""
+    """Body of a record that has its children by these keys, or by their numbers without."""
     return lambda names: json.dumps(
         dict(zip(keys or map(str, range(len(names))), names, strict=True))
     ).encode()

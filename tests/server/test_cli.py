@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from mama.signing import write_key_pair
+from mama.exchange.signing import write_key_pair
 from server.cli import main
 
 
@@ -36,9 +36,9 @@ def test_the_coordinators_commands(command: Callable[..., Any], tmp_path: Path) 
     ended = command(main, "provision", file)
     assert ended.code == 0
     assert ended.out.startswith(
-        "made: certificate authority, server certificate, executor secret, roster\n"
+        "created: certificate authority, server certificate, executor secret, roster\n"
     )
-    assert "made: nothing, all is there" in command(main, "provision", file).out
+    assert "created: nothing, everything exists already" in command(main, "provision", file).out
     write_key_pair(tmp_path / "node.key", tmp_path / "node.pub")
     here = ("--federation", file)
     ended = command(main, "enrol", "alder", tmp_path / "node.pub", "--share", 2.5, *here)
@@ -53,7 +53,7 @@ def test_the_coordinators_commands(command: Callable[..., Any], tmp_path: Path) 
         2,
         "error: alder: this key was revoked. The site needs a new key pair\n",
     )
-    assert command(main, "renew", *here).out == "the certificate is good for 40 days\n"
+    assert command(main, "renew", *here).out == "the certificate is valid for 40 days\n"
 
 
 def test_mistakes_of_a_coordinator(command: Callable[..., Any], tmp_path: Path) -> None:

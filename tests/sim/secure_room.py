@@ -1,4 +1,4 @@
-"""Sites and a coordinator in one process, for tests of secure aggregation: every message goes through its JSON."""
+"""Sites and a coordinator in one process, for secure aggregation: messages pass as JSON."""
 
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -6,12 +6,12 @@ from types import MappingProxyType
 
 import numpy as np
 
-from client.peers import Peers
-from client.secagg import Participant
-from client.sitefile import PeersConfig
+from client.identity.peers import Peers
+from client.secagg.participant import Participant
+from client.site.config import PeersConfig
 from mama.exchange.arrays import Arrays
 from mama.exchange.protocol import WAVES
-from mama.secagg.messages import (
+from mama.exchange.secagg.messages import (
     Advertisement,
     Basis,
     Consent,
@@ -19,8 +19,8 @@ from mama.secagg.messages import (
     Shares,
     Terms,
 )
-from mama.signing import new_key
-from server.secagg import SecureSum
+from mama.exchange.signing import new_key
+from server.secagg.secure_sum import SecureSum
 
 SHAPES = {"a": (40, 25), "b": (7,)}
 NAMES = ("alder", "birch", "cedar", "dogwood", "elm")
@@ -96,10 +96,10 @@ class Room:
                 self.sum.take_consent(site, Consent.model_validate_json(text))
 
     def unmask(self, away: Collection[str] = ()) -> dict[str, np.ndarray]:
-        told = self.sum.consents()
-        for site in told.consents:
+        consents = self.sum.consents()
+        for site in consents.consents:
             if site not in away:
-                text = self.sites[site].unmask(told).model_dump_json()
+                text = self.sites[site].unmask(consents).model_dump_json()
                 self.sum.take_shares(site, Shares.model_validate_json(text))
         return self.sum.result()
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from mama.configfile import load
+from mama.config.load import load
+from server.run.events import Event, RoundDone
 from sim import run as simulation
 from sim.cli import main
 from sim.config import SimulatedExperiment
@@ -21,7 +22,8 @@ SMALL = [
     "image.options={patch_size: 4, embed_dim: 32, depth: 1, num_heads: 2}",
     "text.layers=1",
     "heads={embedding: 32, view_hidden: 32, local_hidden: 32}",
-    "federation={rounds: 1, local_steps: 1, quorum: 2}",
+    "federation={rounds: 1, local_steps: 1}",
+    "participation.quorum=2",
     "simulation.test_fraction=0.4",
 ]
 
@@ -89,7 +91,7 @@ def test_a_wrong_key_in_the_file(refusal: Callable[..., Any], tmp_path: Path) ->
     [
         (None, "no such file. Give the path of a YAML file"),
         ("a: [", "is not YAML: line"),
-        ("- a\n", "is no mapping of keys to values"),
+        ("- a\n", "is not a mapping of keys to values"),
     ],
 )
 def test_a_file_that_is_none(
@@ -111,14 +113,17 @@ def test_data_that_is_missing_or_not_wanted(
     code, line = refusal(MIAS, *out)
     assert (code, "--data: the simulation mias needs a dataset" in line) == (2, True)
     code, line = refusal(QUICKSTART, "--data", make_films(), *out)
-    assert (code, "the simulation quickstart makes its hospitals' data itself" in line) == (2, True)
+    assert (code, "the simulation quickstart generates the hospitals' data itself" in line) == (
+        2,
+        True,
+    )
     code, line = refusal(MIAS, "--data", tmp_path / "nowhere", *out)
     assert code == 3
     assert f"--data {tmp_path / 'nowhere'}: no such folder" in line
     (tmp_path / "empty").mkdir()
     code, line = refusal(MIAS, "--data", tmp_path / "empty", *out)
     assert code == 3
-    assert f"{tmp_path / 'empty'}: no films (png/mdb*.png) here" in line
+    assert f"{tmp_path / 'empty'}: contains no films (png/mdb*.png)" in line
     assert not (tmp_path / "out").exists()
 
 
@@ -130,7 +135,7 @@ def test_an_unknown_code_in_the_label_table(
     table.write_text(table.read_text().replace("mdb005 D NORM", "mdb005 X NORM"))
     code, line = refusal(MIAS, "--data", data, "--out", tmp_path / "out")
     assert code == 3
-    assert f"{table}, line 5, column 'tissue': unknown or missing code. Use F, G, D" in line
+    assert f"{table}, line 5, column 'tissue': unknown or missing code. Use one of F, G, D" in line
 
 
 def test_a_site_without_studies(
@@ -167,8 +172,8 @@ def test_a_small_run_from_the_command_line(
     before = {path: path.read_bytes() for path in out.glob("*.*")}
     again = command(main, *arguments, "--quiet")
     assert (again.code, again.err, again.out) == (0, "", ended.out)
-    told = command(main, *arguments)
-    assert "this run has ended; nothing is done again" in told.err
+    repeated = command(main, *arguments)
+    assert "this run is finished; nothing to do" in repeated.err
     assert {path: path.read_bytes() for path in out.glob("*.*")} == before
 
 
@@ -182,8 +187,8 @@ def test_a_stopped_run_says_where_it_continues(
     data, out = make_films(patients=9), tmp_path / "out"
     arguments = ["run", MIAS, "--data", data, "--out", out, *overrides]
 
-    def stop(event: dict[str, Any]) -> None:
-        if event["event"] == "round":
+    def stop(event: Event) -> None:
+        if isinstance(event, RoundDone):
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
@@ -207,7 +212,7 @@ def test_a_folder_of_other_things_is_left_alone(
     out.mkdir()
     (out / "thesis.tex").touch()
     code, line = refusal(MIAS, "--data", make_films(), "--out", out)
-    assert (code, "holds other things (thesis.tex)" in line) == (2, True)
+    assert (code, "contains other files (thesis.tex)" in line) == (2, True)
     assert [path.name for path in out.iterdir()] == ["thesis.tex"]
 
 
@@ -231,7 +236,7 @@ def test_batch_norm_is_refused_before_anything_is_made(
     code, line = refusal(QUICKSTART, *override, "--out", tmp_path / "out", *more)
     assert code == 2
     assert line.startswith("error: --set heads.norm=batch: ")
-    assert "sites cannot average" in line
+    assert "cannot be averaged over sites" in line
     assert not (tmp_path / "out").exists()
 
 
@@ -252,7 +257,7 @@ def test_fewer_sites_than_the_quorum(
     command: Callable[..., Any], make_films: Callable[..., Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    overrides = small("federation.quorum=5")
+    overrides = small("participation.quorum=5")
     data = make_films(patients=9)
     ended = command(main, "run", MIAS, "--data", data, "--out", out, "--quiet", *overrides)
     assert ended.code == 6
@@ -264,12 +269,14 @@ def test_fewer_sites_than_the_quorum(
     assert not (out / "final").exists()
 
 
-def test_a_site_that_has_nothing_to_train_on_is_told_and_left_out(
+def test_a_site_that_has_nothing_to_train_on_is_reported_and_left_out(
     command: Callable[..., Any], make_films: Callable[..., Path], tmp_path: Path
 ) -> None:
     """With two patients a site, chance puts all patients of some sites into their test split."""
     out = tmp_path / "out"
-    overrides = small("simulation.sites=6", "simulation.test_fraction=0.5", "federation.quorum=1")
+    overrides = small(
+        "simulation.sites=6", "simulation.test_fraction=0.5", "participation.quorum=1"
+    )
     films = make_films(patients=12)
     ended = command(main, "run", MIAS, "--data", films, "--out", out, *overrides)
     assert ended.code == 0, ended.err
@@ -278,7 +285,7 @@ def test_a_site_that_has_nothing_to_train_on_is_told_and_left_out(
     assert set(problems.values()) == {"no_studies", "no_contrast"}
     without = [site for site, code in problems.items() if code == "no_studies"]
     for site in without:
-        assert f"round 0, {site}: The site has no study to train on." in ended.out
+        assert f"round 0, {site}: The site has no studies to train on." in ended.out
     assert len(metrics["sites"]) == 6 - len(without)
 
 
@@ -291,7 +298,7 @@ def test_a_folder_with_another_run_is_left_as_it_is(
     option: tuple[str, str],
 ) -> None:
     out = tmp_path / "out"
-    overrides = small("federation.quorum=9")  # stops before it trains
+    overrides = small("participation.quorum=9")  # stops before it trains
     arguments = [MIAS, "--data", make_films(patients=9), "--out", out, "--quiet", *overrides]
     assert command(main, "run", *arguments).code == 6
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
@@ -317,7 +324,7 @@ def test_ctrl_c_is_one_line(
     monkeypatch.setattr(simulation, "federate", interrupted)
     ended = command(main, "run", MIAS, "--data", make_films(), "--out", tmp_path / "out", "--quiet")
     assert (ended.code, ended.out) == (130, "")
-    assert ended.err == "stopped; the same command continues\n"
+    assert ended.err == "stopped; run the same command again to continue\n"
 
 
 def test_a_run_without_out_has_a_folder_of_its_own(
@@ -330,19 +337,19 @@ def test_a_run_without_out_has_a_folder_of_its_own(
     data = make_films(patients=9)
     monkeypatch.chdir(tmp_path)
     for sites in (3, 2):
-        overrides = small("federation.quorum=9", f"simulation.sites={sites}")
+        overrides = small("participation.quorum=9", f"simulation.sites={sites}")
         assert command(main, "run", MIAS, "--data", data, "--quiet", *overrides).code == 6
     assert len(list((tmp_path / "runs").glob("mias-*"))) == 2
 
 
-def test_ingests_remarks_are_told_by_site(
+def test_ingests_remarks_are_reported_by_site(
     command: Callable[..., Any], make_films: Callable[..., Path], tmp_path: Path
 ) -> None:
     data = make_films(patients=9)
     (data / "png" / "mdb003.png").write_bytes(b"no picture")
-    overrides = small("federation.quorum=9")
+    overrides = small("participation.quorum=9")
     ended = command(main, "run", MIAS, "--data", data, "--out", tmp_path / "out", *overrides)
-    remarks = [line for line in ended.err.splitlines() if "left out" in line]
+    remarks = [line for line in ended.err.splitlines() if " skipped (" in line]
     assert len(remarks) == 1
     assert remarks[0].startswith("site site-")
-    assert ": mdb003.png left out (" in remarks[0]
+    assert ": mdb003.png skipped (" in remarks[0]

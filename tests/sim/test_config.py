@@ -1,4 +1,4 @@
-"""What a simulation's file refuses, because it knows how many sites there are."""
+"""Rejections in a simulation file that depend on the number of sites."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,21 +9,21 @@ from mama.errors import ConfigError
 
 
 @pytest.mark.parametrize(
-    ("sites", "threshold", "told"),
+    ("sites", "threshold", "message"),
     [
-        (4, 2, "must be above half of the 4 sites"),
-        (3, 4, "not above all"),
-        (2, 2, "hide in a sum of 3 at least"),
+        (4, 2, "must be more than half of the 4 sites"),
+        (3, 4, "at most all of them"),
+        (2, 2, "require a sum of at least 3"),
     ],
 )
 def test_masks_that_no_site_would_take_off_are_refused(
-    small_config: Callable[..., Any], sites: int, threshold: int, told: str
+    small_config: Callable[..., Any], sites: int, threshold: int, message: str
 ) -> None:
-    with pytest.raises(ConfigError, match=told):
+    with pytest.raises(ConfigError, match=message):
         small_config(
             f"simulation.sites={sites}",
             f"privacy.secure={{threshold: {threshold}}}",
-            "federation.quorum=4",
+            "participation.quorum=4",
         )
 
 
@@ -37,4 +37,4 @@ def test_a_delta_that_would_let_a_whole_patient_out_is_refused(
 
 
 def test_those_that_sites_take_off_are_not(small_config: Callable[..., Any]) -> None:
-    assert small_config("privacy.secure={threshold: 2}", "federation.quorum=2").privacy.secure
+    assert small_config("privacy.secure={threshold: 2}", "participation.quorum=2").privacy.secure

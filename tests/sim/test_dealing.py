@@ -125,6 +125,6 @@ def test_missing_films_and_labels(make_films: Films, tmp_path: Path) -> None:
         deal_mias(tmp_path / "nothing", tmp_path / "out", 2, 0)
     data = make_films()
     (data / "labels").unlink()
-    with pytest.raises(DataError, match=r"no label table here\. Put it there") as error:
+    with pytest.raises(DataError, match=r"the label table is missing\. Put it there") as error:
         deal_mias(data, tmp_path / "out", 2, 0)
     assert str(data / "labels") in str(error.value)

@@ -1,10 +1,10 @@
-"""What a simulation leaves of a federation with local tensors and control variates."""
+"""Results of a simulated federation with local tensors and control variates."""
 
 import torch
 from safetensors.torch import load_file
 
 from mama.model import build_model
-from server.folder import RunFolder
+from server.run.folder import RunFolder
 from sim.run import federate
 
 
@@ -12,7 +12,7 @@ def test_the_final_model_is_the_federations_with_initial_local_tensors(
     small_config, site_files, tmp_path
 ):
     experiment = small_config(
-        "federation.rounds=1", "federation.local=['*norm*']", "federation.scaffold=true"
+        "federation.rounds=1", "strategy.local=['*norm*']", "strategy.scaffold=true"
     ).experiment()
     initial = dict(build_model(experiment).named_parameters())
     out = tmp_path / "out"

@@ -14,7 +14,8 @@ from sim.cli import main
 ROOT = Path(__file__).parents[2]
 FILMS = ROOT.parent / "shared" / "data" / "mini_mias"
 MINIATURE = [
-    "federation={rounds: 2, local_steps: 2, quorum: 3, evaluate_every: 1}",
+    "federation={rounds: 2, local_steps: 2, evaluate_every: 1}",
+    "participation.quorum=3",
     "image.size=[48, 32]",
     "image.options={patch_size: 2, embed_dim: 48, depth: 1, num_heads: 3}",
     "text.layers=1",

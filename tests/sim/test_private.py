@@ -1,4 +1,4 @@
-"""A private federation in one process: statement, report, ledgers, and nothing but public figures."""
+"""Private federation in one process: statement, report, ledgers, public figures only."""
 
 import json
 from collections.abc import Callable
@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from client.in_force import accept
-from client.ledger import SiteLedger
-from client.private import site_ledger
-from client.sitefile import load_site
+from client.policy.in_force import accept
+from client.privacy.ledger import SiteLedger
+from client.privacy.round import site_ledger
+from client.site.config import load_site
 from mama.errors import BudgetError
 from sim.cli import main
 from sim.run import federate
@@ -131,7 +131,7 @@ def test_site_level_privacy(
 ) -> None:
     experiment = small_config(
         "privacy={mode: site, epsilon: 5, delta: 0.01, max_grad_norm: 0.1}",
-        "federation.weights=uniform",
+        "strategy.weights=uniform",
     ).experiment()
     metrics = federate(experiment, site_files(), tmp_path / "run")
     assert metrics["status"] == "finished"

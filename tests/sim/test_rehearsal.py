@@ -1,4 +1,4 @@
-"""A rehearsal moves what a round would move, and keeps nothing."""
+"""A rehearsal exchanges as much as a round, and leaves nothing behind."""
 
 import json
 from collections.abc import Callable
@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from mama.exchange.coding import encode
+from mama.exchange.codecs.coding import encode
 from mama.exchange.tensors import trained_arrays
 from mama.model import build_model
 from sim.cli import main
@@ -16,7 +16,7 @@ from sim.rehearsal import rehearse_here
 
 @pytest.mark.parametrize("up", ["fp32", "int8"])
 def test_bytes_are_those_of_a_round(small_config: Callable[..., Any], up: str) -> None:
-    experiment = small_config(f"federation.exchange.up={up}").experiment()
+    experiment = small_config(f"exchange.up={up}").experiment()
     model = build_model(experiment)
     report = rehearse_here(experiment, 2)
     assert report.problems == {}

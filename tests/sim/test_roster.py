@@ -1,4 +1,4 @@
-"""The coordinator's roster on its way: from its home through the ServerApp to the disk of every site."""
+"""The coordinator's roster reaches the disk of every site through the ServerApp."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,18 +9,19 @@ import yaml
 
 import client.app
 import server.app
-from client.roster import read_roster
-from client.sitefile import load_site
+from client.identity.roster import read_roster
+from client.site.config import load_site
 from mama.errors import QuorumError
 from mama.exchange.fingerprint import describe
+from mama.exchange.signing import write_key_pair
 from mama.exchange.tensors import trained_arrays
 from mama.model import build_model
-from mama.signing import write_key_pair
-from server import roster
-from server.federation import Home
-from server.folder import RunFolder
-from server.provision import pin, provision
-from sim.inprocess import run_inprocess
+from server.federation import roster
+from server.federation.home import Home
+from server.federation.provision import pin, provision
+from server.run.folder import RunFolder
+from sim.engines.inprocess import run_inprocess
+from tests.events import records
 
 
 def make_home(folder: Path) -> Home:
@@ -62,7 +63,7 @@ def test_it_reaches_every_site_and_one_of_another_coordinator_nobody(
 
     with pytest.raises(QuorumError):
         run(other)
-    problems = [event["problem"] for event in folder.events() if event["event"] == "problem"]
+    problems = [event["problem"] for event in records(folder) if event["event"] == "problem"]
     # Each site refuses the other coordinator's roster, on which its key is not.
     assert problems == ["its answer is not signed by a site on the roster"] * 3
     assert [read_roster(load_site(file)) for file in files] == [None] * 3

@@ -1,4 +1,4 @@
-"""Secure aggregation against those who do not keep to it: nobody can be made to tell more than the sum."""
+"""Secure aggregation against parties that deviate: nobody reveals more than the sum."""
 
 import json
 from collections.abc import Collection
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from client.refused import RefusedError
-from client.sitefile import PeersConfig
+from client.errors import RefusedError
+from client.site.config import PeersConfig
 from mama.errors import ProtocolError
-from mama.secagg.messages import (
+from mama.exchange.secagg.messages import (
     AGREED,
     Consent,
     Consents,
@@ -17,7 +17,7 @@ from mama.secagg.messages import (
     Roll,
     Shares,
 )
-from mama.signing import new_key, sign
+from mama.exchange.signing import new_key, sign
 from tests.sim.secure_room import BASIS, NAMES, TERMS, Room, updates
 
 
@@ -41,10 +41,10 @@ def test_no_wave_comes_twice(tmp_path: Path) -> None:
     room.agree()
     with pytest.raises(ProtocolError, match="order"):
         one.agree(Roll(survivors=list(NAMES), dropped=[]))
-    told = room.sum.consents()
-    one.unmask(told)
+    consents = room.sum.consents()
+    one.unmask(consents)
     with pytest.raises(ProtocolError, match="order"):
-        one.unmask(told)
+        one.unmask(consents)
     one.forget()
     assert not one.folder.exists()
 
@@ -121,7 +121,7 @@ def test_a_share_for_another_does_not_open(tmp_path: Path) -> None:
     room.share()
     packets = dict(room.sum.packets_for("alder").packets)
     packets["birch"], packets["cedar"] = packets["cedar"], packets["birch"]
-    with pytest.raises(ProtocolError, match="open"):
+    with pytest.raises(ProtocolError, match="decrypted"):
         room.sites["alder"].masked(Packets(packets=packets), room.sent["alder"])
 
 
@@ -159,15 +159,18 @@ GROVE = ("target", *"abcd", *"wxyz")
 
 
 def lied_to(room: Room) -> tuple[dict[str, Roll], dict[str, Consent]]:
-    """A coordinator that wants the target's update alone: it lets it mask for a, b, c and d only, and tells every other
-    site that as many of those four as will do have dropped out."""
+    """Lies of a coordinator that wants the target's update alone.
+
+    The target masks for a, b, c and d only; every other site learns that as many of those four as
+    needed have dropped out.
+    """
     room.advertise()
     room.share()
     for site in GROVE:
         packets = room.sum.packets_for(site).packets
         peers = "abcd" if site == "target" else packets
-        told = Packets(packets={peer: packets[peer] for peer in peers})
-        room.sites[site].masked(told, room.sent[site])
+        chosen = Packets(packets={peer: packets[peer] for peer in peers})
+        room.sites[site].masked(chosen, room.sent[site])
     rolls = {"target": Roll(survivors=["target", *"abcd"], dropped=[])}
     for site in GROVE[1:]:
         dropped = [peer for peer in "abcd" if peer != site]
@@ -175,12 +178,12 @@ def lied_to(room: Room) -> tuple[dict[str, Roll], dict[str, Consent]]:
     return rolls, {site: room.sites[site].agree(roll) for site, roll in rolls.items()}
 
 
-def test_sites_that_are_told_of_different_survivors_give_nothing(tmp_path: Path) -> None:
+def test_sites_that_get_different_survivors_give_nothing(tmp_path: Path) -> None:
     terms = TERMS.model_copy(update={"threshold": 5})
     room = Room(tmp_path, updates(GROVE), terms)
     rolls, consents = lied_to(room)
-    # With what these rolls ask for, the coordinator would have five shares of the key of each site that the target
-    # masked for, and five of the target's seed: all that its update wears.
+    # With what these rolls ask for, the coordinator would have five shares of the key of each site
+    # that the target masked for, and five of the target's seed: all that its update wears.
     for site in "abcd":
         assert sum(site in roll.dropped for roll in rolls.values()) >= terms.threshold
     assert sum("target" in roll.survivors for roll in rolls.values()) >= terms.threshold

@@ -1,4 +1,4 @@
-"""Rounds under secure aggregation, end to end: the same model as without, and lost rounds that do not end the run."""
+"""Secure rounds end to end: the same model as without, and lost rounds end no run."""
 
 import json
 import shutil
@@ -13,12 +13,13 @@ from safetensors.numpy import load_file
 
 from mama.errors import ConfigError, QuorumError
 from mama.exchange.arrays import Arrays
-from mama.exchange.coding import decode
-from mama.exchange.method import VARIATE
-from mama.secagg.quantise import step
-from server.folder import RunFolder
-from sim.keys import introduce
-from sim.run import Listeners, federate
+from mama.exchange.codecs.coding import decode
+from mama.exchange.secagg.quantise import step
+from mama.exchange.update import VARIATE
+from server.run.events import Event, TaskSent
+from server.run.folder import RunFolder
+from sim.engines.keys import introduce
+from sim.run import Callbacks, federate
 
 SECURE = "privacy.secure={threshold: 2, bits: 24, limit: 0.5}"
 ONE_ROUND = "federation.rounds=1"
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(autouse=True)
 def _drawn_as_plain_runs_are(monkeypatch: pytest.MonkeyPatch) -> None:
     """Batches are those of the plain run that a secure one is compared with."""
-    monkeypatch.setattr("client.work.stream_of", lambda site, *_: site.site)
+    monkeypatch.setattr("client.training.tasks.stream_of", lambda site, *_: site.site)
 
 
 @pytest.fixture
@@ -57,17 +58,17 @@ def newest(folder: Path) -> Arrays:
     return RunFolder(folder).latest().arrays
 
 
-def on(wave: str, do: Callable[[], None]) -> Listeners:
+def on(wave: str, do: Callable[[], None]) -> Callbacks:
     """Do something when the first round's wave begins."""
 
-    def listen(event: dict[str, Any]) -> None:
-        if (event["event"], event.get("task"), event.get("round")) == ("asked", wave, 1):
+    def listen(event: Event) -> None:
+        if isinstance(event, TaskSent) and (event.task, event.round) == (wave, 1):
             do()
 
-    return Listeners(event=listen)
+    return Callbacks(event=listen)
 
 
-@pytest.mark.parametrize("method", [[], ["federation.scaffold=true"]])
+@pytest.mark.parametrize("method", [[], ["strategy.scaffold=true"]])
 def test_a_round_is_a_plain_one_but_for_the_rounding(
     small_config: Callable[..., Any],
     sites: Callable[..., list[Path]],
@@ -100,7 +101,8 @@ def test_rounds_follow_each_other(
         assert (metrics["status"], metrics["problems"]) == ("finished", [])
     plain, secure = newest(tmp_path / "plain"), newest(tmp_path / "secure")
     for name in plain:
-        # A step of quantisation in the first round, which AdamW may carry on, and one in the second.
+        # A step of quantisation in the first round, which AdamW may carry on, and one in the
+        # second.
         assert np.abs(plain[name] - secure[name]).max() < 2e-3, name
     for path in (tmp_path / "secure-sites").glob("*/state/runs/*/secure"):
         assert not (path / "waves").exists()
@@ -108,10 +110,12 @@ def test_rounds_follow_each_other(
         kept = [json.loads(line.split(" ", 1)[1])["round"] for line in path.open()]
         assert kept == [1, 2]
     values = sum(array.size for array in secure.values())
-    told = [e for e in events(tmp_path / "secure") if e["event"] == "round"]
+    rounds = [e for e in events(tmp_path / "secure") if e["event"] == "round"]
     # What a site sends is one word a value, and a little beside it.
-    assert all(4 * values < up < 4 * values + 20_000 for e in told for up in e["bytes_up"].values())
-    assert {norm for e in told for norm in e["norms"].values()} == {None}
+    assert all(
+        4 * values < up < 4 * values + 20_000 for e in rounds for up in e["bytes_up"].values()
+    )
+    assert {norm for e in rounds for norm in e["norms"].values()} == {None}
 
 
 def test_a_site_that_is_lost_after_its_shares_is_left_out_of_the_mean(
@@ -119,13 +123,13 @@ def test_a_site_that_is_lost_after_its_shares_is_left_out_of_the_mean(
 ) -> None:
     files = sites("sites", 4)
     secure = SECURE.replace("threshold: 2", "threshold: 3")
-    experiment = small_config(ONE_ROUND, "federation.quorum=3", secure).experiment()
+    experiment = small_config(ONE_ROUND, "participation.quorum=3", secure).experiment()
 
     def lose() -> None:
         (waves,) = files[0].parent.glob("state/runs/*/secure/waves")
         shutil.rmtree(waves)
 
-    metrics = federate(experiment, files, tmp_path / "run", listeners=on("mask", lose))
+    metrics = federate(experiment, files, tmp_path / "run", callbacks=on("mask", lose))
     assert [(p["site"], p["code"]) for p in metrics["problems"]] == [("alder", "bad_request")]
     updates = [
         load_file(path)
@@ -152,7 +156,7 @@ def test_a_coordinator_that_dies_between_waves_begins_them_anew(
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        federate(experiment, files, tmp_path / "run", listeners=on(wave, die))
+        federate(experiment, files, tmp_path / "run", callbacks=on(wave, die))
     metrics = federate(experiment, files, tmp_path / "run")
     assert (metrics["status"], metrics["problems"]) == ("finished", [])
     federate(small_config(ONE_ROUND).experiment(), sites("others"), tmp_path / "plain")
@@ -165,7 +169,7 @@ def test_patient_level_privacy_goes_with_it(
 ) -> None:
     private = "privacy.mode=patient", "privacy.slots=8", "privacy.group_size=2"
     secure = SECURE.replace("limit: 0.5", "limit: 0.9")
-    experiment = small_config(ONE_ROUND, secure, *private, "federation.weights=uniform")
+    experiment = small_config(ONE_ROUND, secure, *private, "strategy.weights=uniform")
     metrics = federate(experiment.experiment(), sites("sites"), tmp_path / "run")
     assert (metrics["status"], metrics["problems"]) == ("finished", [])
     assert set(metrics["privacy"]["sites"]) == {"alder", "birch", "cedar"}
@@ -182,7 +186,7 @@ def test_a_lost_round_does_not_end_the_run(
             shutil.rmtree(waves)
 
     experiment = small_config(SECURE).experiment()
-    metrics = federate(experiment, files, tmp_path / "run", listeners=on("mask", lose))
+    metrics = federate(experiment, files, tmp_path / "run", callbacks=on("mask", lose))
     assert metrics["status"] == "finished"
     lost = [event["lost"] for event in events(tmp_path / "run") if event["event"] == "round"]
     assert lost == [True, False]
@@ -218,18 +222,18 @@ def test_a_run_whose_every_round_is_lost_does_not_call_itself_finished(
 @pytest.mark.parametrize(
     ("overrides", "reason"),
     [
-        (["federation.exchange.up=int8"], "coding of their own"),
-        (["federation.quorum=1"], "threshold"),
-        (["privacy.mode=site", "federation.weights=uniform"], "keeps from it"),
-        (["federation.late=next_round"], "another round"),
-        (["federation.fairness=1"], "loss"),
-        (["federation.norm_limit=2"], "nobody sees how long"),
-        (["federation.budget_s=60"], "partial"),
+        (["exchange.up=int8"], "their own encoding"),
+        (["participation.quorum=1"], "threshold"),
+        (["privacy.mode=site", "strategy.weights=uniform"], "hides from it"),
+        (["participation.late=next_round"], "another round"),
+        (["strategy.fairness=1"], "loss"),
+        (["strategy.norm_limit=2"], "the norm of a single update is hidden"),
+        (["participation.budget_s=60"], "partial"),
         (
             [
-                "federation.aggregator={kind: median}",
-                "federation.quorum=3",
-                "federation.weights=uniform",
+                "strategy.aggregator={kind: median}",
+                "participation.quorum=3",
+                "strategy.weights=uniform",
             ],
             "sum",
         ),

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from client.sitefile import load_site
-from mama.configfile import load
+from client.site.config import load_site
+from mama.config.load import load
 from mama.data.manifest import Dataset
 from mama.errors import ConfigError, DataError
 from sim.config import SimulatedExperiment
@@ -89,10 +89,10 @@ def test_a_damaged_site_file_is_named_in_one_line(
 
 
 def test_progress_names_each_stage(make_films: Any, mias_config: Any, tmp_path: Path) -> None:
-    told: list[tuple[str, int, int]] = []
-    make_sites(mias_config(), tmp_path, make_films(), lambda *news: told.append(news))
-    assert {name for name, _, _ in told} == {"ingest site-1", "ingest site-2", "ingest site-3"}
-    last = {name: (done, total) for name, done, total in told}
+    progress: list[tuple[str, int, int]] = []
+    make_sites(mias_config(), tmp_path, make_films(), lambda *news: progress.append(news))
+    assert {name for name, _, _ in progress} == {"ingest site-1", "ingest site-2", "ingest site-3"}
+    last = {name: (done, total) for name, done, total in progress}
     assert all(done == total == 4 for done, total in last.values())
 
 
@@ -100,7 +100,7 @@ def test_data_is_wanted_or_not(
     small_config: Any, mias_config: Any, make_films: Any, tmp_path: Path
 ) -> None:
     with pytest.raises(
-        ConfigError, match="the simulation quickstart makes its hospitals' data itself"
+        ConfigError, match="the simulation quickstart generates the hospitals' data itself"
     ):
         make_sites(small_config(), tmp_path / "a", make_films(), silent)
     with pytest.raises(ConfigError, match="--data: the simulation mias needs a dataset"):

@@ -1,4 +1,4 @@
-"""Runs that start from an earlier run's model, and the sites that must be asked before they do."""
+"""Runs that start from an earlier run's model, and the approval of their sites."""
 
 import json
 from collections.abc import Callable
@@ -9,26 +9,26 @@ import pytest
 import torch
 import yaml
 
-from client.approval import Approvals
-from client.consent import dataset_of
-from client.patients import sentences
-from client.refused import RefusedError
-from client.sitefile import load_site
-from client.work import lineage
+from client.errors import RefusedError
+from client.policy.approval import Approvals
+from client.policy.patients import sentences
+from client.site.config import load_site
+from client.site.dataset import dataset_of
+from client.training.tasks import lineage
 from mama.config import Experiment
-from mama.configfile import load
-from mama.earlier import earlier_model
+from mama.config.earlier import earlier_model
+from mama.config.load import load
 from mama.errors import ModelError
 from mama.exchange.arrays import Arrays
-from mama.exchange.block import digest_of
-from mama.exchange.coding import encode
+from mama.exchange.codecs.block import digest_of
+from mama.exchange.codecs.coding import encode
 from mama.exchange.fingerprint import arrays_fingerprint
-from mama.exchange.method import VARIATE, initial_arrays
+from mama.exchange.update import VARIATE, initial_arrays
 from mama.export import load_final, save_final
 from mama.model import build_model
-from mama.run import train
-from server.folder import RunFolder
-from server.towers import initial_model
+from mama.training.standalone import train
+from server.run.folder import RunFolder
+from server.run.global_model import initial_model
 from sim.cli import main
 from tests.conftest import ROOT, SMALL
 
@@ -82,7 +82,7 @@ def begun(small_config: Callable, tmp_path: Path) -> tuple[Experiment, Arrays]:
     plain: Experiment = small_config().experiment()
     arrays = {
         n: a + np.float32(0.5)
-        for n, a in initial_arrays(build_model(plain), plain.federation).items()
+        for n, a in initial_arrays(build_model(plain), plain.strategy).items()
     }
     return plain.model_copy(update={"init_from": arrays_fingerprint(arrays)}), arrays
 
@@ -108,7 +108,7 @@ def test_a_site_takes_what_a_person_approved_and_nothing_else(
     variate = {VARIATE + name: np.ones_like(array) for name, array in arrays.items()}
     with pytest.raises(RefusedError, match="control variates are not 0"):
         accept(arrays | variate)
-    fresh = initial_arrays(build_model(experiment), experiment.federation)
+    fresh = initial_arrays(build_model(experiment), experiment.strategy)
     with pytest.raises(RefusedError, match="not the model that the experiment starts from"):
         accept(fresh)
     accept(arrays)
@@ -119,7 +119,7 @@ def test_a_site_takes_what_a_person_approved_and_nothing_else(
         lineage(site, experiment, "run-1").accept(
             later.model_copy(update={"round": 3}), fresh, "1" * 64
         )
-    assert f"starts from: the earlier model of fingerprint {experiment.init_from}" in sentences(
+    assert f"starts from: the earlier model with fingerprint {experiment.init_from}" in sentences(
         site, experiment
     )
 

@@ -1,4 +1,4 @@
-"""The simulation engine and what surrounds it: proxies, long paths, somebody else's cluster, and whatever stops it."""
+"""The simulation engine in its environment: proxies, long paths, foreign clusters, failures."""
 
 import os
 import subprocess
@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-import sim.flower
+import sim.engines.flower
 from mama.errors import ServiceError
-from sim.deployment import service
-from sim.flower import LONGEST_SOCKET, SOCKET, temporary_folder
+from sim.engines.deployment import service
+from sim.engines.flower import LONGEST_SOCKET, SOCKET, temporary_folder
 from tests.conftest import ROOT, SMALL
 
 HOSTILE = {
@@ -78,7 +78,9 @@ def test_a_run_in_hostile_surroundings(tmp_path: Path) -> None:
 def test_what_stops_the_engine_ends_the_process_with_one_line(tmp_path: Path) -> None:
     folder = tmp_path / ("a_long_name_of_a_job_" * 5)
     folder.mkdir()
-    code = f"import sim.flower; sim.flower.temporary_folder = lambda: {str(folder)!r}"
+    code = (
+        f"import sim.engines.flower; sim.engines.flower.temporary_folder = lambda: {str(folder)!r}"
+    )
     ended = run(tmp_path, code)
     assert ended.returncode == ServiceError.exit_code
     assert ended.stderr.startswith("error: Flower's simulation engine stopped (OSError: ")
@@ -93,7 +95,8 @@ def test_nothing_of_the_engine_outlives_a_run_that_is_killed(tmp_path: Path) -> 
     settings = [w for line in [*SMALL, "federation.rounds=99"] for w in ("--set", line)]
     command = ["run", str(ROOT / "configs/quickstart.yaml"), "--engine", "flower", "--quiet"]
     code = (
-        f"import sim.flower; sim.flower.temporary_folder = lambda: {str(folder)!r}\n"
+        "import sim.engines.flower\n"
+        f"sim.engines.flower.temporary_folder = lambda: {str(folder)!r}\n"
         "from sim.cli import main; main()"
     )
     run = subprocess.Popen(
@@ -122,7 +125,8 @@ def test_nothing_of_the_engine_outlives_a_run_that_is_killed(tmp_path: Path) -> 
     finally:
         run.kill()
         run.wait()
-    wait_until(lambda: not list(folder.iterdir()))
+    wait_until(lambda: not list(folder.iterdir()) and not inside())
+    assert not list(folder.iterdir())
     assert inside() == []
     folder.rmdir()
 
@@ -138,6 +142,6 @@ def test_the_environment_is_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flwr.simulation.run_simulation", stop)
     before, here = dict(os.environ), Path.cwd()
     with pytest.raises(ServiceError, match=r"stopped \(OSError: no room\)") as error:
-        sim.flower.run_flower(None, None, 1, {})  # type: ignore[arg-type]
+        sim.engines.flower.run_flower(None, None, 1, {})  # type: ignore[arg-type]
     assert "\n" not in str(error.value)
     assert (dict(os.environ), Path.cwd()) == (before, here)

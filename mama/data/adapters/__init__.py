@@ -1,16 +1,25 @@
-"""Adapters turn the layouts in which hospitals and public datasets come into raw studies."""
+"""Adapters: read the folder layouts of hospitals and public datasets into raw studies."""
 
 from mama.data.adapters import dicom_folder, mias
-from mama.data.adapters.raw import Adapter, RawDataset, RawImage, RawStudy, Skipped
+from mama.data.adapters.public import PUBLIC
+from mama.data.adapters.raw import Adapter, RawBox, RawDataset, RawImage, RawStudy, Skipped
 from mama.errors import ConfigError
 
-ADAPTERS: dict[str, Adapter] = {"dicom_folder": dicom_folder.read, "mias": mias.read}
+ADAPTERS: dict[str, Adapter] = {
+    "dicom_folder": dicom_folder.read,
+    "mias": mias.read,
+    **PUBLIC,
+}
 
-__all__ = ["ADAPTERS", "Adapter", "RawDataset", "RawImage", "RawStudy", "Skipped", "find"]
+__all__ = ["ADAPTERS", "Adapter", "RawBox", "RawDataset", "RawImage", "RawStudy", "Skipped", "find"]
 
 
 def find(name: str) -> Adapter:
-    """The adapter of that name."""
+    """Return the adapter of that name.
+
+    Raises:
+        ConfigError: there is no such adapter.
+    """
     if name not in ADAPTERS:
         choices = ", ".join(sorted(ADAPTERS))
         raise ConfigError(f"unknown adapter '{name}'", where="adapter", fix=f"Choose {choices}")

@@ -1,11 +1,12 @@
-"""The films of mini-MIAS (Suckling et al. 1994): `png/mdbNNN.png` or `.pgm` and a table `labels`.
+"""Adapter for mini-MIAS films (Suckling et al. 1994) and their label table.
 
-Consecutive odd and even numbers are the two breasts of one patient, always MLO. Which of them is
-the left is not known for certain: odd is called right and even left, as names of the pair only.
+The folder holds `png/mdbNNN.png` or `.pgm` files and a table `labels`. Consecutive odd and even
+numbers are the two breasts of one patient, always in MLO view. Their laterality is not documented:
+odd numbers are called right and even numbers left, merely to tell the two apart.
 
-A row of `labels` is one finding: film, tissue (F, G, D), class, severity (B, M), and the position,
-which is not used. There are no reports; they are rendered from the table. Films that the table does
-not mention have neither report nor labels.
+A row of `labels` is one finding: film, tissue (F, G, D), class, severity (B, M) and position; the
+position is not used. mini-MIAS has no reports, so they are rendered from the table. Films without a
+row have neither report nor labels.
 """
 
 import re
@@ -14,6 +15,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from mama.config.ingest import DEFAULTS, IngestConfig
 from mama.data.adapters.mias_wording import DENSITY, FINDINGS, Finding, render
 from mama.data.adapters.raw import RawDataset, RawImage, RawStudy
 from mama.data.studies import Labels, Laterality
@@ -24,17 +26,18 @@ FILM = re.compile(r"mdb(\d{3})")
 
 
 class Film(NamedTuple):
-    """What the table says of one film."""
+    """Labels of one film."""
 
     density: str
     findings: list[Finding]
 
 
-def read(source: Path) -> RawDataset:
+def read(source: Path, config: IngestConfig = DEFAULTS) -> RawDataset:
     """Read the films and the label table of a folder.
 
     Raises:
-        DataError: an unknown code or a contradiction in the table, by line number.
+        DataError: the table has an unknown code or contradicts itself. The message gives the line
+            number.
     """
     table = _read_table(source / TABLE)
     patients: dict[int, list[int]] = defaultdict(list)
@@ -47,7 +50,7 @@ def read(source: Path) -> RawDataset:
 
 
 def patient_number(film: int) -> int:
-    """The patient of a film number: 1 and 2 are patient 1."""
+    """Return the patient number of a film; films 1 and 2 belong to patient 1."""
     return (film + 1) // 2
 
 
@@ -80,7 +83,7 @@ def _side(number: int) -> Laterality:
 
 
 def _films(folder: Path) -> dict[int, Path]:
-    """Film files by number; PNG before PGM where both are there."""
+    """Return film files by number; PNG takes precedence over PGM."""
     return {
         int(match[1]): path
         for suffix in (".pgm", ".png")
@@ -99,9 +102,9 @@ def _read_table(path: Path) -> dict[int, Film]:
             film = table.setdefault(number, Film(density, []))
             if film.density != density:
                 raise DataError(
-                    "tissue differs from an earlier row of the film",
+                    "the tissue differs from an earlier row of the same film",
                     where=f"{path}, line {line}, column 'tissue'",
-                    fix="Give a film one tissue",
+                    fix="Use the same tissue in all rows of a film",
                 )
             if finding:
                 film.findings.append(finding)
@@ -124,5 +127,5 @@ def _row(cells: list[str], where: str) -> tuple[int, str, Finding | None]:
 def _check(value: str, allowed: Iterable[str], where: str, column: str) -> None:
     choices = tuple(allowed)
     if value not in choices:
-        fix = f"Use {', '.join(choices)}"
+        fix = f"Use one of {', '.join(choices)}"
         raise DataError("unknown or missing code", where=f"{where}, column '{column}'", fix=fix)

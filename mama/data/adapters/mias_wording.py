@@ -1,7 +1,7 @@
-"""Reports in words for the label table of mini-MIAS, which has none.
+"""Report templates for mini-MIAS, which has labels but no reports.
 
-The reports are rendered labels: a model trained on them is template-supervised. The zero-shot
-prompts in `configs/mias.yaml` share no three words in a row with any report.
+The reports are rendered labels, so a model trained on them is template-supervised. The zero-shot
+prompts in `configs/mias.yaml` share no sequence of three words with any report.
 """
 
 import hashlib
@@ -124,19 +124,19 @@ IMPRESSIONS: dict[bool, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One abnormality: its class (a key of `FINDINGS`) and whether it is malignant."""
+    """One abnormality: its class (a key of `FINDINGS`) and its malignancy."""
 
     kind: str
     malignant: bool
 
 
 def render(patient: str, density: str | None, sides: Mapping[Laterality, Sequence[Finding]]) -> str:
-    """The report of one study; the same patient always gets the same words.
+    """Return the report of one study; the same patient always gets the same wording.
 
     Args:
-        patient: key by which paraphrases are drawn.
-        density: "F", "G" or "D", or None to say nothing of it.
-        sides: the findings of each breast that was read; an empty list is a normal breast.
+        patient: key that selects the paraphrases.
+        density: "F", "G" or "D"; None omits density from the report.
+        sides: findings per described breast; an empty list means a normal breast.
     """
     sentences = [_draw(DENSITY[density], patient, "density")] if density else []
     for side, findings in sorted(sides.items()):

@@ -1,35 +1,56 @@
-"""What an adapter reads from a hospital's folder, before anything is hashed or decoded."""
+"""Raw studies: the output of an adapter, before identifiers are hashed and images decoded."""
 
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from mama.config.ingest import IngestConfig
+from mama.data.adapters.notes import Note
 from mama.data.studies import Labels, Laterality, Split
 
 
 class Skipped(NamedTuple):
-    """A file that was left out: its name, and a code of `mama.data.dicom.REASONS`."""
+    """A skipped file: its path relative to the source and a code of `mama.data.dicom.REASONS`."""
 
     file: str
     reason: str
 
 
+class RawBox(NamedTuple):
+    """A finding's box in pixels of the stored image: x to the right, y downwards, end excluded."""
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+    label: str
+
+
 @dataclass(frozen=True)
 class RawImage:
-    """One mammogram file; `id` is its identity at the hospital."""
+    """One mammogram file; `id` is the hospital's identifier of the image.
+
+    `copies` are other files of the same image, used if the first is damaged; `flags` are its
+    special kinds (`mama.config.ingest.Kind`). `hung` images are stored as they are read, with the
+    chest wall of a left breast on the left, so that the chest wall can confirm the side.
+    """
 
     path: Path = field(repr=False)
     id: str = field(repr=False)
     laterality: Laterality | None
     view: str | None
     vendor: str | None = None
+    copies: tuple[Path, ...] = field(default=(), repr=False)
+    boxes: tuple[RawBox, ...] = ()
+    flags: tuple[str, ...] = ()
+    hung: bool = False
 
 
 @dataclass(frozen=True)
 class RawStudy:
-    """One exam. `patient` and `study` are the hospital's own identifiers and stay out of `repr`.
+    """One exam, under the hospital's own identifiers, which `repr` omits.
 
-    `split` is None where the hospital leaves the choice to ingest, `report` where there is none.
+    `split` is None if ingest should choose it; `report` is None if the study has none.
     """
 
     patient: str = field(repr=False)
@@ -42,20 +63,25 @@ class RawStudy:
 
 @dataclass(frozen=True)
 class RawDataset:
-    """All studies of a folder, the files that are none, and the report rows that fit no study."""
+    """All studies of a folder, the skipped files, and remarks on both.
+
+    `share_weights` is False if the set's licence lets no weights trained on it leave the site.
+    """
 
     studies: tuple[RawStudy, ...]
     skipped: tuple[Skipped, ...] = ()
-    unmatched_reports: int = 0
+    notes: tuple[Note, ...] = ()
+    share_weights: bool = True
 
 
 class Adapter(Protocol):
-    """Reads one layout of images, reports and labels."""
+    """Reader of one layout of images, reports and labels."""
 
-    def __call__(self, source: Path) -> RawDataset:
-        """Read a folder.
+    def __call__(self, source: Path, config: IngestConfig = ...) -> RawDataset:
+        """Read a folder as the configuration says.
 
         Raises:
-            DataError: the folder does not have the layout, or a table of it is wrong.
+            DataError: the folder does not have the expected layout, or one of its tables is
+                invalid.
         """
         ...

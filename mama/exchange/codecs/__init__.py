@@ -1,1 +1,1 @@
-"""How an array's numbers are written: exactly, in half the bits, as small integers, or only the largest."""
+"""Codecs of array values: exact, half precision, 8-bit integers, or only the largest values."""

@@ -1,35 +1,36 @@
-"""What a codec is, and the check that parts from the other side are what an encoder would have made."""
+"""Codec interface, and the check that received parts are what an encoder would have made."""
 
 from typing import Protocol
 
 import numpy as np
 
-from mama.exchange.block import Parts
+from mama.exchange.codecs.block import Parts
 
 
 class DamagedError(ValueError):
-    """Parts that no encoder makes; the text is fixed and repeats none of them."""
+    """Parts that no encoder produces; the message is fixed and repeats nothing from them."""
 
 
 class Codec(Protocol):
-    """Turns finite float32 values (n,) into named parts (1-D arrays) and back.
+    """Conversion of finite float32 values (n,) to named parts (1-D arrays) and back.
 
-    A `lossy` codec loses something, which a site keeps and adds to its next update (mama/exchange/feedback.py).
+    The error of a `lossy` codec is kept by the site and added to its next update
+    (mama/exchange/codecs/feedback.py).
     """
 
     @property
     def name(self) -> str:
-        """The name in a block and in `federation.exchange.up`."""
+        """Name in a block and in `exchange.up`."""
 
     @property
     def lossy(self) -> bool:
-        """Whether decoding gives other values than were encoded."""
+        """True if decoded values differ from the encoded ones."""
 
     def encode(self, values: np.ndarray) -> dict[str, np.ndarray]:
-        """The parts of finite float32 values (n,)."""
+        """Return the parts of finite float32 values (n,)."""
 
     def decode(self, parts: Parts, size: int) -> np.ndarray:
-        """Finite float32 values (size,). Memory is taken only once the parts are known to fit `size`.
+        """Return finite float32 values (size,); allocates only after checking that parts fit.
 
         Raises:
             DamagedError: the parts are not of this codec, not of `size` values, or not finite.
@@ -37,10 +38,10 @@ class Codec(Protocol):
 
 
 def take(parts: Parts, **expected: tuple[type, int]) -> list[np.ndarray]:
-    """The parts in the order of `expected`, which gives each one's type and length.
+    """Return the parts in the order of `expected`, which gives the type and length of each.
 
     Raises:
-        DamagedError: a part is missing, too many, or of another type or length.
+        DamagedError: a part is missing, unexpected, or of another type or length.
     """
     if parts.keys() != expected.keys():
         raise DamagedError("tensor has other parts than its codec makes")

@@ -1,24 +1,25 @@
-"""Numbers as small integers: each row of values is a scale times integers from -127 to 127.
+"""8-bit codec: each row of values is a scale times integers from -127 to 127.
 
-A row is ROW consecutive values, whatever the tensor's shape: the rows of a low-rank adapter are 8 values, whose
-scales would cost half as much as they do. One byte a value and 4 a row make 0.254 of float32.
+A row is ROW consecutive values whatever the tensor's shape; with the 8-value rows of a low-rank
+adapter, scales would add half of the size of the values. One byte per value and 4 per row are 0.254
+of float32.
 """
 
 import numpy as np
 
-from mama.exchange.block import Parts
 from mama.exchange.codecs.base import DamagedError, take
+from mama.exchange.codecs.block import Parts
 
 ROW = 256
 LEVELS = 127
 CHUNK = 512 * ROW  # values that stay in the processor's cache
-# Below it a scale's inverse is no longer a float32, above it 127 times a scale.
+# Below it, the inverse of a scale is not a float32; above it, 127 times the scale is not.
 SMALLEST = np.finfo(np.float32).tiny
 LARGEST = np.nextafter(np.finfo(np.float32).max / np.float32(LEVELS), np.float32(0))
 
 
 class Int8:
-    """Symmetric, rounded to nearest, one float32 scale a row."""
+    """Symmetric quantisation, rounded to nearest, with one float32 scale per row."""
 
     name = "int8"
     lossy = True
@@ -34,12 +35,12 @@ class Int8:
 
 
 def rows_of(size: int) -> int:
-    """Rows of `size` values; the last may be short."""
+    """Return the number of rows of `size` values; the last row may be short."""
     return -(-size // ROW)
 
 
 def quantise(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """int8 levels (n,) and float32 scales (rows,) of finite float32 values (n,)."""
+    """Return int8 levels (n,) and float32 scales (rows,) of finite float32 values (n,)."""
     levels, scales = np.empty(values.size, np.int8), np.empty(rows_of(values.size), np.float32)
     whole = values.size // ROW * ROW
     for start in range(0, whole, CHUNK):
@@ -55,10 +56,10 @@ def quantise(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def dequantise(levels: np.ndarray, scales: np.ndarray) -> np.ndarray:
-    """float32 values (n,) of what `quantise` made.
+    """Return the float32 values (n,) of quantised levels and scales.
 
     Raises:
-        DamagedError: a level or a scale is outside of what `quantise` makes, all of which is finite.
+        DamagedError: a level or scale is out of the range of `quantise`, whose values are finite.
     """
     if not ((scales >= 0) & (scales <= LARGEST)).all() or levels.min(initial=0) < -LEVELS:
         raise DamagedError("tensor has values that its codec does not make")

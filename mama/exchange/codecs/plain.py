@@ -1,15 +1,15 @@
-"""Numbers as they are: float32, or bfloat16, which keeps its range and the first 8 bits of precision."""
+"""Float codecs: float32, or bfloat16 with the same range and 8 bits of precision."""
 
 import numpy as np
 
-from mama.exchange.block import Parts
 from mama.exchange.codecs.base import DamagedError, take
+from mama.exchange.codecs.block import Parts
 
 CHUNK = 2**16  # values that stay in the processor's cache
 
 
 class Float32:
-    """4 bytes a value, exact. Decoded values are a read-only view of the block."""
+    """Exact codec with 4 bytes per value; decoded values are a read-only view of the block."""
 
     name = "fp32"
     lossy = False
@@ -25,13 +25,13 @@ class Float32:
 
 
 class BFloat16:
-    """2 bytes a value: the upper half of a float32, rounded to nearest, ties to even."""
+    """Codec with 2 bytes per value: the upper half of a float32, rounded to nearest even."""
 
     name = "bf16"
     lossy = True
 
     def encode(self, values: np.ndarray) -> dict[str, np.ndarray]:
-        """See `Codec`; a value within half a step of float32's largest is cut instead of becoming infinite."""
+        """See `Codec`; values that would round to infinity are clipped to the largest bfloat16."""
         bits, halves = values.view(np.uint32), np.empty(values.size, np.uint16)
         for start in range(0, values.size, CHUNK):
             chunk = bits[start : start + CHUNK]
@@ -52,13 +52,13 @@ class BFloat16:
 
 
 def finite(values: np.ndarray) -> np.ndarray:
-    """The float32 values (n,) themselves.
+    """Return the float32 values (n,) after checking that all are finite.
 
     Raises:
         DamagedError: one is NaN or infinite.
     """
     with np.errstate(over="ignore", invalid="ignore"):
-        # One reading, and finite only if all values are; a sum that is too large needs the closer look.
+        # One pass: finite only if all values are. A sum that overflows needs the closer look.
         squares = np.dot(values, values)
     if not np.isfinite(squares) and not np.isfinite(values).all():
         raise DamagedError("tensor is not finite")

@@ -1,10 +1,11 @@
-"""Only the largest values of a tensor, as int8; the others stay at the site until they have grown.
+"""Top-k codec: only the largest values of a tensor, as int8; the others accumulate at the site.
 
-Top-k with error feedback: Lin et al., Deep Gradient Compression, 2018 (arXiv 1712.01887), section 3, without its
-momentum correction; Stich et al., Sparsified SGD with Memory, 2018 (arXiv 1809.07599).
+Top-k with error feedback: Lin et al., Deep Gradient Compression, 2018 (arXiv 1712.01887),
+section 3, without its momentum correction; Stich et al., Sparsified SGD with Memory, 2018 (arXiv
+1809.07599).
 
-A place is written as its distance to the one before, less 1, in 16 bits: places rise by construction, so that none
-can be named twice. A distance too wide for 16 bits is bridged by places of value 0.
+An index is encoded as its distance from the previous one, less 1, in 16 bits: indices rise by
+construction, so none can occur twice. Distances that exceed 16 bits are bridged by values of 0.
 """
 
 import math
@@ -13,8 +14,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from mama.exchange.block import Parts
 from mama.exchange.codecs.base import DamagedError, take
+from mama.exchange.codecs.block import Parts
 from mama.exchange.codecs.int8 import dequantise, quantise, rows_of
 
 WIDEST = 2**16
@@ -22,7 +23,7 @@ WIDEST = 2**16
 
 @dataclass(frozen=True)
 class TopK:
-    """The share `keep` of each tensor's values that is largest in magnitude, at least one; 3 bytes each."""
+    """Codec of the share `keep` of a tensor's largest magnitudes, at least one; 3 bytes each."""
 
     keep: float = 0.01
     name: ClassVar[str] = "topk"
@@ -33,7 +34,7 @@ class TopK:
         places = largest(values, math.ceil(self.keep * values.size))
         steps = np.diff(places, prepend=-1)
         bridges = (steps - 1) // WIDEST
-        written = np.cumsum(bridges + 1) - 1  # where each value comes to stand behind its bridges
+        written = np.cumsum(bridges + 1) - 1  # position of each value after its bridges
         total = written[-1] + 1 if places.size else 0
         gaps = np.full(total, WIDEST - 1, np.uint16)
         gaps[written] = steps - bridges * WIDEST - 1
@@ -43,7 +44,7 @@ class TopK:
         return {"gaps": gaps, "levels": levels, "scales": scales}
 
     def decode(self, parts: Parts, size: int) -> np.ndarray:
-        """See `Codec`; `keep` plays no part."""
+        """See `Codec`; `keep` is not used."""
         kept = parts["gaps"].size if "gaps" in parts else 0
         if kept > size:
             raise DamagedError("tensor has more values than its size")
@@ -62,7 +63,7 @@ class TopK:
 
 
 def largest(values: np.ndarray, count: int) -> np.ndarray:
-    """The rising places int64 (count,) of the values largest in magnitude; of equal ones the first."""
+    """Return rising indices int64 (count,) of the largest magnitudes, the first among equals."""
     if count == values.size:
         return np.arange(count)
     magnitudes = np.abs(values)

@@ -13,11 +13,11 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 PATIENT = "Doe^Jane"
 
 
-def breast(height: int = 96, width: int = 64) -> np.ndarray:
+def breast(height: int = 96, width: int = 64, seed: int = 0) -> np.ndarray:
     """uint16 (height, width), 12 bits: half an ellipse on the left, background 0."""
     rows, columns = np.mgrid[:height, :width]
     distance = ((rows - height / 2) / (height * 0.45)) ** 2 + (columns / (width * 0.8)) ** 2
-    texture = 1 + 0.1 * np.sin(rows / 3) * np.cos(columns / 4)
+    texture = 1 + 0.1 * np.sin(rows / 3 + seed) * np.cos(columns / 4 + 0.7 * seed)
     return (3500 * np.sqrt(np.clip(1 - distance, 0, None)) * texture).astype(np.uint16)
 
 
@@ -72,9 +72,10 @@ def hospital(tmp_path: Path, write_dicom: Callable[..., Path]) -> Path:
     rows = ["study,report,density,suspicious_left,suspicious_right,split"]
     for number in range(4):
         for side in "LR":
+            picture = breast(seed=2 * number + (side == "R"))
             write_dicom(
                 source / "dicom" / f"{number}{side}.dcm",
-                breast() if side == "L" else breast()[:, ::-1],
+                picture if side == "L" else picture[:, ::-1],
                 PatientID=f"patient-{number}",
                 StudyInstanceUID=f"1.2.{number + 1}",
                 SOPInstanceUID=f"1.2.{number + 1}.{ord(side)}",

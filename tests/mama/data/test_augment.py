@@ -1,4 +1,4 @@
-"""Views of a breast: geometry goes where it says, background stays 0 and tissue stays above it."""
+"""Views of a breast: correct geometry, background stays 0, tissue stays above it."""
 
 from typing import Any
 
@@ -45,14 +45,14 @@ def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def breast(height: int = 60, width: int = 40) -> np.ndarray:
-    """Half an ellipse of noise with its chest wall at the left of a canvas that it does not fill."""
+    """Half an ellipse of noise, chest wall at the left, that does not fill its canvas."""
     y, x = np.mgrid[:height, :width]
     inside = ((y - height / 2) / (0.4 * height)) ** 2 + (x / (0.7 * width)) ** 2 < 1
     return np.where(inside, noise(height, width), 0).astype(np.uint8)
 
 
 def marked(height: int, width: int, x: float, y: float) -> np.ndarray:
-    """Dark tissue with a soft bright spot about the point (x, y), in pixels from the canvas' corner."""
+    """Dark tissue with a soft bright spot at (x, y), in pixels from the canvas' corner."""
     rows, columns = np.mgrid[:height, :width] + 0.5
     spot = np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * 2.0**2))
     return np.round(1 + 250 * spot).astype(np.uint8)
@@ -261,7 +261,7 @@ def test_crops_reach_every_part_of_the_breast() -> None:
 
 
 def spot_seen(seed: int) -> tuple[float, float]:
-    """Which point of a 100 x 70 canvas a small crop's centre shows."""
+    """Return the point of a 100 x 70 canvas that the centre of a small crop shows."""
     rows, columns = np.mgrid[:100, :70] + 1
     at = [augment(r.astype(np.uint8), still(crop=0.01), rng(seed))[50, 35] for r in (columns, rows)]
     return float(at[0]), float(at[1])

@@ -1,4 +1,4 @@
-"""Batches: which image meets which, what the report says of it, and that a step alone says it all."""
+"""Batches: pairing of images, their report sentences, and determinism given the step."""
 
 import threading
 from collections.abc import Callable, Sequence
@@ -14,6 +14,7 @@ from mama.data.pairs import Batch, StudyPairs
 from mama.data.picture import write_picture
 from mama.data.studies import Image, Labels, Laterality, Study
 from mama.errors import DataError, EmptyReportsError, NoStudiesError
+from tests.reports import sided
 
 BOTH, LEFT, RIGHT = "dense .", "a mass in the left breast .", "the right breast is fatty ."
 SIDES: tuple[Laterality | None, ...] = ("L", "L", "R", "R")
@@ -31,7 +32,7 @@ def write(
     sentences: Sequence[str] = (BOTH, LEFT, RIGHT),
     split: str = "train",
 ) -> Dataset:
-    """Patients with two studies each; image k of study s is flat and as bright as its number, 1 + 4s + k."""
+    """Write patients with two studies each; image k of study s has the flat value 1 + 4s + k."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     studies = []
     for number in range(2 * patients):
@@ -54,7 +55,7 @@ def write(
                 patient=f"p{number // 2}",
                 split=split,
                 images=tuple(images),
-                sentences=tuple(sentences),
+                sentences=sided(sentences),
                 labels=Labels(),
             )
         )
@@ -90,7 +91,7 @@ def side_of(number: int, sides: Sequence[Laterality | None] = SIDES) -> Laterali
 
 
 def seen(pairs: StudyPairs, steps: int = 40) -> list[tuple[int, int, list[str], bool]]:
-    """First view, second view, report and whether it speaks of the second, of every row of many steps."""
+    """Return first view, second view, report and second_described of all rows of many steps."""
     return [
         row
         for batch in pairs.batches(range(steps))
@@ -98,7 +99,7 @@ def seen(pairs: StudyPairs, steps: int = 40) -> list[tuple[int, int, list[str], 
             numbers(batch.first),
             numbers(batch.second),
             batch.reports,
-            batch.second_told.tolist(),
+            batch.second_described.tolist(),
             strict=True,
         )
     ]
@@ -109,7 +110,7 @@ def same(first: Batch, second: Batch) -> bool:
         torch.equal(first.first, second.first)
         and torch.equal(first.second, second.second)
         and first.reports == second.reports
-        and torch.equal(first.second_told, second.second_told)
+        and torch.equal(first.second_described, second.second_described)
     )
 
 
@@ -120,7 +121,7 @@ def test_a_batch_has_the_shapes_it_says(make: Make) -> None:
     batch = make("optimiser.batch_size=3", still=False).batch(5)
     assert len(batch) == len(batch.reports) == 3
     assert batch.first.shape == batch.second.shape == (3, 1, 32, 32)
-    assert (batch.first.dtype, batch.second_told.dtype) == (torch.float32, torch.bool)
+    assert (batch.first.dtype, batch.second_described.dtype) == (torch.float32, torch.bool)
     assert batch.first.min() >= -1
     assert batch.first.max() <= 1
     part = batch[1:3].to(torch.device("cpu"))
@@ -131,10 +132,10 @@ def test_a_batch_has_the_shapes_it_says(make: Make) -> None:
 
 def test_the_second_view_is_of_the_same_breast_or_the_same_image(make: Make) -> None:
     rows = seen(make("augment.second_view_probability=0.5"), 120)
-    for first, second, _, told in rows:
+    for first, second, _, described in rows:
         assert study_of(first) == study_of(second)
         assert side_of(first) == side_of(second)
-        assert told
+        assert described
     other = np.mean([first != second for first, second, _, _ in rows])
     assert 0.35 < other < 0.65
     assert len({first for first, _, _, _ in rows}) == 48  # every image of every study
@@ -150,7 +151,7 @@ def test_second_views_come_as_often_as_configured(make: Make, kind: str, probabi
 
 
 @pytest.mark.parametrize("paper", [False, True])
-def test_a_view_of_the_other_breast_is_told_only_where_the_paper_is_followed(
+def test_a_view_of_the_other_breast_has_text_only_where_the_paper_is_followed(
     make: Make, paper: bool
 ) -> None:
     rows = seen(
@@ -163,7 +164,7 @@ def test_a_view_of_the_other_breast_is_told_only_where_the_paper_is_followed(
     crossed = [side_of(first) != side_of(second) for first, second, _, _ in rows]
     assert 0.5 < np.mean(crossed) < 0.8  # two of the three others
     assert all(study_of(first) == study_of(second) for first, second, _, _ in rows)
-    assert [told for _, _, _, told in rows] == [paper or not other for other in crossed]
+    assert [described for _, _, _, described in rows] == [paper or not other for other in crossed]
 
 
 @pytest.mark.parametrize("kind", ["same_breast", "any_in_study"])
@@ -174,33 +175,33 @@ def test_the_report_speaks_of_the_first_views_breast(make: Make, kind: str) -> N
 
 @pytest.mark.parametrize("kind", ["same_breast", "any_in_study"])
 def test_images_of_unknown_side(make: Make, kind: str) -> None:
-    """Nobody knows whether they show one breast; the whole report speaks of whatever the study shows."""
+    """Unknown laterality: images may show one breast, and the whole report describes each."""
     sides = ("L", None, None, None)
     rows = seen(
         make("augment.second_view_probability=1", f"augment.second_view={kind}", sides=sides)
     )
-    for first, second, report, told in rows:
+    for first, second, report, described in rows:
         here, there = side_of(first, sides), side_of(second, sides)
         assert (first == second) == (kind == "same_breast")
         assert report == ([BOTH, LEFT] if here else [BOTH, LEFT, RIGHT])
-        assert told == (here is None or there == here)
-    assert any(not told for _, _, _, told in rows) == (kind == "any_in_study")
+        assert described == (here is None or there == here)
+    assert any(not described for _, _, _, described in rows) == (kind == "any_in_study")
 
 
 def test_one_image_a_study_meets_itself_augmented_twice(make: Make) -> None:
     rows = seen(make("augment.second_view_probability=1", sides=("R",)), 4)
-    assert all(first == second and told for first, second, _, told in rows)
+    assert all(first == second and described for first, second, _, described in rows)
     batch = make("augment.second_view_probability=1", sides=("R",), still=False).batch(0)
     assert all(not torch.equal(a, b) for a, b in zip(batch.first, batch.second, strict=True))
 
 
 def test_long_reports_give_some_sentences_in_their_order(make: Make) -> None:
-    told = [f"sentence {n} ." for n in range(6)]
-    reports = [row[2] for row in seen(make("augment.max_sentences=3", sentences=told), 20)]
+    described = [f"sentence {n} ." for n in range(6)]
+    reports = [row[2] for row in seen(make("augment.max_sentences=3", sentences=described), 20)]
     assert all(report == sorted(set(report)) and len(report) == 3 for report in reports)
-    assert {sentence for report in reports for sentence in report} == set(told)
-    whole = seen(make("augment.max_sentences=6", sentences=told), 2)
-    assert all(row[2] == told for row in whole)
+    assert {sentence for report in reports for sentence in report} == set(described)
+    whole = seen(make("augment.max_sentences=6", sentences=described), 2)
+    assert all(row[2] == described for row in whole)
 
 
 def test_layouts(make: Make, tmp_path: Path) -> None:
@@ -261,20 +262,20 @@ def test_shares_make_up_the_whole_batch_to_the_bit(make: Make, count: int) -> No
             torch.cat([share.first for share in shares]),
             torch.cat([share.second for share in shares]),
             [report for share in shares for report in share.reports],
-            torch.cat([share.second_told for share in shares]),
+            torch.cat([share.second_described for share in shares]),
         )
         assert same(together, pairs.batch(step))
 
 
-@pytest.mark.parametrize("ahead", [1, 2, 9])
-def test_batches_made_ahead_are_the_same_in_the_same_order(make: Make, ahead: int) -> None:
+@pytest.mark.parametrize("workers", [1, 2, 9])
+def test_batches_made_ahead_are_the_same_in_the_same_order(make: Make, workers: int) -> None:
     pairs = make(still=False)
     share = lambda rows: slice(1, rows)  # noqa: E731
     plain = list(pairs.batches(range(3, 8), share=share))
-    early = list(pairs.batches(range(3, 8), share=share, ahead=ahead))
+    early = list(pairs.batches(range(3, 8), share=share, workers=workers))
     assert len(early) == 5
     assert all(same(a, b) for a, b in zip(plain, early, strict=True))
-    assert list(pairs.batches(range(0), ahead=ahead)) == []
+    assert list(pairs.batches(range(0), workers=workers)) == []
 
 
 def batch_threads() -> list[str]:
@@ -282,7 +283,7 @@ def batch_threads() -> list[str]:
 
 
 def test_an_abandoned_generator_leaves_no_thread(make: Make) -> None:
-    batches = make().batches(range(1000), ahead=3)
+    batches = make().batches(range(1000), workers=3)
     next(batches)
     assert batch_threads()
     batches.close()
@@ -293,9 +294,9 @@ def test_a_damaged_image_is_reported_from_a_thread_as_without(make: Make, tmp_pa
     pairs = make()
     for image in (tmp_path / "images").iterdir():
         image.write_bytes(b"no picture")
-    for ahead in (0, 2):
+    for workers in (0, 2):
         with pytest.raises(DataError, match="missing or damaged"):
-            list(pairs.batches(range(3), ahead=ahead))
+            list(pairs.batches(range(3), workers=workers))
     assert not batch_threads()
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from mama.data.dicom import read_pixels
+from mama.data.dicom.pixels import read_pixels
 from mama.data.tissue import breast_mask, otsu, prepare
 
 REAL = Path(__file__).parents[4] / "shared" / "data" / "mini_mias"

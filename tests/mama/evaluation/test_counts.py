@@ -1,4 +1,4 @@
-"""Counts that leave a site: no small cell, exact totals, an AUC close to the exact one, unbiased rounding."""
+"""Evaluation counts: no small cell, exact totals, nearly exact AUC, unbiased rounding."""
 
 from itertools import combinations, pairwise
 

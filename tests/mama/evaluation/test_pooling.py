@@ -1,4 +1,4 @@
-"""Many sites' counts to one figure: against scikit-learn and by hand."""
+"""Pooled figures of many sites' counts, against scikit-learn and by hand."""
 
 import numpy as np
 import pytest
@@ -101,7 +101,7 @@ def test_figures_that_no_site_can_give_are_null_with_a_reason() -> None:
 
 
 def test_figures_are_freed_of_the_masking() -> None:
-    """Over many draws of masked labels the mean is the AUC of the true ones; taken as they are it is not."""
+    """The mean over many draws of masked labels is the true AUC, unlike the uncorrected mean."""
     random = np.random.default_rng(0)
     kept, moved = 0.75, 0.25
     truth = np.array([False] * 140 + [True] * 60)
@@ -109,13 +109,13 @@ def test_figures_are_freed_of_the_masking() -> None:
     exact = roc_auc_score(truth, bins)
     freed, raw = [], []
     for _ in range(300):
-        told = truth ^ (random.random(200) > kept)
+        masked = truth ^ (random.random(200) > kept)
         cells = [
             cell(
                 int(b),
                 int(b) + 1,
-                int((~told & (bins == b)).sum()),
-                int((told & (bins == b)).sum()),
+                int((~masked & (bins == b)).sum()),
+                int((masked & (bins == b)).sum()),
             )
             for b in np.unique(bins)
         ]
@@ -126,7 +126,7 @@ def test_figures_are_freed_of_the_masking() -> None:
 
 
 def test_balanced_accuracy_is_freed_of_the_masking() -> None:
-    """80 of 100 positives and 150 of 200 negatives right; then what is expected of masked labels."""
+    """80 of 100 positives and 150 of 200 negatives are right; masked counts are expectations."""
     exact = answer([cell(0, 1, 200, 0), cell(1, 2, 0, 100)], yes=(80, 20), no=(150, 50))
     masked = LabelCounts(
         histograms={"yes": None},

@@ -1,4 +1,4 @@
-"""Units and their truths, and exact metrics that are null with a reason where labels allow none."""
+"""Units, truths and exact metrics, which are null with a reason if labels allow none."""
 
 import warnings
 

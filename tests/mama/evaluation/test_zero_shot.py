@@ -1,4 +1,4 @@
-"""Zero-shot answers: the nearest prompts, for each image alone, whatever its company."""
+"""Zero-shot predictions: the most similar prompts, for each image independently."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""What a site may say of an error: every code has its own fixed sentence."""
+"""Errors reported by a site: every code has its own fixed sentence."""
 
 from mama.exchange.codes import SENTENCES, ErrorCode
 

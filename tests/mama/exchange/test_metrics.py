@@ -1,4 +1,4 @@
-"""The allow-list: exactly these figures leave a site, within bounds, under names without room for text."""
+"""The allow-list: exactly these metrics leave a site, bounded and without free text."""
 
 from typing import Any
 

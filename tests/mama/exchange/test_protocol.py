@@ -1,4 +1,4 @@
-"""Messages: what is written is read again, everything hostile is a ProtocolError that repeats none of it."""
+"""Messages survive a round trip; hostile ones are a ProtocolError that repeats nothing."""
 
 import hashlib
 import json
@@ -72,7 +72,8 @@ DESCRIBE_2 = (
 )
 TRAIN_2 = (
     '{"protocol":2,"run":"r-1","round":3,"task":"train-3-alder","kind":"train","experiment":"{}",'
-    f'"experiment_hash":"{HASH}","probes":false,"ledger":"{"a" * 64}","roster":null,"deadline_s":60.0}}'
+    f'"experiment_hash":"{HASH}","probes":false,"ledger":"{"a" * 64}","roster":null,'
+    '"deadline_s":60.0}'
 )
 DESCRIBED_2 = (
     '{"protocol":2,"run":"r-1","round":3,"task":"describe-3-alder","site":"alder","status":"ok","description":'
@@ -116,7 +117,7 @@ def test_other_versions_are_named_whatever_else_they_say(version: int) -> None:
         other = json.loads(text) | {"protocol": version, EVIL: EVIL}
         with pytest.raises(VersionError) as error:
             kind.decode(json.dumps(other))
-        assert str(error.value) == "header is of a protocol version that is not spoken here"
+        assert str(error.value) == "header has an unsupported protocol version"
 
 
 def test_the_experiment_travels(experiment: Experiment) -> None:

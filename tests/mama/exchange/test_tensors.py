@@ -1,4 +1,4 @@
-"""Tensors that travel: only the trained ones, checked before they are put into a model."""
+"""Exchanged tensors: only trained ones, checked before they are loaded into a model."""
 
 from collections.abc import Callable
 
@@ -9,7 +9,7 @@ from torch import nn
 
 from mama.errors import ModelError, ProtocolError
 from mama.exchange.arrays import Arrays, check_arrays, difference
-from mama.exchange.coding import decode, encode
+from mama.exchange.codecs.coding import decode, encode
 from mama.exchange.tensors import put_trained, trained_arrays
 from mama.model import MaMA
 

@@ -1,6 +1,7 @@
-"""mean_best_cosines: plain twin, ties, lower scores, what is kept for the backward pass, devices."""
+"""mean_best_cosines: reference, ties, lower precision, saved tensors, devices."""
 
 from dataclasses import dataclass, replace
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -11,7 +12,10 @@ from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.testing import assert_close
 
+from mama.losses import best_matches
 from mama.losses.best_matches import mean_best_cosines
+
+TENSORS = ("patches", "rows", "sentences", "weights")
 
 
 @dataclass
@@ -40,7 +44,7 @@ class Case:
         mixture = sum(
             (x * torch.randn(x.shape, generator=generator, dtype=x.dtype)).sum() for x in (t2i, i2t)
         )
-        return torch.autograd.grad(mixture, (self.patches, self.sentences))
+        return torch.autograd.grad(mixture, (self.patches, self.sentences), retain_graph=True)
 
 
 def make_case(
@@ -87,10 +91,32 @@ def test_values_and_gradients_equal_the_plain_twin(
     counts: list[int], reports: int, most: int, width: int, seed: int
 ) -> None:
     case = make_case(counts, reports, most, width, seed)
-    found, expected = case.similarities(), twin(case)
-    assert_close(found, expected, rtol=1e-10, atol=1e-14)
-    if width > 1:  # else all cosines are 1 or -1, and ties are anyone's
-        assert_close(case.gradients(*found), case.gradients(*expected), rtol=1e-10, atol=1e-13)
+    expected = twin(case)
+    # One image at a time, several, and all at once.
+    for scores in (0, 40 * reports * most, 10**6):
+        with patch.dict(best_matches.SCORES_AT_ONCE, cpu=scores):
+            found = case.similarities()
+            assert_close(found, expected, rtol=1e-10, atol=1e-14)
+            if width > 1:  # else all cosines are 1 or -1, and ties are anyone's
+                gradients = case.gradients(*found)
+                assert_close(gradients, case.gradients(*expected), rtol=1e-10, atol=1e-13)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_values_and_gradients_on_a_gpu() -> None:
+    case = make_case([40, 3, 29], reports=5, most=6, width=9)
+    expected = twin(case)
+    own = replace(case, **{name: getattr(case, name).cuda() for name in TENSORS})
+    found = own.similarities()
+    assert_close([x.cpu() for x in found], list(expected), rtol=1e-10, atol=1e-14)
+    weights = [torch.randn_like(x) for x in expected]
+    total = sum((x * w.cuda()).sum() for x, w in zip(found, weights, strict=True))
+    gradients = torch.autograd.grad(total, (own.patches, own.sentences))
+    total = sum((x * w).sum() for x, w in zip(expected, weights, strict=True))
+    for one, other in zip(
+        gradients, torch.autograd.grad(total, (case.patches, case.sentences)), strict=True
+    ):
+        assert_close(one.cpu(), other, rtol=1e-10, atol=1e-13)
 
 
 def test_gradcheck() -> None:

@@ -1,4 +1,4 @@
-"""clip_loss: values against a plain twin, soft targets, invariances, precision, bad shapes."""
+"""clip_loss: values against a reference, soft targets, invariances, precision, bad shapes."""
 
 import math
 
@@ -20,7 +20,7 @@ def random(seed: int, *shape: int) -> Tensor:
 
 
 def relation(seed: int, n: int) -> Tensor:
-    """A random `same` matrix; not transitive, so a row sum differs from a column's targets."""
+    """A random `positives` matrix; not transitive, so a row sum differs from a column's targets."""
     some = random(seed, n, n) > 0.7
     return some | some.T
 
@@ -53,7 +53,7 @@ def test_value_and_gradients_equal_the_plain_twin(seed: int, n: int, related: bo
     for leaf in leaves:
         leaf.requires_grad_()
     expected = twin(*leaves, torch.eye(n).tolist() if same is None else same.tolist())
-    value = clip_loss(*leaves, same=same)
+    value = clip_loss(*leaves, positives=same)
     assert_close(value, expected, rtol=1e-10, atol=1e-12)
     assert_close(
         torch.autograd.grad(value, leaves),
@@ -74,7 +74,7 @@ def test_identity_as_same_is_the_plain_loss() -> None:
     image, text = random(0, 6, 8), random(1, 6, 8)
     plain = clip_loss(image, text, LOG_SCALE)
     for same in (torch.eye(6, dtype=torch.bool), torch.zeros(6, 6, dtype=torch.bool)):
-        value = clip_loss(image, text, LOG_SCALE, same=same)
+        value = clip_loss(image, text, LOG_SCALE, positives=same)
         assert_close(value, plain, rtol=1e-14, atol=0)
 
 
@@ -83,8 +83,8 @@ def test_pairs_with_same_may_exchange_their_images() -> None:
     exchanged = image[[1, 0, 2, 3]]
     same = torch.eye(4, dtype=torch.bool)
     same[0, 1] = same[1, 0] = True
-    value = clip_loss(image, text, LOG_SCALE, same=same)
-    assert_close(clip_loss(exchanged, text, LOG_SCALE, same=same), value)
+    value = clip_loss(image, text, LOG_SCALE, positives=same)
+    assert_close(clip_loss(exchanged, text, LOG_SCALE, positives=same), value)
     plain = clip_loss(image, text, LOG_SCALE)
     assert abs(clip_loss(exchanged, text, LOG_SCALE) - plain) > 0.1
 
@@ -94,17 +94,17 @@ def test_same_changes_nothing_between_identical_text_embeddings() -> None:
     image, text = random(0, 4, 8), random(1, 4, 8)[[0, 0, 2, 3]]
     same = torch.eye(4, dtype=torch.bool)
     same[0, 1] = same[1, 0] = True
-    value = clip_loss(image, text, LOG_SCALE, same=same)
+    value = clip_loss(image, text, LOG_SCALE, positives=same)
     assert_close(value, clip_loss(image, text, LOG_SCALE))
 
 
 def test_order_of_pairs_and_length_of_vectors_do_not_matter() -> None:
     image, text, same = random(0, 6, 8), random(1, 6, 8), relation(2, 6)
     order = torch.tensor([3, 1, 5, 0, 2, 4])
-    value = clip_loss(image, text, LOG_SCALE, same=same)
-    permuted = clip_loss(image[order], text[order], LOG_SCALE, same=same[order][:, order])
+    value = clip_loss(image, text, LOG_SCALE, positives=same)
+    permuted = clip_loss(image[order], text[order], LOG_SCALE, positives=same[order][:, order])
     assert_close(permuted, value)
-    assert_close(clip_loss(1e3 * image, 1e-3 * text, LOG_SCALE, same=same), value)
+    assert_close(clip_loss(1e3 * image, 1e-3 * text, LOG_SCALE, positives=same), value)
 
 
 @pytest.mark.parametrize("n", [0, 1])
@@ -114,7 +114,7 @@ def test_nothing_to_confuse_costs_nothing(n: int, with_same: bool) -> None:
     for leaf in leaves:
         leaf.requires_grad_()
     same = torch.ones(n, n, dtype=torch.bool) if with_same else None
-    value = clip_loss(*leaves, same=same)
+    value = clip_loss(*leaves, positives=same)
     assert value.item() == 0
     for gradient in torch.autograd.grad(value, leaves):
         assert not gradient.any()
@@ -143,7 +143,7 @@ def test_gradcheck() -> None:
     image, text = random(0, 3, 3).requires_grad_(), random(1, 3, 3).requires_grad_()
     log_scale, same = LOG_SCALE.clone().requires_grad_(), relation(4, 3)
     assert torch.autograd.gradcheck(
-        lambda i, t, s: clip_loss(i, t, s, same=same), (image, text, log_scale)
+        lambda i, t, s: clip_loss(i, t, s, positives=same), (image, text, log_scale)
     )
 
 
@@ -151,7 +151,7 @@ def test_bad_shapes_are_refused() -> None:
     image = torch.ones(3, 4)
     with pytest.raises(ValueError, match=r"\(3, 4\) and \(2, 4\)"):
         clip_loss(image, image[:2], LOG_SCALE)
-    with pytest.raises(ValueError, match="same must be bool"):
-        clip_loss(image, image, LOG_SCALE, same=torch.eye(3))
-    with pytest.raises(ValueError, match="same must be bool"):
-        clip_loss(image, image, LOG_SCALE, same=torch.eye(2, dtype=torch.bool))
+    with pytest.raises(ValueError, match="positives must be bool"):
+        clip_loss(image, image, LOG_SCALE, positives=torch.eye(3))
+    with pytest.raises(ValueError, match="positives must be bool"):
+        clip_loss(image, image, LOG_SCALE, positives=torch.eye(2, dtype=torch.bool))

@@ -1,4 +1,4 @@
-"""guidance_loss: values by hand, range, where gradients flow, bad input."""
+"""guidance_loss: hand-computed values, range, gradient flow, bad input."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""local_alignment_loss: plain twin, empty reports, padding, soft targets, precision, bad shapes."""
+"""local_alignment_loss: reference, empty reports, padding, soft targets, precision, bad shapes."""
 
 import math
 from dataclasses import dataclass, replace
@@ -22,7 +22,7 @@ class Batch:
     sentence_mask: Tensor
     log_scale: Tensor
     patch_mask: Tensor | None
-    same: Tensor | None
+    positives: Tensor | None
 
     def loss(self) -> Tensor:
         return local_alignment_loss(
@@ -31,7 +31,7 @@ class Batch:
             self.sentence_mask,
             self.log_scale,
             patch_mask=self.patch_mask,
-            same=self.same,
+            positives=self.positives,
         )
 
     def gradients(self) -> list[Tensor]:
@@ -46,7 +46,7 @@ class Batch:
             self.sentence_mask[pairs],
             self.log_scale,
             None if self.patch_mask is None else self.patch_mask[pairs],
-            None if self.same is None else self.same[pairs][:, pairs],
+            None if self.positives is None else self.positives[pairs][:, pairs],
         )
 
 
@@ -72,7 +72,7 @@ def make_batch(
         sentence_mask=sentence_mask,
         log_scale=torch.tensor(1.3, dtype=torch.float64, requires_grad=True),
         patch_mask=mask(n, 5) if masked else None,
-        same=related | related.T if masked else None,
+        positives=related | related.T if masked else None,
     )
 
 
@@ -103,7 +103,11 @@ def twin(batch: Batch) -> Tensor:
     i2t = {(i, j): alignment(image[j], report[i]) for i in kept for j in kept}
     loss = 0 * batch.log_scale
     for i in kept:
-        same = [j for j in kept if i == j or (batch.same is not None and bool(batch.same[i, j]))]
+        same = [
+            j
+            for j in kept
+            if i == j or (batch.positives is not None and bool(batch.positives[i, j]))
+        ]
         for scores in (t2i, i2t):
             row = {j: scores[i, j] for j in kept}
             column = {j: scores[j, i] for j in kept}
@@ -222,7 +226,7 @@ def test_patch_mask_equals_dropping_the_patches() -> None:
 def test_identity_as_same_is_the_plain_loss() -> None:
     batch = make_batch(n=5, empty=(1,), masked=False)
     for same in (torch.eye(5, dtype=torch.bool), torch.zeros(5, 5, dtype=torch.bool)):
-        assert_close(replace(batch, same=same).loss(), batch.loss(), rtol=1e-14, atol=0)
+        assert_close(replace(batch, positives=same).loss(), batch.loss(), rtol=1e-14, atol=0)
 
 
 def test_pairs_with_same_may_exchange_their_images() -> None:
@@ -230,7 +234,7 @@ def test_pairs_with_same_may_exchange_their_images() -> None:
     same = torch.eye(4, dtype=torch.bool)
     same[0, 1] = same[1, 0] = True
     exchanged = replace(batch, patches=batch.patches[[1, 0, 2, 3]])
-    assert_close(replace(exchanged, same=same).loss(), replace(batch, same=same).loss())
+    assert_close(replace(exchanged, positives=same).loss(), replace(batch, positives=same).loss())
     assert abs(exchanged.loss() - batch.loss()) > 0.01
 
 
@@ -315,7 +319,7 @@ def test_bfloat16_scores_change_value_and_gradients_little() -> None:
     leaves = [torch.randn(6, size, 64, generator=generator).requires_grad_() for size in (90, 7)]
     mask = torch.rand(6, 7, generator=generator) < 0.7
     values = [
-        local_alignment_loss(*leaves, mask, torch.tensor(math.log(50.0)), scores=scores)
+        local_alignment_loss(*leaves, mask, torch.tensor(math.log(50.0)), score_dtype=scores)
         for scores in (torch.bfloat16, None)
     ]
     assert values[0].dtype == torch.float32
@@ -333,7 +337,7 @@ def test_float64_is_always_scored_in_float64() -> None:
         batch.sentences,
         batch.sentence_mask,
         batch.log_scale,
-        scores=torch.bfloat16,
+        score_dtype=torch.bfloat16,
     )
     assert torch.equal(value, batch.loss())
 
@@ -353,7 +357,7 @@ def test_bad_shapes_are_refused() -> None:
         "sentences": replace(batch, sentences=batch.sentences[..., :4]),
         "sentence_mask must be bool": replace(batch, sentence_mask=batch.sentence_mask[:, :3]),
         "patch_mask must be bool": replace(batch, patch_mask=torch.ones(3, 5)),
-        "same must be bool": replace(batch, same=torch.ones(2, 2, dtype=torch.bool)),
+        "positives must be bool": replace(batch, positives=torch.ones(2, 2, dtype=torch.bool)),
     }
     for message, wrong in bad.items():
         if message.startswith("patches"):

@@ -1,4 +1,4 @@
-"""nt_xent_loss: values against a plain twin, invariances, precision, bad input."""
+"""nt_xent_loss: values against a reference, invariances, precision, bad input."""
 
 import math
 

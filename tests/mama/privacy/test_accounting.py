@@ -1,4 +1,4 @@
-"""Epsilon: that of Opacus' accountants, the published values of notes, and what must hold between the three."""
+"""Epsilon: Opacus' values, published values, and relations between the three accountants."""
 
 import math
 
@@ -71,4 +71,4 @@ def test_what_the_accountant_cannot_prove_is_its_own_limit() -> None:
     with pytest.raises(ConfigError) as error:
         noise_multiplier(1e-5, 1e-6, 0.01, 100)
     assert "the accountant (RDP, orders to 2048) cannot prove epsilon 1e-05" in str(error.value)
-    assert "the least it can prove is 0.0" in str(error.value)
+    assert "the smallest epsilon it can prove is 0.0" in str(error.value)

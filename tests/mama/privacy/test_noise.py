@@ -1,4 +1,4 @@
-"""Noise: normal to its tail, in float64 before it is rounded, on a grid, and never drawn twice."""
+"""Noise: normal up to its tail, rounded from float64 to a grid, never drawn twice."""
 
 import math
 import subprocess
@@ -8,11 +8,23 @@ import numpy as np
 import pytest
 import torch
 from scipy import stats
+from torch._subclasses.fake_tensor import FakeTensorMode
 
+from mama.privacy.chacha import keystream
 from mama.privacy.entropy import Keystream
-from mama.privacy.noise import GRID, PAIRS, add_gaussian, grid, standard_normals
+from mama.privacy.noise import (
+    GRID,
+    PAIRS,
+    DeviceNormals,
+    add_gaussian,
+    grid,
+    normals_of,
+    standard_normals,
+    unsigned,
+)
 
 ODDS = 1e-7
+DEVICES = ["cpu", *(["cuda"] if torch.cuda.is_available() else [])]
 
 
 class Forced(Keystream):
@@ -80,14 +92,102 @@ def test_every_value_gets_its_own_noise(size: tuple[int, ...]) -> None:
     assert len(total.unique()) >= 0.05 * total.numel()
 
 
-def test_its_standard_deviation_is_that_asked_for() -> None:
+@pytest.mark.parametrize("device", DEVICES)
+def test_its_standard_deviation_is_that_asked_for(device: str) -> None:
     sigma, count = 0.37, 2_000_000
-    total = torch.zeros(count)
+    total = torch.zeros(count, device=device)
     add_gaussian(total, sigma)
+    total = total.cpu()
     # Rounding adds step^2 / 12, a millionth at most.
     low, high = stats.chi2.ppf([ODDS, 1 - ODDS], count)
     assert low <= float((total.double() ** 2).sum()) / sigma**2 <= high * (1 + 1e-6)
     assert stats.kstest((total[:200_000].double() / sigma).numpy(), "norm").pvalue > ODDS
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_devices_own_noise_is_normal_and_never_repeats(
+    device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(DeviceNormals, "most", 70_001)  # several draws of one key, of odd size
+    source = DeviceNormals(torch.device(device))
+    drawn = torch.cat([source(n) for n in (70_001, 1, 70_000, 2, 60_000)]).cpu()
+    assert drawn.dtype == torch.float64
+    assert len(drawn.unique()) == len(drawn)
+    assert stats.kstest(drawn.numpy(), "norm").pvalue > ODDS
+    assert abs(np.corrcoef(drawn[:-1], drawn[1:])[0, 1]) < 0.012
+    assert not set(drawn.tolist()) & set(DeviceNormals(torch.device(device))(1000).tolist())
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_words_in_halves_are_the_same_numbers(device: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device has 32-bit words; of equal bits it makes the processor's normals.
+
+    On a CPU to the last bit; a GPU's own logarithm and cosine differ by a few roundings.
+    """
+    wide = np.random.default_rng(3).integers(0, 2**64, 3000, dtype=np.uint64)
+    wide[:4] = [0, 1, 2**63, 2**64 - 1]
+    halves = np.concatenate([wide >> np.uint64(32), wide & np.uint64(2**32 - 1)])
+    words = torch.from_numpy(halves.astype(np.uint32).view(np.int32)).to(device)
+    numbers = torch.from_numpy(wide.astype(np.float64))
+    assert torch.equal(unsigned(words).cpu(), numbers)
+    monkeypatch.setattr("mama.privacy.noise.keystream", lambda *_: words.view(16, -1))
+    found = DeviceNormals(torch.device(device))(2000).cpu()
+    expected = standard_normals(Forced(wide), 2000)
+    assert torch.equal(expected, normals_of(numbers))
+    if device == "cpu":
+        assert torch.equal(found, expected)
+    else:
+        radius = expected.view(2, -1).norm(dim=0).repeat(2)
+        assert ((found - expected).abs() <= 2.0**-49 * radius).all()
+
+
+def test_a_devices_noise_has_the_same_distribution_as_the_processors(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The whole path of a GPU on the CPU: its parts, its grid, and a different key in each call."""
+    monkeypatch.setattr("mama.privacy.noise._Normals", lambda: DeviceNormals(torch.device("cpu")))
+    monkeypatch.setattr(DeviceNormals, "most", 30_000)
+    sums = [torch.zeros(100_001), torch.zeros(100_001)]
+    for total in sums:
+        add_gaussian(total, 0.7)
+        assert stats.kstest(total.double().numpy() / 0.7, "norm").pvalue > ODDS
+        assert torch.equal(total / grid(0.7), (total / grid(0.7)).round())
+    assert abs(np.corrcoef(*sums)[0, 1]) < 6 / math.sqrt(100_001)
+
+
+def test_a_devices_noise_is_made_without_waiting_for_it() -> None:
+    """On tensors that have no values, so that nothing can depend on one."""
+    with FakeTensorMode(allow_non_fake_inputs=True):  # the key
+        assert DeviceNormals(torch.device("cpu"))(11).shape == (11,)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_real_gpu_is_not_waited_for_and_its_memory_is_bounded() -> None:
+    total = torch.zeros(4 * DeviceNormals.most + 5, device="cuda")
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        add_gaussian(total, 1.0)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.cuda.max_memory_allocated() - before < 120 * 2**20
+    assert (total != 0).float().mean() > 0.99
+
+
+def test_a_keys_blocks_do_not_come_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    taken: list[range] = []
+
+    def noted(key: bytes, first: int, blocks: int, device: torch.device) -> torch.Tensor:
+        taken.append(range(first, first + blocks))
+        return keystream(key, first, blocks, device)
+
+    monkeypatch.setattr("mama.privacy.noise.keystream", noted)
+    source = DeviceNormals(torch.device("cpu"))
+    for count in (1, 7, 1000, 3):
+        assert len(source(count)) == count
+    assert [part.start for part in taken] == [0, *(part.stop for part in taken[:-1])]
 
 
 def test_no_noise_changes_nothing() -> None:
@@ -120,7 +220,7 @@ def test_a_stream_goes_on() -> None:
     stream = Keystream()
     drawn = np.concatenate([stream.words(7), stream.words(1000), stream.words(1000)])
     assert len(np.unique(drawn)) == len(drawn)
-    chances = stream.chances(100_000)
+    chances = stream.uniforms(100_000)
     assert chances.min() >= 0
     assert chances.max() < 1
     assert stats.kstest(chances, "uniform").pvalue > ODDS

@@ -1,4 +1,4 @@
-"""The sensitivity that the accountant assumes, against gradients chosen to break it, and the noise on top."""
+"""Sensitivity as the accountant assumes it, against adversarial gradients, and the noise."""
 
 import math
 from collections.abc import Sequence
@@ -9,8 +9,10 @@ from opacus import GradSampleModule
 from opacus.optimizers import DPOptimizer
 from scipy import stats
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mama.losses import clip_loss
+from mama.privacy.noise import add_gaussian
 from mama.privacy.optimiser import GroupwiseDPOptimizer
 
 C = 0.7
@@ -50,7 +52,7 @@ def contrast(module: nn.Module, patients: Sequence[Patient]) -> Tensor:
 
 
 def clipped_sum(module: nn.Linear, groups: Sequence[Sequence[Patient | None]]) -> Tensor:
-    """What a step adds noise to: the rule of zero-out, one group after the other."""
+    """Return the sum before noise, with one group after the other (zero-out adjacency)."""
     dp = optimiser(list(module.parameters()))
     dp.zero_grad()
     for group in groups:
@@ -61,7 +63,7 @@ def clipped_sum(module: nn.Linear, groups: Sequence[Sequence[Patient | None]]) -
 
 
 def per_sample_clipped_sum(patients: Sequence[Patient]) -> Tensor:
-    """What `PrivacyEngine` would add noise to: Opacus' own per-sample gradients and clipping."""
+    """Return the sum `PrivacyEngine` would add noise to: Opacus' per-sample gradients, clipped."""
     module = GradSampleModule(tower())
     dp = DPOptimizer(
         torch.optim.SGD(module.parameters(), lr=1.0),
@@ -80,7 +82,7 @@ def draw(random: torch.Generator) -> Patient:
 
 
 def hard_negatives(count: int) -> tuple[list[Patient], Patient]:
-    """Images all alike, whose gradient turns round when one patient's report takes another's place as nearest."""
+    """Equal images whose gradient flips when one patient's report replaces the nearest one."""
     up, side = torch.eye(WIDTH)[0], torch.eye(WIDTH)[1]
     image = torch.linalg.solve(tower().weight.detach(), up)
     plain = [(image, up + 0.4 * torch.eye(WIDTH)[2 + i % 4]) for i in range(count - 1)]
@@ -164,7 +166,59 @@ def test_a_group_without_a_usable_gradient_adds_nothing(value: float) -> None:
     before = weight.summed_grad.clone()
     dp.add_group((weight * torch.tensor([0.0, value, 1.0])).sum() + spared.sum())
     assert torch.equal(weight.summed_grad, before)
-    assert spared.summed_grad is None
+    assert not spared.summed_grad.any()
+
+
+def test_a_lost_group_leaves_the_others_to_the_last_bit() -> None:
+    """Sums of usable groups, in any order with others, are those of a factor known to Python."""
+    random = torch.Generator().manual_seed(2)
+    weight = nn.Parameter(torch.zeros(1000))
+    dp = optimiser([weight])
+    dp.zero_grad()
+    expected = torch.zeros(1000)
+    for size in (math.inf, 1e-6, 3.0, math.nan, 1e4, 3e38, 1e12):
+        gradient = size * torch.randn(1000, generator=random)
+        dp.add_group((weight * gradient).sum())
+        norm = math.sqrt(float(gradient.double().square().sum()))
+        if math.isfinite(norm):
+            expected.add_(gradient, alpha=min(1.0, C * (1 - 1e-6) / norm))
+    assert torch.equal(weight.summed_grad, expected)
+
+
+def test_a_group_is_added_without_waiting_for_the_device() -> None:
+    """On tensors that have no values, so that nothing can depend on one."""
+    with FakeTensorMode():
+        weight = nn.Parameter(torch.zeros(30))
+        dp = optimiser([weight])
+        dp.zero_grad()
+        for _ in range(2):
+            dp.add_group((weight * 3).sum())
+        assert weight.summed_grad.shape == (30,)
+
+
+def test_noise_is_drawn_in_few_calls_whatever_the_number_of_parameters(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a GPU a call takes milliseconds however small its tensor is."""
+    sizes: list[int] = []
+
+    def noted(total: Tensor, sigma: float) -> None:
+        sizes.append(total.numel())
+        add_gaussian(total, sigma)
+
+    monkeypatch.setattr("mama.privacy.optimiser.add_gaussian", noted)
+    parameters = [nn.Parameter(torch.zeros(3, 2)) for _ in range(200)]
+    parameters += [nn.Parameter(torch.zeros(())), nn.Parameter(torch.zeros(4, 6).T)]
+    dp = optimiser(parameters, z=1.0)
+    dp.zero_grad()
+    dp.add_group(sum((n * p).sum() for n, p in enumerate(parameters)))  # type: ignore[arg-type]
+    before = [p.summed_grad.clone() for p in parameters]
+    dp.add_noise()
+    assert sizes == [200 * 6 + 1 + 24]
+    noise = [(p.grad - total).flatten() for p, total in zip(parameters, before, strict=True)]
+    assert all(p.summed_grad is None and p.grad.shape == p.shape for p in parameters)
+    assert len(torch.cat(noise).unique()) > 0.5 * sum(sizes)
+    assert 0.8 < torch.cat(noise).std() / C < 1.2
 
 
 def test_half_precision_gradients_are_added_in_single() -> None:

@@ -1,4 +1,4 @@
-"""Each step's groups: a partition, drawn group by group with the rate the accountant is told, and never repeatable."""
+"""Groups of a step: a partition, sampled at the accountant's rate, never repeatable."""
 
 import itertools
 
@@ -66,5 +66,5 @@ def test_a_seed_does_not_repeat_the_draws() -> None:
 
 
 def test_slots_that_make_no_whole_groups() -> None:
-    with pytest.raises(ValueError, match="whole groups"):
+    with pytest.raises(ValueError, match="not a multiple of the group size"):
         PoissonGroupSampler(10, 3, 0.5)

@@ -1,4 +1,4 @@
-"""Private training of the real model: one patient is in one group alone, and no step runs unpaid."""
+"""Private training of the real model: one group per patient, and no step without a charge."""
 
 import io
 import json
@@ -15,14 +15,15 @@ from torch import Tensor, nn
 
 from mama.config import Experiment
 from mama.data.manifest import Dataset, read_manifest, write_manifest
+from mama.data.studies import Sentence
 from mama.errors import BudgetError, ConfigError
 from mama.model import build_model
 from mama.privacy.accounting import rdp_epsilon
-from mama.privacy.groups import SlotPairs, told_images
-from mama.privacy.roster import PatientSlotRoster
+from mama.privacy.groups import SlotPairs, described_images
+from mama.privacy.slots import PatientSlots
 from mama.privacy.training import PrivateTrainer
-from mama.run import train
-from mama.trainer import TrainingRecord
+from mama.training.diagnostics import TrainingRecord
+from mama.training.standalone import train
 
 CPU = torch.device("cpu")
 C = 0.05
@@ -69,7 +70,7 @@ def trainer(
         **sections: Any,
     ) -> PrivateTrainer:
         experiment = private(**sections)
-        pairs = SlotPairs(data, experiment, "site", PatientSlotRoster(slots))
+        pairs = SlotPairs(data, experiment, "site", PatientSlots(slots))
         model = build_model(experiment, base_models)
         return PrivateTrainer(model, pairs, experiment, CPU, book or Book())
 
@@ -81,7 +82,7 @@ def weights(one: PrivateTrainer) -> Tensor:
 
 
 def clipped_sum(one: PrivateTrainer, draw: list[list[int]], step: int = 0) -> Tensor:
-    """What a step with this draw adds noise to."""
+    """Return the sum before noise of a step with this draw."""
     caught: list[Tensor] = []
 
     def catch() -> None:
@@ -173,7 +174,7 @@ def damaged(request: pytest.FixtureRequest) -> bytes:
 
 @pytest.fixture
 def torn_dataset(dataset: Dataset, tmp_path: Path, damaged: bytes) -> Dataset:
-    """A dataset of which p1's images are gone, p2's are damaged, each in its way, and p3's report is empty."""
+    """A dataset where p1's images are missing, p2's are damaged and p3's report is empty."""
     folder = tmp_path / "torn"
     shutil.copytree(dataset.folder, folder)
     manifest = read_manifest(folder)
@@ -211,13 +212,16 @@ def test_only_views_with_words_are_drawn(
     shutil.copytree(dataset.folder, folder)
     manifest = read_manifest(folder)
     studies = [
-        s.model_copy(update={"sentences": ("Left breast: a mass.",)}) for s in manifest.studies
+        s.model_copy(
+            update={"sentences": (Sentence(text="Left breast: a mass.", side="L", section=None),)}
+        )
+        for s in manifest.studies
     ]
     write_manifest(folder, manifest.model_copy(update={"studies": tuple(studies)}))
-    sided = [s for s in Dataset(folder).studies("train") if told_images(s)]
+    sided = [s for s in Dataset(folder).studies("train") if described_images(s)]
     assert sided
-    assert {image.laterality for s in sided for image in told_images(s)} <= {"L", None}
-    roster = PatientSlotRoster(tuple({s.patient for s in sided}))
+    assert {image.laterality for s in sided for image in described_images(s)} <= {"L", None}
+    roster = PatientSlots(tuple({s.patient for s in sided}))
     pairs = SlotPairs(Dataset(folder), private(), "site", roster)
     for step in range(20):
         batch = pairs.group(step, list(range(len(roster.slots))))
@@ -307,16 +311,16 @@ def test_it_learns_where_the_noise_is_small(trainer: Callable[..., PrivateTraine
     ("sections", "reason"),
     [
         ({"compute": {"precision": "fp16"}}, "loss scale"),
-        ({"compute": {"chunk": 2}}, "computed whole"),
+        ({"compute": {"chunk": 2}}, "computed as a whole"),
         ({"heads": {"norm": "batch"}}, "running statistics"),
         ({"optimiser": {"accumulate": 2}}, "one Poisson sample"),
         ({"federation": {"evaluate_every": 2}}, "not noised"),
-        ({"federation": {"budget_s": 60}}, "groups drawn"),
-        ({"federation": {"weights": "patients"}}, "are the data's"),
-        ({"federation": {"weights": "steps"}}, "are the data's"),
-        ({"federation": {"fairness": 1}}, "are the data's"),
-        ({"federation": {"scaffold": True}}, "control variates"),
-        ({"federation": {"guidance": 1}}, "guidance"),
+        ({"participation": {"budget_s": 60}}, "groups drawn"),
+        ({"strategy": {"weights": "patients"}}, "depend on the data"),
+        ({"strategy": {"weights": "steps"}}, "depend on the data"),
+        ({"strategy": {"fairness": 1}}, "depend on the data"),
+        ({"strategy": {"scaffold": True}}, "control variates"),
+        ({"strategy": {"guidance": 1}}, "guidance"),
         ({"privacy": {**PRIVACY, "slots": 7}}, "multiple"),
         ({"privacy": {**PRIVACY, "group_size": 1}}, "greater than or equal to 2"),
         ({"privacy": {**PRIVACY, "noise_seed": 1}}, "Extra inputs"),
@@ -335,7 +339,7 @@ def test_a_model_with_running_statistics_is_refused(
     private: Callable[..., Experiment], base_models: dict[str, Path], dataset: Dataset
 ) -> None:
     experiment = private()
-    pairs = SlotPairs(dataset, experiment, "site", PatientSlotRoster(PATIENTS))
+    pairs = SlotPairs(dataset, experiment, "site", PatientSlots(PATIENTS))
     model = build_model(experiment, base_models)
     model.view_head.append(nn.BatchNorm1d(16))
     with pytest.raises(ConfigError, match="running statistics"):

@@ -1,4 +1,4 @@
-"""Frozen BatchNorm towers: the features of evaluation, whatever the batch and the mode, and nothing that travels."""
+"""Frozen BatchNorm: evaluation-mode features in any batch and mode, and nothing to exchange."""
 
 from pathlib import Path
 from typing import Any

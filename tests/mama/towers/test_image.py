@@ -1,4 +1,4 @@
-"""The image tower: timm's own features, on tissue alone, and models that cannot serve are refused in one line."""
+"""Image tower: timm's own features, on tissue alone; unusable models are refused in one line."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -53,7 +53,7 @@ def tower(name: str, options: dict[str, Any] | None = None, **others: Any) -> Im
 
 
 def breasts(*widths: int, size: tuple[int, int] = SIZE) -> Tensor:
-    """Noise on the left columns of each image, as many as told, and background on the others."""
+    """Noise on the left `widths` columns of each image, and background on the others."""
     noise = torch.rand(len(widths), 1, *size, generator=torch.Generator().manual_seed(1))
     place = torch.arange(size[1]) < torch.tensor(widths)[:, None, None, None]
     return torch.where(place, 1.9 * noise - 0.9, -1.0)
@@ -74,7 +74,7 @@ def images() -> Tensor:
 def test_a_vision_transformer_is_timms_where_every_token_is_kept(
     name: str, options: dict[str, Any], prefix: int, patches: int, dtype: torch.dtype, tokens: str
 ) -> None:
-    """Pooled: the mean over all tokens before the final norm. Patches: the patch tokens after it."""
+    """`pooled` is the mean over all tokens before the final norm, `patches` the tokens after it."""
     built, images = tower(name, options, tokens=tokens).to(dtype), breasts(48, 48).to(dtype)
     seen: list[Tensor] = []
     hook = built.model.blocks[-1].register_forward_hook(lambda *call: seen.append(call[2]))
@@ -118,7 +118,7 @@ def test_other_transformers_serve_all_tokens(
     built.zero_grad()
     loss(built(images.double())).backward()
     assert_close([p.grad for p in built.parameters()], plain, rtol=1e-10, atol=1e-10)
-    with pytest.raises(ModelError, match=r"cannot leave out background.*image\.tokens: all"):
+    with pytest.raises(ModelError, match=r"cannot skip background.*image\.tokens: all"):
         tower(name, options)
 
 
@@ -264,19 +264,21 @@ def test_the_forward_stays_on_one_device(
     tokens: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """On a pretended GPU a tensor left on the CPU raises. What `pack` finds there is told beforehand:
-    pretended images have no pixels to look at."""
+    """On a fake GPU, a tensor left on the CPU raises.
+
+    The packing is precomputed, because fake images have no pixels.
+    """
     built = tower(name, options, tokens=tokens, pooling="mean_max")
     weights = built.state_dict()
     kept = torch.arange(patches) < torch.tensor([[1 if tokens == "tissue" else patches], [patches]])
-    packing = pack(kept, prefix)
+    packing = pack(kept, prefix, torch.device("cpu"))
     with FakeTensorMode() as mode:
         gpu = {name: mode.from_tensor(value).to("cuda") for name, value in weights.items()}
-        places = [mode.from_tensor(part).to("cuda") for part in packing[:3]]
-        told = Packing(*places, packing.lengths, packing.counts)
-        monkeypatch.setattr(image_module, "pack", lambda kept, prefix: told)
+        places = [mode.from_tensor(part).to("cuda") for part in packing[:4]]
+        precomputed = Packing(*places, *packing[4:])
+        monkeypatch.setattr(image_module, "pack", lambda kept, prefix, device: precomputed)
         images = torch.empty(2, 1, *SIZE, device="cuda")
-        found = torch.func.functional_call(built, gpu, (images,))
+        found = torch.func.functional_call(built, gpu, (images, torch.empty(0)))
     assert found.pooled.device.type == found.patches.device.type == "cuda"
     assert found.pooled.shape == (2, built.pooled_width)
 
@@ -289,7 +291,7 @@ def test_the_forward_stays_on_one_device(
         ("test_resnet", {}, "keeps running statistics (BatchNorm)"),
         ("test_efficientnet", {}, "keeps running statistics (BatchNorm)"),
         ("mixer_s32_224", {}, "has neither patch tokens nor a feature map"),
-        ("vit_base_patch16_rpn_224", NARROW, "has blocks that cannot leave out background"),
+        ("vit_base_patch16_rpn_224", NARROW, "has blocks that cannot skip background"),
         (
             "vit_tiny_patch16_224",
             NARROW | {"patch_size": 64},
@@ -298,8 +300,8 @@ def test_the_forward_stays_on_one_device(
         (
             "vit_tiny_patch16_224",
             NARROW | {"patch_size": 14},
-            "patches of 14 x 14 pixels do not cover 32 x 48. Set image.size to multiples of the patch, "
-            "such as [28, 42]",
+            "patches of 14 x 14 pixels do not cover 32 x 48. "
+            "Set image.size to multiples of the patch size, such as [28, 42]",
         ),
     ],
 )

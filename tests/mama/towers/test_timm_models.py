@@ -1,4 +1,4 @@
-"""Where a timm model's weights come from, and one line for every way in which they cannot be had."""
+"""Weights of timm models: their sources, and one-line errors for every way to lack them."""
 
 from pathlib import Path
 from typing import Any
@@ -72,11 +72,11 @@ def test_a_deit_takes_the_canvas_too() -> None:
 @pytest.mark.parametrize(
     ("broken", "message"),
     [
-        ("missing", "is no safetensors file"),
-        ("pickle", "is no safetensors file"),
-        ("empty folder", "holds no model.safetensors"),
-        ("lacks", "its weights file is of another model"),
-        ("shape", "its weights file is of another model"),
+        ("missing", "is not a safetensors file"),
+        ("pickle", "is not a safetensors file"),
+        ("empty folder", "contains no model.safetensors"),
+        ("lacks", "its weights file belongs to another model"),
+        ("shape", "its weights file belongs to another model"),
     ],
 )
 def test_weights_that_do_not_serve(file: Path, broken: str, message: str) -> None:
@@ -103,8 +103,8 @@ def test_without_network_the_way_out_is_named(
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(ModelError) as error:
         model(pretrained=True)
-    assert str(error.value).startswith("image.tower test_vit: its weights cannot be fetched")
-    assert "name a safetensors file of it with --model NAME=PATH" in error.value.fix
+    assert str(error.value).startswith("image.tower test_vit: its weights cannot be downloaded")
+    assert "specify a safetensors file with --model NAME=PATH" in error.value.fix
     assert "\n" not in str(error.value)
 
 

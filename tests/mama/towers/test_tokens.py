@@ -1,4 +1,4 @@
-"""Reports as tokens: sentences packed in order, the limit kept at a sentence's end, what was lost counted."""
+"""Tokenised reports: sentences in order, cut at a sentence's end, lost words counted."""
 
 from typing import Any
 
@@ -132,7 +132,7 @@ def test_counts_stay_on_the_cpu() -> None:
 def test_a_sentence_is_tokenised_once_and_memory_is_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(module, "REMEMBERED", 2)
+    monkeypatch.setattr(module, "CACHE_SIZE", 2)
     made = tokeniser()
     first = made([["no", "mass", "no"]])
     assert made.tokeniser.calls == 2
@@ -140,5 +140,5 @@ def test_a_sentence_is_tokenised_once_and_memory_is_bounded(
     assert made.tokeniser.calls == 2
     for word in WORDS:
         made([[word]])
-        assert len(made._remembered) <= 2
+        assert len(made._cache) <= 2
     assert first.ids.tolist() == made([["no", "mass", "no"]]).ids.tolist()

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mama.config_aggregation import AggregatorConfig
+from mama.config.strategy import AggregatorConfig
 from mama.exchange.arrays import Arrays
 from server.aggregation.make import make_aggregator
 

@@ -5,26 +5,41 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mama.config_federation import FederationConfig
+from mama.config import Experiment
 from mama.errors import ProtocolError, QuorumError
 from mama.exchange.metrics import TrainingMetrics
+from mama.exchange.update import Update
 from server.aggregation.combine import Combination
 
 Said = tuple[list[float], dict]
 
 
-def combined(tmp_path: Path, config: dict, *sites: Said) -> list[float]:
-    federation = FederationConfig.model_validate({"local_steps": 20} | config)
-    combination = Combination(federation, {"w": (2,)}, tmp_path / "scratch", len(sites))
+def experiment(strategy: dict, local_steps: int = 20) -> Experiment:
+    evaluation = {"density": {"A": ["a"], "B": ["b"]}, "suspicious": {"no": ["a"], "yes": ["b"]}}
+    return Experiment.model_validate(
+        {
+            "name": "combine",
+            "image": {"tower": "any", "size": [32, 32]},
+            "text": {"tower": "any"},
+            "federation": {"local_steps": local_steps},
+            "participation": {"quorum": 3},
+            "strategy": strategy,
+            "evaluation": evaluation,
+        }
+    )
+
+
+def combined(tmp_path: Path, strategy: dict, *sites: Said) -> list[float]:
+    combination = Combination(experiment(strategy), {"w": (2,)}, tmp_path / "scratch", len(sites))
     try:
         for number, (values, said) in enumerate(sites):
             metrics = {"studies": 10, "patients": 5, "steps": 20, "skipped": 0, "seconds": 1}
             combination.fold(
                 f"site-{number}",
-                {"w": np.float32(values)},
+                Update({"w": np.float32(values)}),
                 TrainingMetrics.model_validate(metrics | {"terms": {"loss": 2.0}} | said),
             )
-        return combination.result()["w"].tolist()
+        return combination.result().model["w"].tolist()
     finally:
         combination.close()
         assert not (tmp_path / "scratch").exists()
@@ -46,38 +61,37 @@ def test_fairness_by_hand(tmp_path: Path) -> None:
 
 
 def test_robust_rules_do_not_magnify_who_claims_little_work(tmp_path: Path) -> None:
-    config = {"aggregator": {"kind": "median"}, "weights": "uniform", "quorum": 3}
+    config = {"aggregator": {"kind": "median"}, "weights": "uniform"}
     sites = [([value, value], {"steps": 1}) for value in (1.0, 2.0, 900.0)]
     assert combined(tmp_path, config, *sites) == [2, 2]
 
 
 def test_a_refused_site_does_not_count(tmp_path: Path) -> None:
-    config = FederationConfig(local_steps=4)
-    combination = Combination(config, {"w": (1,)}, tmp_path / "scratch", 2)
+    combination = Combination(experiment({}, local_steps=4), {"w": (1,)}, tmp_path / "scratch", 2)
     said = {"studies": 1, "patients": 1, "skipped": 0, "seconds": 1, "terms": {}}
     with pytest.raises(ProtocolError):
         combination.fold(
-            "a", {"w": np.float32([9])}, TrainingMetrics.model_validate(said | {"steps": 5})
+            "a", Update({"w": np.float32([9])}), TrainingMetrics.model_validate(said | {"steps": 5})
         )
     with pytest.raises(QuorumError):
         combination.result()
     combination.fold(
-        "b", {"w": np.float32([3])}, TrainingMetrics.model_validate(said | {"steps": 4})
+        "b", Update({"w": np.float32([3])}), TrainingMetrics.model_validate(said | {"steps": 4})
     )
-    assert combination.result()["w"].tolist() == [3]
+    assert combination.result().model["w"].tolist() == [3]
 
 
 def test_variates_are_folded_by_weight_and_share_of_the_sites_not_by_work(tmp_path: Path) -> None:
-    config = FederationConfig(local_steps=20, scaffold=True, weights="studies")
+    config = experiment({"scaffold": True, "weights": "studies"})
     shapes: dict[str, tuple[int, ...]] = {"w": (1,), "variate/w": (1,)}
     combination = Combination(config, shapes, tmp_path / "scratch", 4)
     said = {"patients": 1, "skipped": 0, "seconds": 1, "terms": {}}
     for site, w, variate, studies, steps in (("a", 4, 8, 10, 20), ("b", 3, -4, 30, 5)):
-        update = {"w": np.float32([w]), "variate/w": np.float32([variate])}
+        update = Update({"w": np.float32([w])}, {"w": np.float32([variate])})
         metrics = TrainingMetrics.model_validate(said | {"studies": studies, "steps": steps})
         combination.fold(site, update, metrics)
     result = combination.result()
-    assert result["w"].tolist() == pytest.approx([4.375])
+    assert result.model["w"].tolist() == pytest.approx([4.375])
     # (10·8 - 30·4) / 40 = -1, by 2 of 4 sites
-    assert result["variate/w"].tolist() == [-0.5]
+    assert result.variates["w"].tolist() == [-0.5]
     combination.close()

@@ -5,13 +5,11 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter
 
-from mama.config_aggregation import AggregatorConfig
-from server.aggregation.geometric_median import GeometricMedian
-from server.aggregation.krum import Krum
+from mama.config.strategy import AggregatorConfig
 from server.aggregation.make import make_aggregator
 from server.aggregation.mean import WeightedMean
-from server.aggregation.median import Median
-from server.aggregation.trimmed_mean import TrimmedMean
+from server.aggregation.robust.median import Median
+from server.aggregation.robust.trimmed_mean import TrimmedMean
 
 
 @pytest.mark.parametrize(
@@ -20,9 +18,6 @@ from server.aggregation.trimmed_mean import TrimmedMean
         ({}, WeightedMean, False),
         ({"kind": "median"}, Median, True),
         ({"kind": "trimmed_mean"}, TrimmedMean, True),
-        ({"kind": "krum"}, Krum, True),
-        ({"kind": "multi_krum"}, Krum, True),
-        ({"kind": "geometric_median"}, GeometricMedian, True),
     ],
 )
 def test_rules(tmp_path: Path, config: dict, rule: type, on_disk: bool) -> None:

@@ -7,8 +7,9 @@ import pytest
 import torch
 from pydantic import TypeAdapter
 
-from mama.config_aggregation import ServerOptimiserConfig
+from mama.config.strategy import ServerOptimiserConfig
 from mama.exchange.arrays import Arrays
+from mama.exchange.update import Update
 from server.aggregation.optimiser import ServerOptimiser
 
 KINDS = [
@@ -28,8 +29,8 @@ def arrays(*values: float) -> Arrays:
     return {"w": np.array(values, np.float32), "v": -np.array(values, np.float32)}
 
 
-def update(*values: float) -> dict[str, torch.Tensor]:
-    return {name: torch.from_numpy(array) for name, array in arrays(*values).items()}
+def update(*values: float) -> Update[torch.Tensor]:
+    return Update.of({name: torch.from_numpy(array) for name, array in arrays(*values).items()})
 
 
 def stepped(optimiser: ServerOptimiser, *values: float) -> list[float]:
@@ -41,7 +42,7 @@ def test_fedavg_adds_the_mean_exactly() -> None:
     before = {"w": random.normal(size=1000).astype(np.float32)}
     change = random.normal(0, 1e-3, 1000).astype(np.float32)
     expected = before["w"] + change
-    after = ServerOptimiser(before, config()).step({"w": torch.from_numpy(change)})
+    after = ServerOptimiser(before, config()).step(Update({"w": torch.from_numpy(change)}))
     np.testing.assert_array_equal(after["w"], expected)
 
 
@@ -101,7 +102,7 @@ def test_the_model_is_changed_in_place(kind: dict) -> None:
 
 def test_arrays_that_may_not_be_written_are_copied() -> None:
     fixed = np.frombuffer(np.float32([1, 2]).tobytes(), np.float32)
-    after = ServerOptimiser({"w": fixed}, config()).step({"w": torch.ones(2)})
+    after = ServerOptimiser({"w": fixed}, config()).step(Update({"w": torch.ones(2)}))
     assert after["w"].tolist() == [2, 3]
     assert fixed.tolist() == [1, 2]
 
@@ -110,7 +111,7 @@ def test_arrays_that_may_not_be_written_are_copied() -> None:
 def test_a_tensor_without_an_update_stays_and_so_does_its_momentum(kind: dict) -> None:
     optimiser = ServerOptimiser(arrays(1, 2), config(**kind))
     before = optimiser.step(update(4, 4))["v"].copy()
-    after = optimiser.step({"w": torch.ones(2)})
+    after = optimiser.step(Update({"w": torch.ones(2)}))
     np.testing.assert_array_equal(after["v"], before)
 
 
@@ -134,6 +135,8 @@ def test_variates_are_added_and_leave_the_model_alone(kind: dict) -> None:
     optimiser = ServerOptimiser(model, config(**kind))
     alone = ServerOptimiser({"w": np.float32([1, 2])}, config(**kind))
     for values in ([8.0, -8.0], [1.0, 1.0]):
-        after = optimiser.step({"w": torch.tensor(values), "variate/w": torch.tensor(values)})
-        np.testing.assert_array_equal(after["w"], alone.step({"w": torch.tensor(values)})["w"])
+        after = optimiser.step(Update({"w": torch.tensor(values)}, {"w": torch.tensor(values)}))
+        np.testing.assert_array_equal(
+            after["w"], alone.step(Update({"w": torch.tensor(values)}))["w"]
+        )
     assert after["variate/w"].tolist() == [12, -3]

@@ -1,7 +1,10 @@
-"""A hospital's folder: grouping by study, reports joined, and tables with mistakes."""
+"""A hospital's folder: images grouped by study, reports joined, and invalid tables."""
 
+import csv
+import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +39,10 @@ def test_join_by_accession_number_and_without_a_row(hospital: Path):
     assert reports == [None, "Normal.", None, None]
     assert [study.split for study in dataset.studies] == [None, "test", None, None]
     assert dataset.studies[0].labels == Labels()
-    assert dataset.unmatched_reports == 1
+    codes = [note.code for note in dataset.notes]
+    assert codes == ["report-without-study", *["study-without-report"] * 3]
+    assert dataset.notes[0].where == "reports.csv line 3"
+    assert dataset.notes[1].where == "dicom/0L.dcm"
 
 
 def test_byte_order_mark_line_breaks_and_lower_case(hospital: Path):
@@ -44,6 +50,29 @@ def test_byte_order_mark_line_breaks_and_lower_case(hospital: Path):
     study = read(hospital).studies[0]
     assert study.report == "Two\nlines."
     assert study.labels.density == "B"
+
+
+SEPARATORS = (",", ";", "\t", "|")
+
+
+@pytest.mark.parametrize("separator", SEPARATORS)
+@pytest.mark.parametrize("quoted", [csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_separators_and_what_reports_hold(
+    hospital: Path, separator: str, quoted: Any, mark: str
+) -> None:
+    report = 'Dense, "both" sides; no mass,\tnone; none; none;\nsecond, line.'
+    text = io.StringIO()
+    table = csv.writer(text, delimiter=separator, quoting=quoted)
+    header = ["study", "report", "density", "suspicious_left", "suspicious_right", "split"]
+    table.writerows(
+        [header, ["1.2.1", report, "c", "1", "", ""], ["1.2.2", "x,y;z", "", "", "", "test"]]
+    )
+    (hospital / "reports.csv").write_bytes((mark + text.getvalue()).encode())
+    first, second, *_ = read(hospital).studies
+    assert first.report == report
+    assert first.labels == Labels(density="C", suspicious={"L": True})
+    assert (second.report, second.split) == ("x,y;z", "test")
 
 
 def test_files_of_other_kinds(hospital: Path, write_dicom: Write):
@@ -55,10 +84,11 @@ def test_files_of_other_kinds(hospital: Path, write_dicom: Write):
     write_dicom(folder / "sub" / "mri", Modality="MR")
     dataset = read(hospital)
     assert {(item.file, item.reason) for item in dataset.skipped} == {
-        ("broken.dcm", "unreadable"),
-        ("copy of 0L", "duplicate"),
-        ("mri", "not-a-mammogram"),
+        ("dicom/broken.dcm", "unreadable"),
+        ("dicom/sub/mri", "not-a-mammogram"),
     }
+    (copied,) = [image for study in dataset.studies for image in study.images if image.copies]
+    assert {copied.path.name, *(path.name for path in copied.copies)} == {"0L.dcm", "copy of 0L"}
     assert sum(len(study.images) for study in dataset.studies) == 8
 
 
@@ -73,17 +103,23 @@ def test_without_a_dicom_subfolder(tmp_path: Path, write_dicom: Write):
     [
         (["study,density", "1.2.1,A"], "reports.csv, line 1: column 'report' is missing"),
         (["report", "x"], "line 1: column 'study' is missing"),
-        (["study,report,suspicous_left", "1.2.1,x,1"], "line 1: column 3 is unknown"),
-        (["study,report,report", "1.2.1,x,y"], "line 1: column 3 is unknown or repeated"),
+        (["study,report,report", "1.2.1,x,y"], "line 1: column 3 is repeated"),
         (
             ["study,report,density", '1.2.1,"two\nlines",A', "1.2.2,Doe,Doe"],
-            "line 4, column 'density': unknown value. Use A, B, C, D",
+            "line 4, column 'density': unknown value. Use one of A, B, C, D",
         ),
-        (["study,report,suspicious_left", "1.2.1,Doe,2"], "column 'suspicious_left'.*Use 0, 1"),
-        (["study,report,split", "1.2.1,Doe,valid"], "column 'split'.*Use train, test"),
-        (["study,report", "1.2.1,Doe", "1.2.1,Doe"], "line 3, column 'study': a second row"),
-        (["study,report", "1.2.1,Doe", "acc0,Doe"], "line 3, column 'study': a second row"),
-        (["study,report", "1.2.1,Doe, Jane"], "line 2: 3 cells under 2 columns"),
+        (
+            ["study,report,suspicious_left", "1.2.1,Doe,2"],
+            "column 'suspicious_left'.*Use one of 0, 1",
+        ),
+        (["study,report,split", "1.2.1,Doe,later"], "column 'split'.*Use one of train, test"),
+        (["study,report", "1.2.1,Doe", "1.2.1,Doe"], "line 3, column 'study': duplicate row"),
+        (["study,report", "1.2.1,Doe", "acc0,Doe"], "line 3, column 'study': duplicate row"),
+        (["study,report", "1.2.1,Doe, Jane"], "line 2: the row has 3 cells, the header 2 columns"),
+        (["study;report", "1.2.1;Doe; Jane"], "line 2: the row has 3 cells, the header 2 columns"),
+        (["study;report", "1.2.1,Doe"], "line 2: the row has 1 cells, the header 2 columns"),
+        (["study:report", "1.2.1:Doe"], "semicolon.*line 1: column 'study' is missing"),
+        (["study,report;density", "1.2.1,Doe;A"], "line 1: column 'report' is missing"),
         (["study,report", ",Doe"], "line 2, column 'study': empty cell"),
         ([""], "column 'study' is missing"),
     ],
@@ -97,16 +133,16 @@ def test_mistakes_in_the_table(hospital: Path, lines: list[str], says: str):
 
 
 def test_no_table_and_no_text(hospital: Path):
-    (hospital / "reports.csv").write_bytes(b"study,report\n1.2.1,\xff\xfe\n")
+    (hospital / "reports.csv").write_bytes(b"study,report\n1.2.1,\0\n")
     with pytest.raises(DataError, match="UTF-8"):
         read(hospital)
     (hospital / "reports.csv").unlink()
-    with pytest.raises(DataError, match=r"no reports\.csv.*columns study, report"):
+    with pytest.raises(DataError, match=r"reports\.csv is missing.*columns study, report"):
         read(hospital)
 
 
 def test_unknown_adapter():
-    with pytest.raises(ConfigError, match=r"unknown adapter 'dicom'.*dicom_folder, mias"):
+    with pytest.raises(ConfigError, match=r"unknown adapter 'dicom'.*dicom_folder, .*mias"):
         find("dicom")
 
 

@@ -1,4 +1,4 @@
-"""The label table of mini-MIAS as labels and as words."""
+"""The label table of mini-MIAS, as labels and as report text."""
 
 import re
 from pathlib import Path
@@ -9,9 +9,10 @@ from PIL import Image
 
 from mama.data.adapters import mias_wording as wording
 from mama.data.adapters.mias import patient_number, read
-from mama.data.sentences import for_side, split_sentences
 from mama.data.studies import Labels
 from mama.errors import DataError
+from tests import reports
+from tests.reports import about
 
 ROOT = Path(__file__).parents[4]
 PROMPTS = yaml.safe_load((ROOT / "configs" / "mias.yaml").read_text())["evaluation"]
@@ -43,16 +44,16 @@ def test_a_film_without_a_row_has_neither_labels_nor_report(films: Path):
 
 def test_reports_say_what_the_table_says(films: Path):
     first, second, _ = read(films).studies
-    sentences = split_sentences(first.report)
+    sentences = reports.read(first.report)
     assert len(sentences) == 1 + 3 + 1  # density, two findings and an impression, a normal side
-    assert sentences[0] in wording.DENSITY["G"]
-    right, left = for_side(sentences, "R")[1:], for_side(sentences, "L")[1:]
+    assert sentences[0].text in wording.DENSITY["G"]
+    right, left = about(sentences, "R")[1:], about(sentences, "L")[1:]
     assert right[0] in _rendered(wording.FINDINGS["CIRC"], "right")
     assert right[1] in _rendered(wording.FINDINGS["SPIC"], "right")
     assert right[2] in _rendered(wording.IMPRESSIONS[True], "right")
     assert left[0] in _rendered(wording.NORMAL, "left")
     assert len(left) == 1
-    assert for_side(split_sentences(second.report), "L")[-1] in _rendered(
+    assert about(reports.read(second.report), "L")[-1] in _rendered(
         wording.IMPRESSIONS[False], "left"
     )
     assert read(films).studies[0].report == first.report
@@ -70,17 +71,17 @@ def test_breasts_of_different_density_leave_it_open(films: Path):
     (films / "labels").write_text("mdb001 G NORM\nmdb002 D NORM\n")
     study = read(films).studies[0]
     assert study.labels.density is None
-    assert len(split_sentences(study.report)) == 2
+    assert len(reports.read(study.report)) == 2
 
 
 @pytest.mark.parametrize(
     ("row", "says"),
     [
-        ("mdb002 X NORM", "labels, line 2, column 'tissue': unknown.*Use F, G, D"),
-        ("mdb002 G MASS B", "line 2, column 'class'.*Use CALC, .*NORM"),
-        ("mdb002 G CIRC", "line 2, column 'severity'.*Use B, M"),
+        ("mdb002 X NORM", "labels, line 2, column 'tissue': unknown.*Use one of F, G, D"),
+        ("mdb002 G MASS B", "line 2, column 'class'.*Use one of CALC, .*NORM"),
+        ("mdb002 G CIRC", "line 2, column 'severity'.*Use one of B, M"),
         ("film2 G NORM", "line 2, column 'film'.*mdbNNN"),
-        ("mdb001 F CIRC B", "line 2, column 'tissue': tissue differs"),
+        ("mdb001 F CIRC B", "line 2, column 'tissue': the tissue differs"),
     ],
 )
 def test_mistakes_in_the_table(films: Path, row: str, says: str):
@@ -97,9 +98,9 @@ def test_wording_is_varied_and_of_one_sentence():
     assert all(len(set(texts)) == len(texts) >= 8 for texts in wording.DENSITY.values())
     assert len(set(TEMPLATES)) == len(TEMPLATES)
     for template in TEMPLATES:
-        assert len(split_sentences(template.format(side="left"))) == 1, template
+        assert len(reports.read(template.format(side="left"))) == 1, template
     for template in (text for table in TABLES[1:] for texts in table.values() for text in texts):
-        assert for_side([template.format(side="left")], "R") == (), template
+        assert about(reports.read(template.format(side="left")), "R") == (), template
 
 
 def test_paraphrases_are_all_drawn():

@@ -1,0 +1,1 @@
+"""Benchmarks of exchange and aggregation of updates."""

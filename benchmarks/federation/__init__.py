@@ -1,0 +1,1 @@
+"""Benchmarks of rounds across processes and engines."""

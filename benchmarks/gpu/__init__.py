@@ -1,0 +1,1 @@
+"""Benchmarks and checks that need a GPU, for a machine without network."""

@@ -1,0 +1,1 @@
+"""Benchmarks of the method: step, losses, towers, memory, input."""

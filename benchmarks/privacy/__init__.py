@@ -1,0 +1,1 @@
+"""Benchmarks of attacks, audits and the cost of privacy."""

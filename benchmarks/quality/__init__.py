@@ -1,0 +1,1 @@
+"""Benchmarks of learned quality on phantoms and films."""

@@ -1,0 +1,1 @@
+"""The site's policy: limits on experiments, runs and models at this site."""

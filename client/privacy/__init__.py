@@ -1,0 +1,1 @@
+"""Private rounds, the ledger of privacy spent, and the record of what was sent."""

@@ -1,0 +1,1 @@
+"""The site's service: daemon, guard, node, status files and health."""

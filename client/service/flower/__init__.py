@@ -1,0 +1,1 @@
+"""Flower's private parts that a site depends on."""

@@ -1,0 +1,1 @@
+"""Site file, dataset, list of withdrawn patients, base models and final models."""

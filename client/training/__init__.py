@@ -1,0 +1,1 @@
+"""A site's tasks: describe, train, evaluate, rehearse, and what is kept between rounds."""

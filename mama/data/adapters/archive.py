@@ -1,0 +1,138 @@
+"""Exams of an archive's export: images grouped by study and patient, special kinds left out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mama.config.ingest import IngestConfig
+from mama.data.adapters.identity import Exam, exams_of
+from mama.data.adapters.joining import Exam as Keys
+from mama.data.adapters.notes import Note
+from mama.data.adapters.raw import RawImage, Skipped
+from mama.data.dicom.header import Header
+from mama.data.dicom.scan import Found, scan
+from mama.system.logs import printable
+
+
+@dataclass(frozen=True)
+class ArchiveExam:
+    """One study: its patient's key, its images, and the keys by which a report can name it."""
+
+    patient: str = field(repr=False)
+    images: tuple[RawImage, ...]
+    keys: Keys
+
+
+@dataclass(frozen=True)
+class Archive:
+    """All exams below a folder, the skipped files, and remarks."""
+
+    exams: list[ArchiveExam]
+    skipped: list[Skipped]
+    notes: list[Note]
+
+
+def read_archive(folder: Path, source: Path, config: IngestConfig) -> Archive:
+    """Read the headers below a folder and group its mammograms by study and patient.
+
+    Args:
+        folder: folder of the images.
+        source: folder that paths in remarks are relative to.
+        config: rules of identity, and the special kinds to keep.
+
+    Raises:
+        DataError: the ids are unfit to tell patients or studies apart.
+    """
+
+    def name(path: Path) -> str:
+        return printable(path.relative_to(source).as_posix())
+
+    scanned = scan(folder)
+    skipped = [Skipped(name(path), reason) for path, reason in scanned.skipped]
+    grouped, notes = exams_of(scanned.found, config.identity, lambda image: name(image.paths[0]))
+    notes += [Note("archive", name(path)) for path in scanned.archives]
+    exams = []
+    for exam in grouped:
+        kept = _kept(exam, config, name, skipped)
+        images = [_image(found, config, name, notes, skipped) for found in kept]
+        whole = tuple(image for image in images if image is not None)
+        if whole:
+            keys = _keys(exam, name(exam.images[0].paths[0]))
+            exams.append(ArchiveExam(exam.patient, whole, keys))
+    return Archive(exams, skipped, notes)
+
+
+def _keys(exam: Exam, where: str) -> Keys:
+    headers = [found.header for found in exam.images]
+    days = {header.date for header in headers if header.date}
+    return Keys(
+        study=exam.study,
+        # With `study: accession` the study's key is no UID of an image.
+        accessions=frozenset(
+            key for header in headers for key in (header.accession, header.study) if key
+        ),
+        patient=headers[0].patient,
+        day=days.pop() if len(days) == 1 else "",
+        place=where,
+    )
+
+
+def _kept(
+    exam: Exam, config: IngestConfig, name: Callable[[Path], str], skipped: list[Skipped]
+) -> list[Found]:
+    """Return the images of an exam whose kinds are kept; the others are added to `skipped`.
+
+    A synthetic image beside the original of the same breast and view shows the same exposure: as
+    its second view it would make the contrast between views trivial.
+    """
+    originals = {
+        (found.header.laterality, found.header.view)
+        for found in exam.images
+        if "synthetic" not in found.header.kinds
+    }
+    kept = []
+    for found in exam.images:
+        header = found.header
+        left_out = sorted(header.kinds - set(config.keep))
+        if "synthetic" in header.kinds and (header.laterality, header.view) in originals:
+            left_out = ["synthetic"]
+        if left_out:
+            skipped.append(Skipped(name(found.paths[0]), left_out[0]))
+        else:
+            kept.append(found)
+    return kept
+
+
+def _image(
+    found: Found,
+    config: IngestConfig,
+    name: Callable[[Path], str],
+    notes: list[Note],
+    skipped: list[Skipped],
+) -> RawImage | None:
+    """Return an image with its side by the policy on conflicts; None if it is left out."""
+    header, where = found.header, name(found.paths[0])
+    notes += [Note(conflict, where) for conflict in header.conflicts]
+    if "side-conflict" in header.conflicts and config.conflicts == "exclude":
+        skipped.append(Skipped(where, "side-unclear"))
+        return None
+    image = _raw(found, header, config)
+    if image.laterality is None and "side-conflict" not in header.conflicts:
+        notes.append(Note("no-side", where))
+    if image.view is None:
+        notes.append(Note("no-view", where))
+    return image
+
+
+def _raw(found: Found, header: Header, config: IngestConfig) -> RawImage:
+    doubtful = "side-conflict" in header.conflicts and config.conflicts == "unknown"
+    return RawImage(
+        path=found.paths[0],
+        id=header.image,
+        laterality=None if doubtful else header.laterality,
+        view=header.view,
+        vendor=header.vendor,
+        copies=found.paths[1:],
+        flags=tuple(sorted(header.kinds)),
+        hung=True,
+    )

@@ -1,0 +1,1 @@
+"""DICOM files: headers, pixels, and the reasons not to use one."""

@@ -1,0 +1,1 @@
+"""Ingest: convert a source into a dataset."""

@@ -1,0 +1,63 @@
+"""Report of a study at ingest: plain text without identifiers, read in its language."""
+
+from typing import NamedTuple
+
+from mama.config.ingest import ReportsConfig
+from mama.data.reports.conflicts import conflicts_with
+from mama.data.reports.formats import plain
+from mama.data.reports.identifiers import redact
+from mama.data.reports.language import codes, load_language, recognise
+from mama.data.reports.read import ReadReport, read_plain
+from mama.data.studies import Labels
+
+
+class TextOf(NamedTuple):
+    """A report as ingest takes it.
+
+    Attributes:
+        read: sentences, and what they state.
+        notes: codes of `mama.data.adapters.notes`.
+        redacted: identifiers by rule.
+    """
+
+    read: ReadReport
+    notes: tuple[str, ...] = ()
+    redacted: dict[str, int] = {}
+
+
+def read_text(report: str, labels: Labels, config: ReportsConfig) -> TextOf:
+    """Read a report as the configuration says.
+
+    Args:
+        report: text, RTF, HTML or HL7 as exported.
+        labels: the study's labels of the table, to be compared with the text.
+        config: language of the reports, and the policy on identifiers.
+
+    Raises:
+        ConfigError: there is no table of the configured language.
+    """
+    text = plain(report)
+    code = recognise(text) if config.language == "auto" else config.language
+    clean = redact(text, config.identifiers, code or None)
+    if clean.refused:
+        return TextOf(ReadReport((), None), ("report-refused",), clean.counts)
+    language = load_language(code) if config.language != "auto" or code in codes() else None
+    read = read_plain(clean.text, language)
+    notes = [f"report-{code.replace('_', '-')}" for code in read.conflicts]
+    notes += [
+        f"report-{code.replace('_', '-')}"
+        for code in conflicts_with(read.birads, read.density, labels)
+    ]
+    if language is None and read.sentences:
+        notes.append("language-unknown")
+    return TextOf(read, tuple(notes), clean.counts)
+
+
+def with_text(labels: Labels, read: ReadReport) -> Labels:
+    """Return labels with density and BI-RADS from the text where the table has none."""
+    return labels.model_copy(
+        update={
+            "density": labels.density or read.density,
+            "birads": labels.birads or dict(read.birads) or None,
+        }
+    )

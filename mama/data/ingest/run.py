@@ -1,0 +1,288 @@
+"""Ingest: convert a hospital's folder into a dataset (manifest and image cache) without its ids.
+
+Each id in the manifest is the HMAC-SHA256 of the hospital's identifier under the site's secret: it
+is meaningless outside the site and stable across ingests.
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+from mama.config.ingest import DEFAULTS, IngestConfig
+from mama.config.output_folder import refuse_foreign
+from mama.data import adapters
+from mama.data.adapters import RawDataset, RawImage, RawStudy, Skipped
+from mama.data.adapters.notes import Note
+from mama.data.ingest.audit import audit
+from mama.data.ingest.cache import ImageCache, Source
+from mama.data.ingest.ids import Ids
+from mama.data.ingest.page import write_page
+from mama.data.ingest.report import IngestReport, contents_of
+from mama.data.ingest.reports import read_text, with_text
+from mama.data.manifest import MANIFEST, Dataset, Manifest, write_manifest
+from mama.data.secret import key_check, make_secret, read_secret
+from mama.data.studies import Image, Split, Study
+from mama.errors import DataError
+from mama.system.locks import at_work_in
+from mama.system.logs import printable
+
+MISSING = 0.1  # share of the last studies; if more are gone, none is removed without `prune`
+
+
+def ingest(  # noqa: PLR0913  (keywords)
+    source: Path,
+    out: Path,
+    *,
+    adapter: str,
+    secret: bytes | Path,
+    long_side: int,
+    config: IngestConfig = DEFAULTS,
+    test_fraction: float = 0.2,
+    workers: int = 1,
+    split: Callable[[RawStudy], Split] | None = None,
+    prune: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> IngestReport:
+    """Read `source` into the dataset folder `out`.
+
+    Ingest can be repeated, and resumes after an interruption. The result depends neither on
+    `workers` nor on the order of files. Unreadable files are skipped and reported.
+
+    Args:
+        source: folder of images and reports.
+        out: folder of the dataset, created if absent.
+        adapter: layout of `source`, a name in `mama.data.adapters.ADAPTERS`.
+        secret: key of the site's ids, at least one byte, or its file. If neither the file nor a
+            dataset exists, a key is created once `source` is known to hold studies. Keep it: the
+            dataset cannot be opened without it.
+        long_side: longest side of a cached image in pixels.
+        config: decisions that depend on the archive.
+        test_fraction: share of patients in the test split, unless the adapter or `split` decides.
+        workers: number of decoding processes; more than one needs an importable main module
+            (spawn).
+        split: overrides the adapter's split and the keyed hash of the patient.
+        prune: remove studies that are no longer in the source however many they are.
+        progress: called with the number of images done and in total.
+
+    Returns:
+        Counts, skipped files and remarks, which are written to `out` too.
+
+    Raises:
+        DataError: there is no folder, study or readable image, a table is invalid, a patient is in
+            both splits, or `out` holds a dataset of another key.
+        ConfigError: the adapter is unknown, or `out` holds other files or a dataset of another
+            `long_side`.
+        ServiceError: another process is writing to `out`.
+    """
+    read = adapters.find(adapter)
+    refuse_foreign(out, (MANIFEST, "images/index.jsonl"), before=("secret.key", "lock"))
+    if not source.is_dir():
+        raise DataError("no such folder", where=str(source), fix="Check the path of the data")
+    raw = read(source, config)
+    if not raw.studies:
+        raise DataError("no studies", where=str(source), fix=_fix_for_none(raw, adapter))
+    with at_work_in(out):
+        key = _key_for(out, secret)
+        _require_compatible(out, key, long_side)
+        ids = Ids(key)
+
+        sources = [
+            Source(ids.of("image", image.id), (image.path, *image.copies))
+            for study in raw.studies
+            for image in study.images
+        ]
+        cache = ImageCache(out / "images", long_side)
+        present = cache.fill(sources, workers, progress or (lambda done, total: None))
+        chosen = split or (lambda study: study.split or ids.split(study.patient, test_fraction))
+        found = _Found([], sorted(raw.skipped), list(raw.notes))
+        for study in raw.studies:
+            _take(found, study, _Place(source, ids, cache, config), chosen(study))
+        if not found.studies:
+            reasons = ", ".join(sorted({item.reason for item in found.skipped}))
+            fix = f"All files were left out: {reasons}"
+            raise DataError("no usable image", where=str(source), fix=fix)
+        before = _earlier(out)
+        kept = _with_missing(found, before, prune)
+        _check_splits(kept, source)
+        found.notes += _audited(found, kept, cache)
+        manifest = Manifest(
+            adapter=adapter, key_check=key_check(key), long_side=long_side, studies=tuple(kept)
+        )
+        write_manifest(out, manifest)
+        failed = [one.id for one in sources if not cache.entries[one.id].usable]
+        cache.keep_only([*failed, *(image.id for study in kept for image in study.images)])
+        report = _report(found, kept, before, len(raw.studies), present)
+        report.write(out)
+        write_page(out, report, cache.folder, found.places)
+    return report
+
+
+@dataclass
+class _Found:
+    """Studies with a usable image, skipped files, remarks, and image ids by path (`places`)."""
+
+    studies: list[Study]
+    skipped: list[Skipped]
+    notes: list[Note]
+    places: dict[str, str] = field(default_factory=dict)
+    redacted: Counter[str] = field(default_factory=Counter)
+    languages: Counter[str] = field(default_factory=Counter)
+
+
+class _Place(NamedTuple):
+    source: Path
+    ids: Ids
+    cache: ImageCache
+    config: IngestConfig
+
+    def name(self, path: Path) -> str:
+        """Return a path as remarks name it."""
+        return printable(path.relative_to(self.source).as_posix())
+
+
+def _take(found: _Found, raw: RawStudy, place: _Place, split: Split) -> None:
+    """Add a study with its usable images; all others go to the skipped files."""
+    images = [image for one in raw.images if (image := _image(found, one, place)) is not None]
+    if not images:
+        return
+    text = read_text(raw.report or "", raw.labels, place.config.reports)
+    where = place.name(raw.images[0].path)
+    found.notes += [Note(code, where) for code in text.notes]
+    found.redacted.update(text.redacted)
+    found.languages.update([text.read.language or "unknown"] if text.read.sentences else [])
+    found.studies.append(
+        Study(
+            id=place.ids.of("study", raw.study),
+            patient=place.ids.of("patient", raw.patient),
+            split=split,
+            images=tuple(sorted(images, key=lambda image: image.id)),
+            sentences=text.read.sentences,
+            labels=with_text(raw.labels, text.read),
+        )
+    )
+
+
+def _image(found: _Found, raw: RawImage, place: _Place) -> Image | None:
+    """Return the record of an image; None, with the reason noted, if it is left out."""
+    id = place.ids.of("image", raw.id)
+    entry, paths = place.cache.entries[id], (raw.path, *raw.copies)
+    names = [place.name(path) for path in paths]
+    found.skipped += [Skipped(n, r) for n, r in zip(names, entry.reasons, strict=False)]
+    if not entry.usable:
+        return None
+    used = len(entry.reasons)
+    found.skipped += [Skipped(name, "duplicate") for name in names[used + 1 :]]
+    found.places[names[used]] = id
+    found.notes += [Note(code, names[used]) for code in entry.remarks]
+    side, conflicts = raw.laterality, place.config.conflicts
+    if side and raw.hung and entry.mirrored == (side == "L"):
+        found.notes.append(Note("chest-wall-conflict", names[used]))
+        if conflicts == "exclude":
+            found.skipped.append(Skipped(names[used], "side-unclear"))
+            return None
+        side = side if conflicts == "keep" else None
+    return Image(
+        id=id,
+        laterality=side,
+        view=raw.view,
+        vendor=raw.vendor,
+        height=entry.height,
+        width=entry.width,
+    )
+
+
+def _audited(found: _Found, kept: list[Study], cache: ImageCache) -> list[Note]:
+    """Return a note for each fault of the audit, at the file of its first image if it has one."""
+    places = {id: where for where, id in found.places.items()}
+    images = {study.patient: study.images[0].id for study in reversed(kept)}
+    hashes = {
+        image.id: cache.entries[image.id].hashes
+        for study in kept
+        for image in study.images
+        if image.id in cache.entries
+    }
+    return [
+        Note(code, places.get(images.get(ids[0], ids[0]), ids[0]))
+        for code, ids in audit(kept, hashes)
+    ]
+
+
+def _earlier(out: Path) -> list[Study]:
+    """Return the studies of the last ingest; none if there was none or its manifest is damaged."""
+    try:
+        return list(Dataset(out).manifest.studies) if (out / MANIFEST).exists() else []
+    except DataError:
+        return []
+
+
+def _with_missing(found: _Found, before: list[Study], prune: bool) -> list[Study]:
+    """Return the found studies by id, with those of the last ingest if too many of them are gone.
+
+    A source of which a large part is gone is more likely a share that is not mounted.
+    """
+    ids = {study.id for study in found.studies}
+    missing = [study for study in before if study.id not in ids]
+    kept = list(found.studies)
+    if not prune and len(missing) > MISSING * len(before):
+        found.notes.append(Note("source-shrank", f"{len(missing)} of {len(before)} studies"))
+        kept += missing
+    return sorted(kept, key=lambda study: study.id)
+
+
+def _report(
+    found: _Found, kept: list[Study], before: list[Study], studies: int, cached: int
+) -> IngestReport:
+    now, then = ({study.id for study in some} for some in (kept, before))
+    return IngestReport(
+        studies=len(kept),
+        images=sum(len(study.images) for study in kept),
+        cached=cached,
+        added=len(now - then),
+        removed=len(then - now),
+        dropped_studies=studies - len(found.studies),
+        without_report=sum(not study.sentences for study in kept),
+        contents=contents_of(kept),
+        languages=dict(sorted(found.languages.items())),
+        redacted=dict(sorted(found.redacted.items())),
+        skipped=sorted(found.skipped),
+        notes=sorted(found.notes),
+    )
+
+
+def _key_for(out: Path, secret: bytes | Path) -> bytes:
+    """Return the key of a dataset's ids; an existing dataset keeps its key."""
+    if isinstance(secret, bytes):
+        return secret
+    exists = (out / MANIFEST).exists() or secret.exists()
+    return read_secret(secret) if exists else make_secret(secret)
+
+
+def _require_compatible(out: Path, key: bytes, long_side: int) -> None:
+    """Refuse to add ids of another key or pictures of another size to an existing dataset."""
+    if (out / MANIFEST).exists():
+        try:
+            dataset = Dataset(out)
+        except DataError:
+            return  # a damaged or older manifest is replaced entirely
+        dataset.require_key(key)
+        dataset.require_long_side(long_side)
+
+
+def _check_splits(studies: list[Study], source: Path) -> None:
+    splits: dict[str, Split] = {}
+    for study in studies:
+        if splits.setdefault(study.patient, study.split) != study.split:
+            raise DataError(
+                "a patient has studies in both splits",
+                where=str(source),
+                fix="Assign all studies of a patient to the same split",
+            )
+
+
+def _fix_for_none(raw: RawDataset, adapter: str) -> str:
+    if raw.skipped:
+        reasons = ", ".join(sorted({item.reason for item in raw.skipped}))
+        return f"All {len(raw.skipped)} files were skipped: {reasons}"
+    return f"Check the path, and that the folder has the layout of adapter '{adapter}'"

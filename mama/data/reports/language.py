@@ -1,0 +1,149 @@
+"""Word tables of the reports' languages (configs/languages), and the language of a report."""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from importlib.resources.abc import Traversable
+
+import yaml
+
+from mama.errors import ConfigError
+
+FEW = 3  # frequent words that a report must have of a language
+NEVER = re.compile(r"(?!)")
+Words = re.Pattern[str]
+
+
+@dataclass(frozen=True, eq=False)
+class Language:
+    """One language's table: each list of phrases as a pattern, or as a set of words.
+
+    `code` is the file's name. `patterns` holds the lists, nested ones under "list.entry";
+    `sections` gives the section of a heading, `words` the lists that are compared word by word.
+    """
+
+    code: str
+    patterns: dict[str, Words]
+    sections: dict[str, str]
+    words: dict[str, frozenset[str]]
+    letters: dict[str, tuple[str, ...]]
+    acr: str
+
+    def __getitem__(self, name: str) -> Words:
+        return self.patterns[name]
+
+
+def pattern(phrases: Iterable[str]) -> Words:
+    """Compile phrases to one pattern of whole words that takes linear time.
+
+    `*` stands for the rest of a word; a phrase after `=` must match in its case.
+    """
+    words: list[str] = []
+    signs: list[str] = []
+    for phrase in sorted(phrases, key=len, reverse=True):
+        bare = phrase.lstrip("=")
+        escaped = re.escape(bare).replace(r"\*", r"\w*").replace(r"\ ", r"\s")
+        escaped = escaped.replace("'", "['’]") + (r"(?!\w)" if bare[-1:].isalnum() else "")
+        exact = f"(?-i:{escaped})" if bare != phrase else escaped
+        # A sign such as "?" may stand beside a word.
+        (words if bare[:1].isalnum() else signs).append(exact)
+    parts = [rf"(?<!\w)(?=\w)(?:{'|'.join(words)})"] if words else []
+    return re.compile("|".join([*parts, *signs]), re.IGNORECASE) if words or signs else NEVER
+
+
+@cache
+def _folder() -> Traversable:
+    return files("configs") / "languages"
+
+
+@cache
+def codes() -> tuple[str, ...]:
+    """Return the codes of the languages that have a table."""
+    names = [entry.name for entry in _folder().iterdir()]
+    return tuple(sorted(n[:-5] for n in names if re.fullmatch(r"[a-z]{2}\.yaml", n)))
+
+
+@cache
+def load_language(code: str) -> Language:
+    """Return the table of a language.
+
+    Raises:
+        ConfigError: there is no such table.
+    """
+    if code not in codes():
+        raise ConfigError(
+            "no table of this language",
+            where="data.reports.language",
+            fix=f"Choose auto or one of {', '.join(codes())}",
+        )
+    table = yaml.safe_load((_folder() / f"{code}.yaml").read_text(encoding="utf-8"))
+    patterns: dict[str, Words] = {}
+    for name, value in table.items():
+        if isinstance(value, list):
+            patterns[name] = pattern(value)
+        elif isinstance(value, dict) and name in ("density", "findings", "negation"):
+            patterns |= {f"{name}.{key}": pattern(phrases) for key, phrases in value.items()}
+    patterns["finding"] = pattern(p for phrases in table["findings"].values() for p in phrases)
+    # The longest headings that two sections share belong to the first.
+    sections: dict[str, str] = {}
+    for section, headings in table["sections"].items():
+        for heading in headings:
+            sections.setdefault(heading, section)
+    return Language(
+        code=code,
+        patterns=patterns,
+        sections=sections,
+        words={
+            name: frozenset(word.lower() for word in table[name])
+            for name in ("joins", "articles", "nouns", "exam_words", "abbreviations", "overall")
+        },
+        letters={side: tuple(letters) for side, letters in table["letters"].items()},
+        acr=table["acr"],
+    )
+
+
+@cache
+def _common() -> dict[str, frozenset[str]]:
+    """Return the frequent words by language, of those with and those without a table."""
+    others = yaml.safe_load((_folder() / "others.yaml").read_text(encoding="utf-8"))
+    tables = {
+        code: yaml.safe_load((_folder() / f"{code}.yaml").read_text(encoding="utf-8"))
+        for code in codes()
+    }
+    words = {code: table["common"] for code, table in tables.items()} | others
+    # Short reports hold few frequent words, but name a side, a breast and what is found.
+    for code, table in tables.items():
+        phrases = [*table["left"], *table["right"], *table["nouns"], *table["negation"]["before"]]
+        phrases += [p for kind in table["findings"].values() for p in kind]
+        words[code] = [*words[code], *(p for p in phrases if p.isalpha())]
+        words[code] += [heading for headings in table["sections"].values() for heading in headings]
+    return {code: frozenset(word.lower() for word in found) for code, found in words.items()}
+
+
+def recognise(text: str) -> str:
+    """Return the code of a report's language, "" if it cannot be known.
+
+    The code may be of a language without a table (`codes`), or name a script, such as "han".
+    """
+    letters = [character for character in text if character.isalpha()][:2000]
+    scripts = Counter(_script(letter) for letter in letters if letter > "ɏ")
+    if scripts and scripts.total() * 3 > len(letters):
+        return scripts.most_common(1)[0][0]
+    words = Counter(word.lower() for word in re.findall(r"[^\W\d_]+", text[:20_000]))
+    scores = {
+        code: sum(count for word, count in words.items() if word in common)
+        for code, common in _common().items()
+    }
+    best = max(scores, key=lambda code: scores[code])
+    few = min(FEW, -(-words.total() // 6)) or 1
+    return best if scores[best] >= few else ""
+
+
+def _script(letter: str) -> str:
+    """Return the script of a letter in lower case: han, hiragana, cyrillic or greek."""
+    name = unicodedata.name(letter, "other").split()[0].lower()
+    return "han" if name == "cjk" else name

@@ -1,0 +1,89 @@
+"""Columns of a table by their names here, as the map of the settings says."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from mama.data.tables.problems import Problems
+from mama.data.tables.table import Row, Table
+from mama.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Positions of the known columns; `unknown` are those passed over."""
+
+    positions: dict[str, int]
+    headings: dict[str, str]
+    unknown: tuple[str, ...]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self.positions
+
+    def cell(self, row: Row, name: str) -> str:
+        """Return a cell by the column's name here; empty if the table lacks the column."""
+        position = self.positions.get(name)
+        return "" if position is None or position >= len(row.cells) else row.cells[position]
+
+    def heading(self, name: str) -> str:
+        """Return a column's name as the table has it, for messages."""
+        return self.headings.get(name, name)
+
+
+def choose(
+    table: Table,
+    known: Sequence[str],
+    problems: Problems,
+    *,
+    required: Sequence[str] = (),
+    mapping: Mapping[str, str] | None = None,
+) -> Columns:
+    """Find the known columns of a table, whatever their case and order.
+
+    Args:
+        table: the table.
+        known: names here.
+        problems: gets a required column that is missing, and a known one that is repeated.
+        required: those of `known` that the table must have.
+        mapping: columns of the table by names here; another name stands for itself.
+
+    Raises:
+        ConfigError: the map has a name that is not known.
+    """
+    names = dict(mapping or {})
+    for name in names:
+        if name not in known:
+            raise ConfigError(
+                f"unknown name '{name}'", where="reports.columns", fix=f"Use {', '.join(known)}"
+            )
+    lowered = [_plain(column) for column in table.columns]
+    positions: dict[str, int] = {}
+    for name in known:
+        heading = _plain(names.get(name, name))
+        found = [number for number, column in enumerate(lowered) if column == heading]
+        if len(found) > 1:
+            problems.add(1, f"column {found[1] + 1} is repeated", "Keep one column of each name")
+        if found:
+            positions[name] = found[0]
+        elif name in names or name in required:
+            problems.add(1, f"column '{names.get(name, name)}' is missing", missing_fix(required))
+    used = set(positions.values())
+    return Columns(
+        positions=positions,
+        headings={name: table.columns[position] for name, position in positions.items()},
+        unknown=tuple(
+            column for number, column in enumerate(table.columns) if column and number not in used
+        ),
+    )
+
+
+def missing_fix(required: Sequence[str]) -> str:
+    """Return the remedy for a column that the header lacks."""
+    names = " and ".join(f"'{name}'" for name in required)
+    return (
+        "Add it to the header, with a comma, semicolon, tab or | between the names, or map a "
+        f"column to it{f' ({names} are needed)' if names else ''}"
+    )
+
+
+def _plain(name: str) -> str:
+    return " ".join(name.lower().split())

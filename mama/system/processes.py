@@ -1,0 +1,84 @@
+"""Processes that end with their parent, even if the parent is killed."""
+
+import ctypes
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager, suppress
+from multiprocessing import get_context
+from pathlib import Path
+
+_PR_SET_PDEATHSIG = 1
+_prctl = getattr(ctypes.CDLL(None), "prctl", None)
+
+
+def die_with_parent() -> None:
+    """Make Linux kill this process when the thread that started it ends."""
+    if _prctl:
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def worker_pool(workers: int) -> ProcessPoolExecutor:
+    """Return a pool whose workers die with the calling thread, the only one that may use it.
+
+    Workers are spawned, because a fork copies the threads of libraries that the caller has loaded.
+    """
+    return ProcessPoolExecutor(
+        workers,
+        mp_context=get_context("spawn"),
+        initializer=_stay_with,
+        initargs=(os.getpid(),),
+    )
+
+
+@contextmanager
+def nothing_left_in(folder: Path) -> Iterator[None]:
+    """Kill every process working in `folder` and remove it when the block or this process ends.
+
+    For libraries whose processes can outlive their parent. The working directory must not be
+    `folder` when the block ends.
+    """
+    watcher = subprocess.Popen(
+        [sys.executable, "-I", "-m", "mama.system.processes", str(folder)],
+        stdin=subprocess.PIPE,
+        start_new_session=True,  # not interrupted by Ctrl-C
+    )
+    assert watcher.stdin is not None
+    try:
+        yield
+    finally:
+        watcher.stdin.close()
+        watcher.wait()
+
+
+def _clear(folder: Path) -> None:
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (entry / "cwd").readlink() == folder:
+                os.kill(int(entry.name), signal.SIGKILL)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def without_proxies(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the environment without proxies, for processes that communicate on this machine only.
+
+    Libraries interpret `no_proxy` differently, so the variables that name a proxy are removed too.
+    """
+    kept = {k: v for k, v in environment.items() if not k.lower().endswith("_proxy")}
+    return kept | {"NO_PROXY": "*", "no_proxy": "*"}
+
+
+def _stay_with(parent: int) -> None:
+    die_with_parent()
+    if os.getppid() != parent:  # the parent was killed earlier
+        os._exit(1)
+
+
+if __name__ == "__main__":
+    # The pipe closes when the parent ends.
+    sys.stdin.read()
+    _clear(Path(sys.argv[1]))

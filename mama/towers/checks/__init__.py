@@ -1,0 +1,1 @@
+"""Checks of a base model, between loading and training."""

@@ -1,0 +1,1 @@
+"""Local training: objective, gradient, training loop, and training without a federation."""

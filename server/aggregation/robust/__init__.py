@@ -1,0 +1,1 @@
+"""Rules that must see all updates of a round at once."""

@@ -1,0 +1,1 @@
+"""Sites of a round: membership, sampling, quorum, signatures."""

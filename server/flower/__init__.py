@@ -1,0 +1,1 @@
+"""Flower's private parts that the coordinator depends on."""

@@ -1,0 +1,1 @@
+"""Report, figures and status of a run."""

@@ -1,0 +1,143 @@
+"""State of a run, read from its rounds.jsonl, during the run or after, from any process."""
+
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from mama.errors import ConfigError, IntegrityError
+from mama.system.logs import printable
+from server.run.events import RoundDone
+from server.run.folder import RunFolder
+from server.run.history import SiteState
+from server.run.log_heads import EVENTS, losses
+
+COLUMNS = ("rounds", "s", "up", "down", "norm", "cosine")
+
+Status = dict[str, Any]
+
+
+def status(run: Path) -> Status:
+    """Return the state of a run and of each of its sites as JSON values.
+
+    A site is offline, online, training, masking its update, evaluating, receiving, failed (at its
+    last task), paused or revoked. Its seconds, norm and cosine are of its last update, its bytes of
+    all rounds, its problem is the last. `heard` is the last contact of a disconnected site (Unix
+    seconds).
+
+    Raises:
+        ConfigError: there is no run in this folder.
+        IntegrityError: there is one, but its rounds.jsonl is lost.
+    """
+    folder = RunFolder(run)
+    history = folder.history()
+    if history.start is None:
+        lost = losses(run, folder.state().heads) if folder.checkpoints() else []
+        for loss in [loss for loss in lost if loss.log == EVENTS]:
+            raise IntegrityError(
+                f"{loss}; the last checkpoint is of round {folder.state().round}",
+                where=str(run),
+                fix="The same `run` command goes on from there",
+            )
+        raise ConfigError("holds no run", where=str(run), fix="Give the folder of a run")
+    mean, left = history.round_seconds, history.start.rounds - history.done
+    return {
+        "run": history.start.run,
+        "state": history.state,
+        "round": history.done,
+        "rounds": history.start.rounds,
+        "round_s": mean,
+        "left_s": None if mean is None else mean * left,
+        "told": history.last,
+        "sites": {
+            site: _of_site(site, state, history.rounds)
+            for site, state in sorted(history.sites.items())
+        },
+    }
+
+
+def table(whole: Status) -> Table:
+    """Format a status for a terminal 80 columns wide."""
+    title = f"run {whole['run']}: {whole['state']}, round {whole['round']} of {whole['rounds']}"
+    made = Table(
+        title=title,
+        caption=_caption(whole),
+        caption_justify="left",
+        box=SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+    )
+    made.add_column("site", overflow="ellipsis", no_wrap=True, max_width=14)
+    made.add_column("state", no_wrap=True)
+    for name in COLUMNS:
+        made.add_column(name, justify="right", no_wrap=True)
+    for site, one in whole["sites"].items():
+        made.add_row(
+            site,
+            one["state"],
+            f"{one['rounds']}/{one['asked']}",
+            _figure(one["seconds"], ".0f"),
+            size_of(one["bytes_up"]),
+            size_of(one["bytes_down"]),
+            _figure(one["norm"], ".2g"),
+            _figure(one["cosine"], ".2f"),
+        )
+    return made
+
+
+def _of_site(site: str, known: SiteState, rounds: dict[int, RoundDone]) -> Status:
+    own = {number: event for number, event in sorted(rounds.items()) if site in event.sites}
+    last = next(reversed(own.values()), None)
+    return {
+        "state": known.state,
+        "rounds": len(own),
+        "asked": len(known.asked),
+        "last_round": max(own, default=None),
+        "seconds": last and last.sites[site]["seconds"],
+        "norm": last and last.norms[site],
+        "cosine": last and last.cosines[site],
+        "bytes_up": sum(event.bytes_up[site] for event in own.values()),
+        "bytes_down": sum(event.bytes_down[site] for event in own.values()),
+        "problem": known.problem and printable(known.problem),
+        "heard": known.heard,
+    }
+
+
+def _caption(whole: Status) -> str:
+    lines = []
+    if whole["state"] == "running" and whole["round_s"] is not None:
+        left = duration(whole["left_s"])
+        lines.append(f"{whole['round_s']:.0f} s a round, about {left} left")
+    if whole["state"] == "running":
+        lines += [
+            f"{site}: last heard {time.time() - one['heard']:.0f} s ago"
+            for site, one in whole["sites"].items()
+            if one["heard"] is not None
+        ]
+    lines += [
+        f"{site}: {one['problem']}"
+        for site, one in whole["sites"].items()
+        if one["problem"] and one["state"] in ("failed", "paused", "offline")
+    ]
+    return "\n".join(lines)
+
+
+def size_of(number: float) -> str:
+    """Bytes in the unit that fits: 412, 2.1M."""
+    for unit in ("", "k", "M", "G"):
+        if number < 999.5:
+            return f"{number:.3g}{unit}"
+        number /= 1000
+    return f"{number:.0f}T"
+
+
+def duration(seconds: float) -> str:
+    """Seconds below two minutes, minutes below two hours, then hours."""
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _figure(value: float | None, form: str) -> str:
+    return "-" if value is None else format(value, form)

@@ -1,0 +1,1 @@
+"""Round: send tasks, validate answers, collect updates."""

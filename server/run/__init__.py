@@ -1,0 +1,1 @@
+"""A run's folder: events, checkpoints, audit log, site history."""

@@ -1,0 +1,1 @@
+"""Coordinator's side of secure aggregation."""

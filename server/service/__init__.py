@@ -1,0 +1,1 @@
+"""Coordinator's service: daemon, queue of runs, overview."""

@@ -1,0 +1,1 @@
+"""Engines that run all sites on one machine."""

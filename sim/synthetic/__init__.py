@@ -1,0 +1,1 @@
+"""Synthetic hospitals: phantoms, DICOM files of different vendors, and reports."""

@@ -1,0 +1,393 @@
+"""The site's rules: each refuses what goes beyond it with its own code, and nothing else."""
+
+import getpass
+from collections.abc import Callable
+from datetime import datetime, time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client.cli import main
+from client.errors import RefusedError
+from client.identity.roster import take_roster
+from client.policy.approval import MOST_PENDING, Approvals
+from client.policy.rules import (
+    allowed_counts,
+    allowed_training,
+    check,
+    check_upload,
+    explain,
+    review,
+    upload_mb,
+    within,
+)
+from client.site.config import SiteFile, load_site
+from mama.config import Experiment
+from mama.errors import ConfigError
+from mama.exchange.codes import ErrorCode
+from mama.exchange.metrics import EvaluationCounts, LabelCounts, Recall, TrainingMetrics
+from mama.system.sealed import write_sealed
+from tests.client.authority import Authority
+
+NOON = datetime(2026, 1, 1, 12, 0)
+FILE = "site: north\ndata: {source: archive, dataset: dataset}\nstate: state\nsecret: secret.key\n"
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Callable[..., SiteFile]:
+    def make(**policy: Any) -> SiteFile:
+        path = tmp_path / "site.yaml"
+        path.write_text(
+            FILE + f"policy: {policy}\n".replace("None", "null").replace("True", "true")
+        )
+        return load_site(path)
+
+    return make
+
+
+@pytest.fixture
+def experiment(small_config: Callable[..., Any]) -> Callable[..., Experiment]:
+    return lambda *overrides: small_config(*overrides).experiment()
+
+
+@pytest.mark.parametrize(
+    ("rule", "override", "code"),
+    [
+        ({"max_local_steps": 2}, "federation.local_steps=3", ErrorCode.POLICY_STEPS),
+        (
+            {"base_models": ["vit_tiny_r_s16_p8_224", "all-MiniLM-L6-v2"]},
+            "image.tower=vit_tiny_patch16_224",
+            ErrorCode.POLICY_MODEL,
+        ),
+        ({"min_cohort": 2}, "participation.quorum=1", ErrorCode.POLICY_COHORT),
+    ],
+)
+def test_a_rule_allows_its_limit_and_refuses_what_is_beyond(
+    site: Callable[..., SiteFile],
+    experiment: Callable[..., Experiment],
+    rule: dict[str, Any],
+    override: str,
+    code: ErrorCode,
+) -> None:
+    check(site(**rule), experiment(), NOON)
+    with pytest.raises(RefusedError) as refused:
+        check(site(**rule), experiment(override), NOON)
+    assert refused.value.code == code
+    check(site(), experiment(override), NOON)  # without the rule it is let be
+
+
+def test_privacy_may_be_demanded(
+    site: Callable[..., SiteFile], experiment: Callable[..., Experiment]
+) -> None:
+    with pytest.raises(RefusedError) as refused:
+        check(site(require_privacy=True), experiment(), NOON)
+    assert refused.value.code == ErrorCode.POLICY_PRIVACY
+
+
+def test_secure_aggregation_may_be_demanded(
+    site: Callable[..., SiteFile], experiment: Callable[..., Experiment]
+) -> None:
+    with pytest.raises(RefusedError) as refused:
+        check(site(require_secure=True), experiment(), NOON)
+    assert refused.value.code == ErrorCode.POLICY_SECURE
+    masked = experiment("privacy.secure={threshold: 2}", "participation.quorum=2")
+    check(site(require_secure=True), masked, NOON)
+
+
+@pytest.mark.parametrize(
+    ("hours", "inside", "outside"),
+    [
+        ("08:00-17:30", ["08:00", "17:29"], ["07:59", "17:30", "00:00"]),
+        ("20:00-06:00", ["20:00", "23:59", "00:00", "05:59"], ["06:00", "12:00", "19:59"]),
+    ],
+)
+def test_hours(hours: str, inside: list[str], outside: list[str]) -> None:
+    assert all(within(hours, time.fromisoformat(moment)) for moment in inside)
+    assert not any(within(hours, time.fromisoformat(moment)) for moment in outside)
+
+
+def test_outside_the_hours_nothing_is_done(
+    site: Callable[..., SiteFile], experiment: Callable[..., Experiment]
+) -> None:
+    night = site(hours="20:00-06:00")
+    check(night, experiment(), NOON.replace(hour=21))
+    with pytest.raises(RefusedError) as refused:
+        check(night, experiment(), NOON)
+    assert refused.value.code == ErrorCode.POLICY_HOURS
+
+
+def test_an_update_is_at_most_so_large(
+    site: Callable[..., SiteFile], experiment: Callable[..., Experiment]
+) -> None:
+    assert upload_mb(experiment(), 1_000_000) == 4.0
+    coded = experiment("exchange.up=int8")
+    assert upload_mb(coded, 1_000_000) == pytest.approx(1.1)
+    small = site(max_upload_mb=2)
+    check_upload(small, coded, 1_000_000)
+    check_upload(site(), experiment(), 10**9)
+    with pytest.raises(RefusedError) as refused:
+        check_upload(small, experiment(), 1_000_000)
+    assert refused.value.code == ErrorCode.POLICY_UPLOAD
+
+
+def test_a_person_approves_an_experiment_and_no_other(
+    site: Callable[..., SiteFile], experiment: Callable[..., Experiment]
+) -> None:
+    careful, asked = site(approval=True), experiment()
+    approvals = Approvals(careful)
+    with pytest.raises(RefusedError) as refused:
+        check(careful, asked, NOON)
+    assert refused.value.code == ErrorCode.NOT_APPROVED
+    approvals.note(asked)
+    assert [path.stem for path in approvals.listed()] == [asked.hash()]
+    assert approvals.listed()[0].read_text().strip() == asked.canonical_json()
+
+    approvals.approve(asked.hash())
+    check(careful, asked, NOON)
+    assert approvals.listed() == []
+    with pytest.raises(RefusedError):  # changed ever so little, it is another one
+        check(careful, experiment("seed=1"), NOON)
+    approvals.withdraw(asked.hash())
+    with pytest.raises(RefusedError):
+        check(careful, asked, NOON)
+
+
+@pytest.mark.parametrize("digest", ["", "abc", "../../etc/passwd", "A" * 64, "0" * 63 + "\n"])
+def test_what_is_no_hash_is_not_approved(site: Callable[..., SiteFile], digest: str) -> None:
+    with pytest.raises(ConfigError, match="is not an experiment hash"):
+        Approvals(site()).approve(digest)
+
+
+def test_a_coordinator_cannot_fill_the_disk_with_experiments(
+    site: Callable[..., SiteFile], experiment: Callable[..., Experiment]
+) -> None:
+    approvals = Approvals(site(approval=True))
+    for seed in range(MOST_PENDING + 5):
+        approvals.note(experiment(f"seed={seed}"))
+    assert len(approvals.listed()) == MOST_PENDING
+    # The newest are there, so that a person can find the one that was changed last.
+    assert experiment(f"seed={MOST_PENDING + 4}").hash() in [p.stem for p in approvals.listed()]
+
+
+@pytest.mark.parametrize("digest", ["../../victim", "abc", "0" * 64])
+def test_what_was_never_approved_cannot_be_taken_back(
+    site: Callable[..., SiteFile], digest: str, tmp_path: Path
+) -> None:
+    (tmp_path / "victim").write_text("")
+    with pytest.raises(ConfigError, match=r"hash|is not approved"):
+        Approvals(site()).withdraw(digest)
+    assert (tmp_path / "victim").exists()
+
+
+def test_an_experiment_that_waits_can_be_struck(
+    site: Callable[..., SiteFile], experiment: Callable[..., Experiment]
+) -> None:
+    approvals = Approvals(site(approval=True))
+    approvals.note(experiment())
+    assert "no longer pending" in approvals.withdraw(experiment().hash())
+    assert approvals.listed() == []
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [{}, {"approval": True}, {"approval": True, "auto_approve": {"max_steps": 10**9}}],
+)
+def test_a_rejection_goes_before_every_approval(
+    site: Callable[..., SiteFile], experiment: Callable[..., Experiment], policy: dict[str, Any]
+) -> None:
+    careful, asked = site(**policy), experiment()
+    approvals, digest = Approvals(careful), asked.hash()
+    approvals.approve(digest, runs=2)
+    check(careful, asked, NOON)
+    approvals.note(experiment("seed=1"))
+    assert not approvals.reject(digest)
+    assert approvals.reject(experiment("seed=1").hash())
+    assert approvals.listed() == []
+    assert not approvals.has(digest)
+    with pytest.raises(RefusedError) as refused:
+        check(careful, asked, NOON)
+    assert refused.value.code == ErrorCode.REJECTED
+    # A damaged rejection still counts, as does one beside an approval that a crash left.
+    approvals.approved.mkdir(exist_ok=True)
+    write_sealed(approvals.approved / digest, {"by": "somebody"})
+    (approvals.rejected / digest).write_text("{}")
+    assert not approvals.has(digest)
+    with pytest.raises(RefusedError):
+        check(careful, asked, NOON)
+    approvals.approve(digest)
+    check(careful, asked, NOON)
+    assert not approvals.is_rejected(digest)
+
+
+def test_a_rejected_experiment_waits_again_when_that_is_taken_back(
+    site: Callable[..., SiteFile], experiment: Callable[..., Experiment]
+) -> None:
+    careful, asked = site(approval=True), experiment()
+    approvals = Approvals(careful)
+    approvals.reject(asked.hash())
+    assert "rejection withdrawn" in approvals.withdraw(asked.hash())
+    with pytest.raises(RefusedError) as refused:
+        check(careful, asked, NOON)
+    assert refused.value.code == ErrorCode.NOT_APPROVED
+
+
+@pytest.mark.parametrize("digest", ["", "abc", "../../etc/passwd", "A" * 64, "0" * 63 + "\n"])
+def test_what_is_no_hash_is_not_rejected(site: Callable[..., SiteFile], digest: str) -> None:
+    with pytest.raises(ConfigError, match="is not an experiment hash"):
+        Approvals(site()).reject(digest)
+
+
+def test_a_rule_may_approve(
+    site: Callable[..., SiteFile], experiment: Callable[..., Experiment]
+) -> None:
+    steps = experiment().total_steps
+    check(site(approval=True, auto_approve={"max_steps": steps}), experiment(), NOON)
+    for rule in (
+        {"max_steps": steps - 1},
+        {"max_steps": steps, "private": True},
+        {"max_steps": steps, "secure": True},
+    ):
+        with pytest.raises(RefusedError) as refused:
+            check(site(approval=True, auto_approve=rule), experiment(), NOON)
+        assert refused.value.code == ErrorCode.NOT_APPROVED
+    with pytest.raises(ConfigError, match="set approval: true"):
+        site(auto_approve={"max_steps": 1})
+
+
+@pytest.mark.parametrize("rule", [{"max_round_s": 60}, {"max_round_steps": 1}])
+def test_a_private_experiment_does_not_get_round_a_limit_on_rounds(
+    site: Callable[..., SiteFile], experiment: Callable[..., Experiment], rule: dict[str, Any]
+) -> None:
+    check(site(**rule), experiment(), NOON)
+    with pytest.raises(RefusedError) as refused:
+        check(site(**rule), experiment("privacy.mode=patient"), NOON)
+    assert refused.value.code == ErrorCode.POLICY_STEPS
+
+
+def test_the_explanation_names_each_rule(
+    site: Callable[..., SiteFile], experiment: Callable[..., Experiment]
+) -> None:
+    findings = list(review(site(max_local_steps=1, min_cohort=2), experiment(), NOON))
+    assert explain(findings) == (
+        "REFUSES  max_local_steps: at most 1; experiment: 2  [policy_steps]\n"
+        "allows   bounds: default bounds; experiment: within all bounds\n"
+        "allows   min_cohort: at least 2; experiment: quorum 2"
+    )
+
+
+def test_a_cohort_is_also_of_those_on_the_roster(
+    tmp_path: Path, experiment: Callable[..., Experiment], federation: Authority
+) -> None:
+    careful = federation.site(tmp_path / "site", policy={"min_cohort": 2})
+    check(careful, experiment(), NOON)  # before the first roster the quorum counts alone
+    for version, names in ((1, ["alder"]), (2, ["alder", "birch"]), (3, [])):
+        take_roster(careful, federation.signed(version, *names))
+        *_, found = review(careful, experiment(), NOON)
+        assert found.requested == f"quorum 2, {len(names)} on the roster"
+        assert found.passes == (len(names) == 2)
+        assert found.code == ErrorCode.POLICY_COHORT
+
+
+def test_what_a_site_insists_on_under_secure_aggregation(
+    tmp_path: Path, experiment: Callable[..., Experiment], federation: Authority
+) -> None:
+    careful = federation.site(tmp_path / "site", peers={"minimum_sites": 3, "least_bits": 20})
+
+    def findings(more: str = "") -> list[bool]:
+        asked = experiment(f"privacy.secure={{threshold: 2{more}}}")
+        return [found.passes for found in review(careful, asked, NOON) if found.rule == "peers"]
+
+    assert findings() == findings(", bits: 20") == [True]  # nobody knows yet how many there are
+    assert findings(", bits: 16") == findings(", limit: 2") == [False]
+    assert [f for f in review(careful, experiment(), NOON) if f.rule == "peers"] == []
+    for version, names in ((1, ["alder", "birch"]), (2, ["alder", "birch", "cedar"])):
+        take_roster(careful, federation.signed(version, *names))
+        assert findings() == [len(names) == 3]
+
+
+def test_policy_and_approve_on_the_command_line(
+    command: Callable[..., Any],
+    site: Callable[..., SiteFile],
+    experiment: Callable[..., Experiment],
+    tmp_path: Path,
+) -> None:
+    site(approval=True)
+    path, asked = tmp_path / "site.yaml", experiment()
+    (tmp_path / "experiment.yaml").write_text(asked.canonical_json())
+    explain_it = ("policy", path, "--explain", tmp_path / "experiment.yaml")
+    ended = command(main, *explain_it)
+    assert ended.code == 1
+    assert f"[{ErrorCode.NOT_APPROVED}]" in ended.out
+    assert asked.hash() in ended.out
+
+    assert command(main, "approve", path).out == "no experiment is pending approval\n"
+    Approvals(load_site(path)).note(asked)
+    waiting = command(main, "approve", path).out
+    assert waiting.startswith(f"{asked.hash()}\n  {asked.name}, ")
+    assert command(main, "approve", path, asked.hash()).code == 0
+    ended = command(main, *explain_it)
+    assert ended.code == 0
+    assert "REFUSES" not in ended.out
+    assert command(main, "approve", path, "abc").code == 2
+    command(main, "approve", path, asked.hash(), "--runs", 3)
+    listed = command(main, "approve", path).out.splitlines()
+    assert listed[:2] == ["no experiment is pending approval", asked.hash()]
+    by = f"  approved for 3 runs, by {getpass.getuser()} at 20"
+    assert listed[2].startswith(by)
+    assert listed[2].endswith("+00:00")
+
+    assert command(main, "approve", path, asked.hash(), "--reject", "--withdraw").code == 2
+    assert command(main, "approve", path, "ab" * 32, "--reject").out.startswith("rejected; no such")
+    assert command(main, "approve", path, asked.hash()[:8], "--reject").code == 0
+    ended = command(main, *explain_it)
+    assert (ended.code, f"[{ErrorCode.REJECTED}]" in ended.out) == (1, True)
+    listed = command(main, "approve", path).out.splitlines()
+    assert len(listed) == 5
+    line = listed[listed.index(asked.hash()) + 1]
+    assert line.startswith(f"  rejected, by {getpass.getuser()} at 20")
+    assert "withdrawn" in command(main, "approve", path, asked.hash()[:8], "--withdraw").out
+
+
+def test_figures_that_may_not_leave_are_left_out(site: Callable[..., SiteFile]) -> None:
+    training = TrainingMetrics(
+        studies=9, patients=8, steps=2, skipped=0, seconds=1.0, terms={"loss": 2.0}
+    )
+    cells = LabelCounts(histograms={}, recalls={"A": Recall(correct=5, wrong=6)})
+    counts = EvaluationCounts(
+        counts={"zero_shot": {"density": cells}, "linear_probe": {"density": cells}}
+    )
+    free = site(metrics=["loss", "zero_shot", "linear_probe"])
+    careful = site(metrics=["zero_shot"])
+    assert allowed_training(site(), training).terms == {}
+    assert allowed_training(free, training) == training
+    assert allowed_counts(free, counts) == counts
+    assert allowed_training(careful, training).terms == {}
+    assert allowed_training(careful, training).studies == 9
+    assert set(allowed_counts(careful, counts).counts) == {"zero_shot"}
+    assert allowed_counts(site(metrics=[]), counts).counts == {}
+
+
+@pytest.mark.parametrize("hours", ["8:00-17:00", "08:00", "25:00-06:00", "08:00-17:60"])
+def test_impossible_hours_are_named(site: Callable[..., SiteFile], hours: str) -> None:
+    with pytest.raises(ConfigError, match=r"policy\.hours"):
+        site(hours=hours)
+
+
+def test_the_first_digits_of_a_hash_are_enough(site: Callable[..., SiteFile]) -> None:
+    approvals = Approvals(site())
+    approvals.waiting.mkdir(parents=True)
+    first, second = "ab" * 32, "abababab" + "cd" * 28
+    for digest in (first, second):
+        (approvals.waiting / f"{digest}.json").write_text("{}")
+    assert approvals.whole(first[:12]) == first
+    assert approvals.whole(first) == first
+    assert approvals.whole("abab") == "abab"  # too short: `approve` says that it is no hash
+    for prefix, message in (
+        ("abababab", "several experiments"),
+        ("0" * 8, "no experiment has this prefix"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            approvals.whole(prefix)
+    approvals.approve(second)
+    assert approvals.whole(second[:12]) == second  # also of one that is approved, to take it back

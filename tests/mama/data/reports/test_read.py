@@ -1,0 +1,156 @@
+"""A report is read without losing a character, in the order of what matters."""
+
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mama.data.reports.conflicts import conflicts_with
+from mama.data.reports.formats import plain
+from mama.data.reports.language import codes, load_language
+from mama.data.reports.read import ReadReport, read_report
+from mama.data.studies import Labels
+
+EN = load_language("en")
+
+
+def read(text: str) -> ReadReport:
+    return read_report(text, EN)
+
+
+def sided(text: str) -> list[tuple[str, str | None]]:
+    return [(sentence.text, sentence.side) for sentence in read(text).sentences]
+
+
+def test_a_whole_report():
+    report = read(
+        "EXAM: Bilateral screening mammogram\nCOMPARISON: None.\n"
+        "FINDINGS: The breasts are extremely dense. Right breast: There is a mass. It is new.\n"
+        "Left breast: No mass.\nIMPRESSION: Right BI-RADS 4A. Left BI-RADS 1.\n"
+        "Dr. Roe was informed."
+    )
+    assert [(s.text, s.side, s.section) for s in report.sentences] == [
+        ("FINDINGS: The breasts are extremely dense.", "both", "findings"),
+        ("Right breast: There is a mass.", "R", "findings"),
+        ("It is new.", "R", "findings"),
+        ("Left breast: No mass.", "L", "findings"),
+        ("IMPRESSION: Right BI-RADS 4A.", "R", "impression"),
+        ("Left BI-RADS 1.", "L", "impression"),
+        ("COMPARISON: None.", "both", "comparison"),
+    ]
+    assert report.dropped == ("EXAM: Bilateral screening mammogram", "Dr. Roe was informed.")
+    assert (report.birads, report.study_birads) == ({"R": "4A", "L": "1"}, "4A")
+    assert (report.density, report.findings) == ("D", {"R": ("mass",)})
+    assert report.language == "en"
+
+
+@pytest.mark.parametrize(
+    ("text", "sides"),
+    [
+        ("There is a mass in the right breast and the left breast is normal.", ["R", "L"]),
+        ("- Right: mass - Left: normal", ["R", "L"]),
+        ("The lesion (L) is oval. It measures 12 mm.", ["L", "L"]),
+        ("Masses in the right and left breasts.", ["both"]),
+        ("Denser on the left than on the right.", ["both"]),
+        ("Mass in RB, LB clear.", ["R", "L"]),
+        ("Cyst at 12 o'clock position of the left breast, seen on both views.", ["L"]),
+        ("Nodule at either 9 or 10 o'clock.", [None]),
+        ("Nodule LUOQ. The contralateral breast is clear.", ["L", "R"]),
+        ("Best seen on the RMLO.", ["R"]),
+        ("There is no evidence of malignancy.", ["both"]),
+        ("There is an oval mass.", [None]),
+        ("Neither breast shows a mass.", ["both"]),
+        ("Seen with L. Smith. No mass.", ["both", "both"]),
+        ("Left mass. Right cyst. Both are stable.", ["L", "R", "both"]),
+        ("RIGHT BREAST\nMass.\nLEFT BREAST\nNo mass.", ["R", "L"]),
+        ("Left breast, 2 o'clock. Oval mass.", ["L", "L"]),
+        ("", []),
+    ],
+)
+def test_sides(text: str, sides: list[str | None]):
+    assert [side for _, side in sided(text)] == sides
+
+
+def test_without_a_table_no_side_is_known():
+    report = read_report("左乳见肿块。右乳正常。", None)
+    assert [(s.text, s.side) for s in report.sentences] == [
+        ("左乳见肿块。", None),
+        ("右乳正常。", None),
+    ]
+    assert report.language is None
+
+
+@pytest.mark.parametrize(
+    ("text", "codes"),
+    [
+        ("BI-RADS 0. Addendum: BI-RADS 2.", ("birads_disagree",)),
+        ("Left: BI-RADS 5. Overall: BI-RADS 2", ("birads_below_breast",)),
+        ("Right breast: spiculated mass. Right: BI-RADS 1.", ("birads_1_with_finding",)),
+        ("Density: C. The breasts are extremely dense.", ("density_disagree",)),
+        ("Left breast mass, BI-RADS 4. Left breast cyst, BI-RADS 2.", ()),
+    ],
+)
+def test_conflicts(text: str, codes: tuple[str, ...]):
+    assert read(text).conflicts == codes
+
+
+def test_conflicts_with_a_table():
+    labels = Labels(density="B", suspicious={"L": False, "R": False})
+    assert conflicts_with({"L": "5"}, "C", labels) == ("density_table", "birads_table")
+    assert conflicts_with({"L": "0", "R": "2"}, "B", labels) == ()
+    assert conflicts_with({"R": "1"}, None, Labels(suspicious={"R": True})) == ("birads_table",)
+
+
+WORDS = st.sampled_from(
+    [
+        *(*" \n.:!?,;1(L)R-", "Left breast", "right", "mass", "1.5 cm", "e.g.", "No", "RCC"),
+        *(
+            "FINDINGS:",
+            "and",
+            "both",
+            "TECHNIQUE: ",
+            "Dr. ",
+            "。",
+            "bilateral",
+            "density C",
+            " it ",
+        ),
+    ]
+)
+TEXTS = st.one_of(st.text(), st.lists(WORDS).map("".join))
+
+
+@given(TEXTS, st.sampled_from([None, *codes()]))
+def test_no_character_is_lost(text: str, code: str | None):
+    report = read_report(text, load_language(code) if code else None)
+    kept = [*(sentence.text for sentence in report.sentences), *report.dropped]
+    assert Counter("".join("".join(kept).split())) == Counter("".join(plain(text).split()))
+    assert all(sentence == " ".join(sentence.split()) != "" for sentence in kept)
+
+
+HOSTILE = (
+    *("no ", "left right ", "BI-RADS ", "density a ", "L: ", "a:", "mass, ", "and left is ", "("),
+    *("A. ", "1.", "the mass and ", "right breast - ", "\\", "<b>", "{\\rtf ", "OBX|", "e.g. "),
+)
+
+
+@pytest.mark.parametrize("part", HOSTILE)
+def test_a_hostile_report_takes_linear_time(part: str):
+    def seconds(length: int) -> float:
+        started = time.process_time()
+        read(part * (length // len(part)))
+        return time.process_time() - started
+
+    assert seconds(20_000) < 10  # seconds; a quadratic rule takes minutes
+
+
+def test_reading_needs_no_torch():
+    code = (
+        "import sys, mama.data.reports.read, mama.data.reports.identifiers\n"
+        "assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,127 @@
+"""Workers end with their parent, however it ends, and ignore its environment."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from mama.system.processes import without_proxies
+
+ROOT = Path(__file__).parents[3]
+OURS = "from mama.system.processes import worker_pool"
+PLAIN = (
+    "from concurrent.futures import ProcessPoolExecutor; from multiprocessing import get_context\n"
+    "worker_pool = lambda n: ProcessPoolExecutor(n, mp_context=get_context('spawn'))"
+)
+PARENT = """
+import os, time
+if __name__ == "__main__":
+    {make}
+    pool = worker_pool(2)
+    ids = {{pool.submit(os.getpid).result() for _ in range(20)}}
+    print(*ids, flush=True)
+    time.sleep(600)
+"""
+
+
+def alive(process: int) -> bool:
+    with suppress(OSError):
+        state = Path(f"/proc/{process}/stat").read_text(encoding="utf-8").rpartition(")")[2]
+        return state.split()[0] != "Z"
+    return False
+
+
+@pytest.mark.parametrize(("make", "left"), [(OURS, False), (PLAIN, True)], ids=["ours", "plain"])
+def test_workers_die_with_a_parent_that_is_killed(tmp_path: Path, make: str, left: bool) -> None:
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT.format(make=make.replace("\n", "\n    ")), encoding="utf-8")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    parent = subprocess.Popen(
+        [sys.executable, script], stdout=subprocess.PIPE, env=environment, cwd=ROOT
+    )
+    assert parent.stdout is not None
+    workers = [int(word) for word in parent.stdout.readline().split()]
+    assert workers
+    parent.send_signal(signal.SIGKILL)
+    parent.wait()
+    end = time.monotonic() + (2 if left else 20)
+    while any(map(alive, workers)) and time.monotonic() < end:
+        time.sleep(0.1)
+    found = any(map(alive, workers))
+    for worker in workers:
+        if alive(worker):
+            os.kill(worker, signal.SIGKILL)
+    parent.stdout.close()
+    assert found == left
+
+
+STARTER = """
+import os, subprocess, sys, time
+from pathlib import Path
+from mama.system.processes import nothing_left_in
+folder = Path(sys.argv[1])
+with nothing_left_in(folder):
+    # A process of its own session and group, as a library may start it.
+    command = [sys.executable, "-c", "import time; time.sleep(600)"]
+    print(subprocess.Popen(command, cwd=folder, start_new_session=True).pid, flush=True)
+    {then}
+"""
+
+
+@pytest.mark.parametrize("then", ["time.sleep(600)", "pass", "raise RuntimeError", "os._exit(1)"])
+def test_nothing_that_works_in_a_folder_outlives_us(tmp_path: Path, then: str) -> None:
+    folder, beside = tmp_path / "folder", tmp_path / "folder2"
+    folder.mkdir()
+    beside.mkdir()
+    sleep = [sys.executable, "-c", "import time; time.sleep(600)"]
+    other = subprocess.Popen(sleep, cwd=beside)
+    starter = subprocess.Popen(
+        [sys.executable, "-c", STARTER.format(then=then), folder],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert starter.stdout is not None
+    left = int(starter.stdout.readline())
+    if "sleep" in then:
+        assert alive(left)
+        starter.send_signal(signal.SIGKILL)
+    starter.wait()
+    end = time.monotonic() + 20
+    while (alive(left) or folder.exists()) and time.monotonic() < end:
+        time.sleep(0.1)
+    found = alive(left), folder.exists(), alive(other.pid)
+    other.kill()
+    other.wait()
+    starter.stdout.close()
+    assert found == (False, False, True)
+
+
+def test_no_variable_names_a_proxy() -> None:
+    names = ["http_proxy", "HTTPS_PROXY", "ALL_PROXY", "grpc_proxy", "FTP_proxy", "no_grpc_proxy"]
+    given = {name: "http://127.0.0.1:9" for name in names} | {"PATH": "/bin"}
+    assert without_proxies(given) == {"PATH": "/bin", "NO_PROXY": "*", "no_proxy": "*"}
+
+
+@pytest.mark.parametrize("name", ["dl", "DLFCN"])
+@pytest.mark.parametrize("package", [True, False])
+def test_a_folder_where_a_command_is_run_is_no_module(
+    tmp_path: Path, name: str, package: bool
+) -> None:
+    (tmp_path / name).mkdir()
+    if package:
+        (tmp_path / name / "__init__.py").touch()
+    ended = subprocess.run(
+        [sys.executable, "-m", "mama.cli", "ingest", "nothing", "out", "--adapter", "mias"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.returncode == 3
+    assert ended.stderr == ("error: nothing: no such folder. Check the path of the data\n")
