@@ -80,7 +80,7 @@ TEMPLATES: dict[Style, dict[str, tuple[str, ...]]] = {
             "{side} benign, routine screening.",
             "BI-RADS 2 {side}.",
             "{side} no sign of malignancy.",
-            "Nothing suspicious {side}, BI-RADS 1.",
+            "Nothing suspicious {side}, BI-RADS 2.",
             "{side} unremarkable, routine recall.",
         ),
     },

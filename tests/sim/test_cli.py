@@ -349,7 +349,7 @@ def test_ingests_remarks_are_reported_by_site(
     (data / "png" / "mdb003.png").write_bytes(b"no picture")
     overrides = small("participation.quorum=9")
     ended = command(main, "run", MIAS, "--data", data, "--out", tmp_path / "out", *overrides)
-    remarks = [line for line in ended.err.splitlines() if " skipped (" in line]
+    remarks = [line for line in ended.err.splitlines() if "left out" in line]
     assert len(remarks) == 1
     assert remarks[0].startswith("site site-")
-    assert ": mdb003.png skipped (" in remarks[0]
+    assert remarks[0].endswith(": 1 file left out: unreadable 1")

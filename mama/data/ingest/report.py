@@ -94,14 +94,13 @@ class IngestReport:
         lines = []
         if self.skipped:
             reasons = Counter(skipped.reason for skipped in self.skipped)
-            lines.append(f"{len(self.skipped)} files left out: {_listed(reasons)}")
+            lines.append(f"{_of(len(self.skipped), 'file')} left out: {_listed(reasons)}")
         if self.notes:
             codes = Counter(note.code for note in self.notes)
-            lines.append(f"{len(self.notes)} remarks: {_listed(codes)}")
+            lines.append(f"{_of(len(self.notes), 'remark')}: {_listed(codes)}")
         if self.redacted:
-            lines.append(
-                f"{sum(self.redacted.values())} identifiers in reports: {_listed(self.redacted)}"
-            )
+            found = sum(self.redacted.values())
+            lines.append(f"{_of(found, 'identifier')} in reports: {_listed(self.redacted)}")
         counts = {
             "studies without a usable image were left out": self.dropped_studies,
             "studies have no report text": self.without_report,
@@ -145,6 +144,11 @@ def contents_of(studies: Iterable[Study]) -> Contents:
             sentence.side or "unknown" for study in studies for sentence in study.sentences
         ),
     )
+
+
+def _of(count: int, noun: str) -> str:
+    """Return "1 file" or "2 files"."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _counts(values: Iterable[str]) -> Counts:
