@@ -34,10 +34,20 @@ _SYNTHETIC = re.compile(
     r"|S-?VIEW|\bS2D\b"
 )
 _TOMOSYNTHESIS = re.compile(r"TOMO|\bDBT\b|\bBTO\b|\bSLICE|\bSLAB")
-_STEREOTACTIC = re.compile(r"STEREO|SCOUT|NEEDLE|WIRE ?LOC|BIOPSY|LOCALI[SZ]ATION")
-_SPECIMEN = re.compile(r"SPECIMEN|SURGICAL")
+_STEREOTACTIC = re.compile(r"STEREO|SCOUT|NEEDLE|WIRE ?LOC|\b(BIOPSY|BX)\b|LOCALI[SZ]ATION")
+# "Post stereo biopsy" is an ordinary mammogram of a breast that was biopsied before.
+_EARLIER_BIOPSY = re.compile(
+    r"\b(?:POST|AFTER|PRE|PRIOR|PREVIOUS|STATUS|S/P|HX|HISTORY)\b[ -]?"
+    r"(?:[A-Z]+ ){0,3}?(?:BIOPSY|BX)\b"
+)
+_SPECIMEN = re.compile(r"SPECIMEN")
 _PHANTOM = re.compile(r"PHANTOM|\bQC\b|QUALITY CONTROL|\bACR TEST")
-_SCREEN = re.compile(r"SCREEN ?SAVE|SCREEN ?SHOT|SCREEN ?CAPTURE|DOSE|REPORT PAGE|\bCAD\b")
+# A page about the dose or by a CAD, not "low dose" or "screening with CAD".
+_PAGE = r"(REPORT|PAGE|SUMMARY|SHEET|INFO\w*|RECORD|RESULTS?|OVERLAYS?|MARKS?)"
+_SCREEN = re.compile(
+    rf"SCREEN ?SAVE|SCREEN ?SHOT|SCREEN ?CAPTURE|^ *(DOSE|CAD) *$|\b(DOSE|CAD) {_PAGE}\b"
+    rf"|\bREPORT PAGE|\b{_PAGE} (OF )?DOSE\b"
+)
 _MASTECTOMY = re.compile(r"MASTECTOMY")
 _WORDS: tuple[tuple[re.Pattern[str], Kind], ...] = (
     (re.compile(r"\bMAG(NIF|\b|\d)"), "magnification"),
@@ -69,7 +79,7 @@ def exclusion(fields: Fields) -> Reason | None:
         _SPECIMEN.search(f"{words} {kind}") or fields.codes("SpecimenDescriptionSequence")
     ):
         return "specimen"
-    if _STEREOTACTIC.search(f"{words} {kind}"):
+    if _STEREOTACTIC.search(_EARLIER_BIOPSY.sub("", f"{words} {kind}")):
         return "stereotactic"
     if fields.upper("PresentationIntentType") == "FOR PROCESSING" or sop in PROCESSING:
         return "for-processing"
