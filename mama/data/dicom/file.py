@@ -36,6 +36,7 @@ def open_dataset(handle: BinaryIO, path: Path, **options: Any) -> pydicom.FileDa
 
     A file without preamble is read as the data set that it may be.
     """
+    handle.seek(0)
     whole = has_magic(handle)
     if whole and inflates_beyond(handle):
         raise ImageError("too-large", path)

@@ -38,8 +38,10 @@ def read_image(path: Path) -> Pixels:
         start = handle.read(132)
         pictures = (b"\x89PNG", b"\xff\xd8\xff", b"P5", b"II*", b"MM")
         dicom = start[128:] == b"DICM" or not start.startswith(pictures)
+        if dicom:
+            return _read_dicom(handle, path)
         handle.seek(0)
-        return _read_dicom(handle, path) if dicom else Pixels(_read_picture(handle, path))
+        return Pixels(_read_picture(handle, path))
 
 
 def read_pixels(path: Path) -> np.ndarray:
@@ -52,11 +54,12 @@ def read_pixels(path: Path) -> np.ndarray:
 
 
 def _read_dicom(handle: BinaryIO, path: Path) -> Pixels:
-    dataset = open_dataset(handle, path)
-    if int(dataset.get("Rows") or 0) * int(dataset.get("Columns") or 0) > MOST_PIXELS:
+    header = open_dataset(handle, path, stop_before_pixels=True)
+    if int(header.get("Rows") or 0) * int(header.get("Columns") or 0) > MOST_PIXELS:
         raise ImageError("too-large", path)
-    if int(dataset.get("NumberOfFrames") or 1) > 1:
+    if int(header.get("NumberOfFrames") or 1) > 1:  # gigabytes that are never read
         raise ImageError("multi-frame", path)
+    dataset = open_dataset(handle, path)
     if dataset.SamplesPerPixel != 1 or not dataset.PhotometricInterpretation.startswith("MONO"):
         raise ImageError("colour", path)
     if "PixelData" not in dataset or dataset.BitsAllocated not in (8, 16):

@@ -1,7 +1,9 @@
 """One file as display values: lookup tables, inversion, codecs, damage, discreet errors."""
 
 import logging
+import os
 import struct
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import JPEG2000Lossless, RLELossless
 
 from mama.data.dicom.header import read_header
-from mama.data.dicom.pixels import read_pixels
+from mama.data.dicom.pixels import read_image, read_pixels
 from mama.data.dicom.reasons import ImageError
 
 gdcm = pytest.importorskip("gdcm")
@@ -128,6 +130,22 @@ def test_unsuitable_pixels(tmp_path: Path, write_dicom: Write, fields: dict, rea
     assert caught.value.reason == reason
     assert str(caught.value).startswith("a.dcm: ")
     assert caught.value.fix
+
+
+def test_a_file_of_several_frames_is_not_read_whole(tmp_path: Path, write_dicom: Write):
+    path = write_dicom(tmp_path / "tomo.dcm", NumberOfFrames=2, PixelData=bytes(2 * 96 * 64 * 2))
+    whole = path.read_bytes()
+    small, large = (2 * 96 * 64 * frames for frames in (2, 2**15))
+    at = whole.rindex(small.to_bytes(4, "little"))
+    path.write_bytes(whole[:at] + large.to_bytes(4, "little"))
+    os.truncate(path, at + 4 + large)  # a sparse file of 384 MiB
+    tracemalloc.start()
+    with pytest.raises(ImageError) as caught:
+        read_image(path)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert caught.value.reason == "multi-frame"
+    assert peak < 2**24
 
 
 @pytest.mark.parametrize("compressed", [False, True])
