@@ -49,13 +49,13 @@ def evaluate(
     from mama.config.earlier import find_final
     from mama.evaluation.evaluate import evaluate_whole, ingested
     from mama.export import read_experiment
-    from mama.system.console import bar, print_figures
+    from mama.system.console import print_figures, stage_bars
     from mama.training.device import choose_device
 
     chosen, final = choose_device(device), find_final(model)
     read_experiment(final)
     with tempfile.TemporaryDirectory(prefix="mama-") as cache:
-        with bar("reading images") as progress:
+        with stage_bars() as progress:
             studies = ingested(dataset, adapter, final, Path(cache), progress)
         figures = evaluate_whole(final, studies, chosen)
     if json_:
@@ -94,9 +94,9 @@ def ingest(
     The command can be repeated safely. Hospitals use `mama-site ingest`.
     """
     from mama.data.ingest.run import ingest as read_source
-    from mama.system.console import bar
+    from mama.system.console import stage_bars
 
-    with bar("reading images") as progress:
+    with stage_bars() as progress:
         report = read_source(
             source,
             dataset,

@@ -88,7 +88,7 @@ def make_sites(
             report = prepare(
                 load_site(path),
                 long_side=max(config.image.size),
-                progress=partial(progress, f"ingest {name}"),
+                progress=_named(progress, name),
             )
         except DataError as error:
             raise DataError(
@@ -118,6 +118,16 @@ def policy_for(experiment: Experiment, patients: int) -> PolicyConfig:
         min_patients_step=min(defaults.min_patients_step, batch),
         min_patients_update=min(defaults.min_patients_update, drawn),
     )
+
+
+def _named(progress: Progress, site: str) -> Progress:
+    """Return the progress of a site's ingest, told as one stage with the site's name."""
+
+    def told(stage: str, done: int, total: int) -> None:
+        if stage == "images":
+            progress(f"ingest {site}", done, total)
+
+    return told
 
 
 def _write_site(

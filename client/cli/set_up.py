@@ -87,9 +87,11 @@ def ingest(
     from client.site.config import load_site
     from client.site.dataset import withdrawal_of
     from client.site.ingest import prepare
+    from mama.system.console import stage_bars
 
     settings = load_site(site)
-    report = prepare(settings, long_side, prune=prune)
+    with stage_bars() as progress:
+        report = prepare(settings, long_side, progress, prune=prune)
     for line in report.lines(settings.data.dataset):
         typer.echo(line)
     if settings.data.withdrawn:

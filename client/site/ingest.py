@@ -1,16 +1,14 @@
 """Ingest of a site's data with the settings of its site file."""
 
-from collections.abc import Callable
-
 from client.site.config import SiteFile
 from mama.data.ingest.report import IngestReport
-from mama.data.ingest.run import ingest
+from mama.data.ingest.run import Progress, ingest, untold
 
 
 def prepare(
     site: SiteFile,
     long_side: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = untold,
     *,
     prune: bool = False,
 ) -> IngestReport:
@@ -20,7 +18,7 @@ def prepare(
         site: the site's settings.
         long_side: longest side of the cached breasts in pixels; the larger side of the experiment's
             image size.
-        progress: called with the number of images done and in total.
+        progress: called with a stage, the files done and their total.
         prune: remove studies that are no longer in the source however many they are.
     """
     return ingest(

@@ -1,13 +1,12 @@
 """Evaluation of a finished model on a whole dataset, as in `mama evaluate`."""
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from mama.data.ingest.run import ingest
+from mama.data.ingest.run import Progress, ingest, untold
 from mama.data.manifest import MANIFEST, Dataset
 from mama.data.studies import Split, Study
 from mama.errors import DataError
@@ -23,7 +22,7 @@ def ingested(
     adapter: str | None,
     final: Path,
     cache: Path,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = untold,
 ) -> Dataset:
     """Return the dataset itself or, with an adapter, its images ingested into `cache`.
 

@@ -42,16 +42,16 @@ def bars(console: Console, *, shown: bool) -> Progress:
 
 
 @contextmanager
-def bar(name: str) -> Iterator[Callable[[int, int], None]]:
-    """Yield a `progress(done, total)` that draws a bar if stderr is a terminal."""
+def stage_bars() -> Iterator[Callable[[str, int, int], None]]:
+    """Yield a `progress(stage, done, total)` that draws a bar each stage on a terminal's stderr."""
     console = Console(stderr=True)
-    tasks: list[TaskID] = []
+    tasks: dict[str, TaskID] = {}
     with bars(console, shown=console.is_terminal) as shown:
 
-        def progress(done: int, total: int) -> None:
-            if not tasks:
-                tasks.append(shown.add_task(name, total=total))
-            shown.update(tasks[0], completed=done)
+        def progress(stage: str, done: int, total: int) -> None:
+            if stage not in tasks:
+                tasks[stage] = shown.add_task(stage, total=total)
+            shown.update(tasks[stage], completed=done)
 
         yield progress
 

@@ -10,6 +10,7 @@ from mama.data.adapters.joining import Exam as Keys
 from mama.data.adapters.notes import Note
 from mama.data.adapters.raw import RawImage, Skipped
 from mama.data.dicom.header import Header
+from mama.data.dicom.headers import ReadHeaders, read_headers
 from mama.data.dicom.scan import Found, scan
 from mama.system.logs import printable
 
@@ -32,13 +33,16 @@ class Archive:
     notes: list[Note]
 
 
-def read_archive(folder: Path, source: Path, config: IngestConfig) -> Archive:
+def read_archive(
+    folder: Path, source: Path, config: IngestConfig, headers: ReadHeaders = read_headers
+) -> Archive:
     """Read the headers below a folder and group its mammograms by study and patient.
 
     Args:
         folder: folder of the images.
         source: folder that paths in remarks are relative to.
         config: rules of identity, and the special kinds to keep.
+        headers: reads the headers.
 
     Raises:
         DataError: the ids are unfit to tell patients or studies apart.
@@ -47,7 +51,7 @@ def read_archive(folder: Path, source: Path, config: IngestConfig) -> Archive:
     def name(path: Path) -> str:
         return printable(path.relative_to(source).as_posix())
 
-    scanned = scan(folder)
+    scanned = scan(folder, headers)
     skipped = [Skipped(name(path), reason) for path, reason in scanned.skipped]
     grouped, notes = exams_of(scanned.found, config.identity, lambda image: name(image.paths[0]))
     notes += [Note("archive", name(path)) for path in scanned.archives]

@@ -10,9 +10,12 @@ from mama.config.ingest import DEFAULTS, IngestConfig
 from mama.data.adapters.archive import ArchiveExam, read_archive
 from mama.data.adapters.raw import RawDataset, RawStudy
 from mama.data.adapters.report_table import Entry, ReportTable
+from mama.data.dicom.headers import ReadHeaders, read_headers
 
 
-def read(source: Path, config: IngestConfig = DEFAULTS) -> RawDataset:
+def read(
+    source: Path, config: IngestConfig = DEFAULTS, headers: ReadHeaders = read_headers
+) -> RawDataset:
     """Read the DICOM headers and the report table of a folder.
 
     Raises:
@@ -22,7 +25,7 @@ def read(source: Path, config: IngestConfig = DEFAULTS) -> RawDataset:
     """
     table = ReportTable(source, config)  # first: its mistakes show before the images are read
     folder = source / "dicom" if (source / "dicom").is_dir() else source
-    archive = read_archive(folder, source, config)
+    archive = read_archive(folder, source, config, headers)
     entries, notes = table.join([exam.keys for exam in archive.exams])
     studies = tuple(_study(exam, entries.get(exam.keys.study, Entry())) for exam in archive.exams)
     return RawDataset(studies, tuple(archive.skipped), (*archive.notes, *notes))

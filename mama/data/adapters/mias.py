@@ -32,7 +32,7 @@ class Film(NamedTuple):
     findings: list[Finding]
 
 
-def read(source: Path, config: IngestConfig = DEFAULTS) -> RawDataset:
+def read(source: Path, config: IngestConfig = DEFAULTS, *_: object) -> RawDataset:
     """Read the films and the label table of a folder.
 
     Raises:

@@ -6,6 +6,7 @@ from typing import NamedTuple, Protocol
 
 from mama.config.ingest import IngestConfig
 from mama.data.adapters.notes import Note
+from mama.data.dicom.headers import ReadHeaders
 from mama.data.studies import Labels, Laterality, Split
 
 
@@ -77,8 +78,10 @@ class RawDataset:
 class Adapter(Protocol):
     """Reader of one layout of images, reports and labels."""
 
-    def __call__(self, source: Path, config: IngestConfig = ...) -> RawDataset:
-        """Read a folder as the configuration says.
+    def __call__(
+        self, source: Path, config: IngestConfig = ..., headers: ReadHeaders = ..., /
+    ) -> RawDataset:
+        """Read a folder as the configuration says; `headers` reads those of DICOM files.
 
         Raises:
             DataError: the folder does not have the expected layout, or one of its tables is

@@ -46,7 +46,7 @@ HEADER_FIELDS = [
 ]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Header:
     """Header of a mammogram; `repr` omits identifiers and dates, which are empty if missing.
 

@@ -5,11 +5,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from mama.data.dicom.file import is_dicom
-from mama.data.dicom.header import Header, read_header
-from mama.data.dicom.reasons import ImageError, Reason
+from mama.data.dicom.header import Header
+from mama.data.dicom.headers import ReadHeaders, read_headers
+from mama.data.dicom.reasons import Reason
 
-EXTENSIONS = (".dcm", ".dicom", ".dic", ".ima")
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
 
 
@@ -28,14 +27,19 @@ class Scan(NamedTuple):
     archives: list[Path]
 
 
-def scan(folder: Path) -> Scan:
-    """Read the headers of all DICOM files below a folder, through linked folders too.
+def scan(folder: Path, read: ReadHeaders = read_headers) -> Scan:
+    """Find the mammograms below a folder by their headers, through linked folders too.
 
-    Files of one SOPInstanceUID are copies of each other: the later ones are read only if the
-    earlier ones turn out to be damaged.
+    Files of one SOPInstanceUID are copies of each other: the pixels of the later ones are read
+    only if the earlier ones turn out to be damaged.
+
+    Args:
+        folder: where to look.
+        read: reads the headers.
     """
     images: dict[str, Found] = {}
     result = Scan([], [], [])
+    files: list[Path] = []
     for path, reason in _files(folder):
         if reason:
             result.skipped.append((path, reason))
@@ -43,16 +47,14 @@ def scan(folder: Path) -> Scan:
         if path.suffix.lower() in ARCHIVES:
             result.archives.append(path)
             continue
-        try:
-            if not _is_candidate(path):
-                continue
-            header = read_header(path)
-        except ImageError as error:
-            result.skipped.append((path, error.reason))
-            continue
-        earlier = images.get(header.image)
-        paths = (*earlier.paths, path) if earlier else (path,)
-        images[header.image] = Found(earlier.header if earlier else header, paths)
+        files.append(path)
+    for path, outcome in zip(files, read(files), strict=True):
+        if isinstance(outcome, Header):
+            earlier = images.get(outcome.image)
+            paths = (*earlier.paths, path) if earlier else (path,)
+            images[outcome.image] = Found(earlier.header if earlier else outcome, paths)
+        elif outcome:
+            result.skipped.append((path, outcome))
     result.found.extend(images.values())
     return result
 
@@ -90,15 +92,3 @@ def _files(folder: Path) -> Iterator[tuple[Path, Reason | None]]:
 
 def _reason(error: OSError) -> Reason:
     return "no-permission" if isinstance(error, PermissionError) else "read-error"
-
-
-def _is_candidate(path: Path) -> bool:
-    """Return whether a file is DICOM by its name or its magic bytes."""
-    if path.name.upper() == "DICOMDIR" or path.name.startswith("._"):
-        return False
-    if path.suffix.lower() in EXTENSIONS:
-        return True
-    try:
-        return is_dicom(path)
-    except OSError as error:
-        raise ImageError(_reason(error), path) from None

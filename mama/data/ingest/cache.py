@@ -9,7 +9,6 @@ not decoded again, and neither are those that failed.
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -18,12 +17,12 @@ from pydantic import TypeAdapter
 from mama.data.dicom.pixels import read_image
 from mama.data.dicom.reasons import ImageError, Reason
 from mama.data.ingest.audit import PictureHash, hash_picture
+from mama.data.ingest.headers import state_of
+from mama.data.ingest.workers import in_workers
 from mama.data.picture import write_picture
 from mama.data.tissue import prepare
 from mama.errors import DataError
 from mama.system.files import private_folder, write_text
-from mama.system.logs import printable
-from mama.system.processes import worker_pool
 
 RECIPE = 4  # increment when the pixels of pictures change, so that old caches are rebuilt
 NO_HASH = PictureHash("", "")
@@ -133,7 +132,14 @@ class ImageCache:
         done, present = len(jobs) - len(missing), sum(self.entries[id].usable for id in held)
         progress(done, len(jobs))
         with open(self.index, "a", encoding="utf-8") as index:
-            for job, result in zip(missing, _run(missing, workers), strict=True):
+            results = in_workers(
+                _cache_one,
+                missing,
+                workers=workers,
+                chunk=CHUNK,
+                path_of=lambda job: job.source.paths[0],
+            )
+            for job, result in zip(missing, results, strict=True):
                 self.entries[job.source.id] = result
                 index.write(_line(result))
                 index.flush()
@@ -151,7 +157,7 @@ class ImageCache:
         self._write_index()
 
     def _job(self, source: Source) -> _Job:
-        states = " ".join(_state(path) for path in source.paths)
+        states = " ".join(state_of(path) for path in source.paths)
         made_from = f"{states} {self.long_side} {RECIPE}"
         return _Job(source, made_from, self.folder / f"{source.id}.npy", self.long_side)
 
@@ -180,35 +186,6 @@ _CACHED = TypeAdapter(Cached)
 
 def _line(entry: Cached) -> str:
     return json.dumps(asdict(entry)) + "\n"
-
-
-def _state(path: Path) -> str:
-    try:
-        stat = path.stat()
-    except OSError:
-        return "gone"
-    return f"{stat.st_size} {stat.st_mtime_ns}"
-
-
-def _run(jobs: Sequence[_Job], workers: int) -> Iterator[Cached]:
-    """Yield results in job order."""
-    if workers <= 1 or len(jobs) <= CHUNK:
-        yield from map(_cache_one, jobs)
-        return
-    done = 0
-    with worker_pool(workers) as pool:
-        try:
-            for result in pool.map(_cache_one, jobs, chunksize=CHUNK):
-                yield result
-                done += 1
-        except BrokenProcessPool:
-            raise DataError(
-                "a worker process died while reading this file "
-                f"or one of the next {CHUNK * workers}",
-                where=printable(jobs[done].source.paths[0].name),
-                fix="Free some memory and run the command again; it resumes where it stopped. "
-                "If it stops here again, remove the damaged file",
-            ) from None
 
 
 def _cache_one(job: _Job) -> Cached:

@@ -7,6 +7,7 @@ is meaningless outside the site and stable across ingests.
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,6 +18,7 @@ from mama.data.adapters import RawDataset, RawImage, RawStudy, Skipped
 from mama.data.adapters.notes import Note
 from mama.data.ingest.audit import audit
 from mama.data.ingest.cache import ImageCache, Source
+from mama.data.ingest.headers import HEADERS, HeaderCache
 from mama.data.ingest.ids import Ids
 from mama.data.ingest.page import write_page
 from mama.data.ingest.report import IngestReport, contents_of
@@ -28,7 +30,12 @@ from mama.errors import DataError
 from mama.system.locks import at_work_in
 from mama.system.logs import printable
 
+Progress = Callable[[str, int, int], None]
 MISSING = 0.1  # share of the last studies; if more are gone, none is removed without `prune`
+
+
+def untold(stage: str, done: int, total: int) -> None:
+    """Tell nobody of the progress."""
 
 
 def ingest(  # noqa: PLR0913  (keywords)
@@ -43,7 +50,7 @@ def ingest(  # noqa: PLR0913  (keywords)
     workers: int = 1,
     split: Callable[[RawStudy], Split] | None = None,
     prune: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress = untold,
 ) -> IngestReport:
     """Read `source` into the dataset folder `out`.
 
@@ -64,7 +71,7 @@ def ingest(  # noqa: PLR0913  (keywords)
             (spawn).
         split: overrides the adapter's split and the keyed hash of the patient.
         prune: remove studies that are no longer in the source however many they are.
-        progress: called with the number of images done and in total.
+        progress: called with a stage ("headers", "images"), the files done and their total.
 
     Returns:
         Counts, skipped files and remarks, which are written to `out` too.
@@ -77,15 +84,17 @@ def ingest(  # noqa: PLR0913  (keywords)
         ServiceError: another process is writing to `out`.
     """
     read = adapters.find(adapter)
-    refuse_foreign(out, (MANIFEST, "images/index.jsonl"), before=("secret.key", "lock"))
+    refuse_foreign(out, (MANIFEST, "images/index.jsonl"), before=("secret.key", "lock", HEADERS))
     if not source.is_dir():
         raise DataError("no such folder", where=str(source), fix="Check the path of the data")
-    raw = read(source, config)
+    headers = HeaderCache(out / HEADERS, _known_key(secret), workers, partial(progress, "headers"))
+    raw = read(source, config, headers.read)
     if not raw.studies:
         raise DataError("no studies", where=str(source), fix=_fix_for_none(raw, adapter))
     with at_work_in(out):
         key = _key_for(out, secret)
         _require_compatible(out, key, long_side)
+        headers.write(key)
         ids = Ids(key)
 
         sources = [
@@ -94,7 +103,7 @@ def ingest(  # noqa: PLR0913  (keywords)
             for image in study.images
         ]
         cache = ImageCache(out / "images", long_side)
-        present = cache.fill(sources, workers, progress or (lambda done, total: None))
+        present = cache.fill(sources, workers, partial(progress, "images"))
         chosen = split or (lambda study: study.split or ids.split(study.patient, test_fraction))
         found = _Found([], sorted(raw.skipped), list(raw.notes))
         for study in raw.studies:
@@ -249,6 +258,13 @@ def _report(
         skipped=sorted(found.skipped),
         notes=sorted(found.notes),
     )
+
+
+def _known_key(secret: bytes | Path) -> bytes | None:
+    """Return the key of a dataset's ids; None if there is none yet."""
+    if isinstance(secret, bytes):
+        return secret
+    return read_secret(secret) if secret.exists() else None
 
 
 def _key_for(out: Path, secret: bytes | Path) -> bytes:

@@ -56,7 +56,7 @@ CUT = re.compile(r"crop|roi|mask", re.IGNORECASE)  # series of regions
 Films = dict[tuple[str, Laterality, str], RawImage]
 
 
-def read(source: Path, config: IngestConfig = DEFAULTS) -> RawDataset:
+def read(source: Path, config: IngestConfig = DEFAULTS, *_: object) -> RawDataset:
     """Read the films of a folder, and the tables if they are there.
 
     Raises:

@@ -51,7 +51,7 @@ KINDS = {
 }
 
 
-def read(source: Path, config: IngestConfig = DEFAULTS) -> RawDataset:
+def read(source: Path, config: IngestConfig = DEFAULTS, *_: object) -> RawDataset:
     """Read the low-energy images, the table and the reports.
 
     Raises:

@@ -34,7 +34,7 @@ TIMINGS |= {f"{code}.0": code for code in TIMINGS}
 BOTH: tuple[Laterality, ...] = ("L", "R")
 
 
-def read(source: Path, config: IngestConfig = DEFAULTS) -> RawDataset:
+def read(source: Path, config: IngestConfig = DEFAULTS, *_: object) -> RawDataset:
     """Read the table and the images; rows and images without a partner are counted.
 
     Raises:

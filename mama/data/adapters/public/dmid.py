@@ -47,7 +47,7 @@ MASKS = re.compile(r"mask|roi|pixel|annotation", re.IGNORECASE)
 ENDINGS = (".dcm", ".tif", ".tiff", ".png")
 
 
-def read(source: Path, config: IngestConfig = DEFAULTS) -> RawDataset:
+def read(source: Path, config: IngestConfig = DEFAULTS, *_: object) -> RawDataset:
     """Read films, table and reports.
 
     Raises:

@@ -53,7 +53,7 @@ KINDS: dict[str, tuple[str, ...]] = {"2d": (), "cview": ("synthetic",)}
 BOTH: tuple[Laterality, ...] = ("L", "R")
 
 
-def read(source: Path, config: IngestConfig = DEFAULTS) -> RawDataset:
+def read(source: Path, config: IngestConfig = DEFAULTS, *_: object) -> RawDataset:
     """Read both tables and the files that were downloaded; others are counted.
 
     Raises:

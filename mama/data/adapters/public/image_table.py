@@ -82,7 +82,7 @@ class Described:
     cells: dict[str, str] = field(repr=False)
 
 
-def read(source: Path, config: IngestConfig = DEFAULTS) -> RawDataset:
+def read(source: Path, config: IngestConfig = DEFAULTS, *_: object) -> RawDataset:
     """Read the images of a folder as its `image_table.yaml` says.
 
     Raises:

@@ -28,7 +28,7 @@ COLUMNS = {
 }
 
 
-def read(source: Path, config: IngestConfig = DEFAULTS) -> RawDataset:
+def read(source: Path, config: IngestConfig = DEFAULTS, *_: object) -> RawDataset:
     """Read the training set as Kaggle publishes it; images that are not there are counted.
 
     Raises:

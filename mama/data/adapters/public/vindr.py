@@ -53,7 +53,7 @@ FINDING_COLUMNS = {
 }
 
 
-def read(source: Path, config: IngestConfig = DEFAULTS) -> RawDataset:
+def read(source: Path, config: IngestConfig = DEFAULTS, *_: object) -> RawDataset:
     """Read the set as PhysioNet publishes it; images that were not downloaded are counted.
 
     Raises:

@@ -221,16 +221,16 @@ def test_an_error_of_the_disk_is_of_that_file_alone(
 ) -> None:
     exam("1.1", name="a")
     exam("1.2", name="b")
-    from mama.data.dicom import scan
+    from mama.data.dicom import headers
 
-    real = scan.is_dicom
+    real = headers.is_dicom
 
     def failing(path: Path) -> bool:
         if path.name == "a":
             raise OSError(5, "Input/output error")
         return real(path)
 
-    monkeypatch.setattr(scan, "is_dicom", failing)
+    monkeypatch.setattr(headers, "is_dicom", failing)
     found = read(tmp_path)
     assert [(s.file, s.reason) for s in found.skipped] == [("a", "read-error")]
     assert len(found.exams) == 1

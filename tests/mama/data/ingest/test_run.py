@@ -30,7 +30,7 @@ from pathlib import Path
 from mama.data.ingest.run import ingest
 source, out, secret = sys.argv[1:]
 ingest(Path(source), Path(out), adapter="dicom_folder", secret=bytes.fromhex(secret), long_side=48,
-       progress=lambda done, total: os._exit(9) if done == 3 else None)
+       progress=lambda stage, done, _: os._exit(9) if (stage, done) == ("images", 3) else None)
 """
 Write = Callable[..., Path]
 
@@ -269,10 +269,12 @@ def test_a_patient_in_both_splits_is_refused(hospital: Path, tmp_path: Path, wri
 
 
 def test_progress_counts_up_to_all(hospital: Path, tmp_path: Path):
-    calls: list[tuple[int, int]] = []
+    calls: list[tuple[str, int, int]] = []
     for _ in range(2):
-        run(hospital, tmp_path / "out", progress=lambda done, total: calls.append((done, total)))
-    assert calls == [*((done, 8) for done in range(9)), (8, 8)]
+        run(hospital, tmp_path / "out", progress=lambda *told: calls.append(told))
+    headers = [("headers", done, 8) for done in range(1, 9)]
+    images = [("images", done, 8) for done in range(9)]
+    assert calls == [*headers, *images, *headers, ("images", 8, 8)]
 
 
 def test_folders_that_cannot_be_used(hospital: Path, tmp_path: Path):
