@@ -8,8 +8,9 @@ from typing import Any
 
 from client.errors import RefusedError
 from mama.errors import MamaError
+from tests.attacks.campaign import cases
 
-COUNT = 10_000
+COUNT = cases(10_000)
 EVIL = "EVIL\x1b[2J\r\n"
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, -1, 1, 2, 3, 2**31, 2**63, 2**64, 10**400, 0.5, -0.0, 1e308, 1e-320),

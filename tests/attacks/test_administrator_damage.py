@@ -20,6 +20,7 @@ from client.site.config import load_site
 from mama.errors import MamaError
 from server.cli import main
 from server.run.folder import RunFolder
+from tests.attacks.campaign import cases
 from tests.attacks.damage import DAMAGES, Damage, gone, spoil
 from tests.attacks.power import stopped_in
 from tests.server.faults import World
@@ -65,7 +66,7 @@ def go_on(world: World, folder: Path, command: Callable) -> str:
     return "same"
 
 
-def damaged_runs(world: World, command: Callable, cases: int, tmp_path: Path) -> list[str]:
+def damaged_runs(world: World, command: Callable, count: int, tmp_path: Path) -> list[str]:
     """The outcomes of so many damaged copies of a stopped run."""
     whole, copy = world.folder.path, tmp_path / "copy"
     reference = tmp_path / "reference"
@@ -75,8 +76,8 @@ def damaged_runs(world: World, command: Callable, cases: int, tmp_path: Path) ->
     draw = random.Random(1)
     plan = [(file, damage) for file in files_of(whole) for damage in DAMAGES]
     outcomes = []
-    for number in range(cases):
-        file, damage = plan[number % len(plan)] if cases > len(plan) else draw.choice(plan)
+    for number in range(count):
+        file, damage = plan[number % len(plan)] if count > len(plan) else draw.choice(plan)
         shutil.rmtree(copy, ignore_errors=True)
         shutil.copytree(whole, copy)
         spoil(copy / file, damage, draw)
@@ -97,8 +98,8 @@ def test_some_damaged_runs(stopped: World, command: Callable, tmp_path: Path) ->
 
 @pytest.mark.slow
 def test_many_damaged_runs(stopped: World, command: Callable, tmp_path: Path) -> None:
-    outcomes = damaged_runs(stopped, command, 400, tmp_path)
-    assert outcomes.count("same") > 200
+    outcomes = damaged_runs(stopped, command, cases(400), tmp_path)
+    assert outcomes.count("same") > cases(200)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

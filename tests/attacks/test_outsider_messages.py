@@ -1,4 +1,4 @@
-"""Changed bytes on the wire: 10,000 messages of each kind, signed as if by their sender.
+"""Changed bytes on the wire: thousands of messages of each kind, signed as if by their sender.
 
 Each is refused by an error of one line that repeats none of it, or is a valid message.
 """

@@ -1,4 +1,4 @@
-"""Changed messages of secure aggregation, 10,000 of each kind, to site and coordinator.
+"""Changed messages of secure aggregation, thousands of each kind, to site and coordinator.
 
 Each is refused by an error of one line; a changed share never changes the sum.
 """
