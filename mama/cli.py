@@ -13,7 +13,7 @@ from mama.config import Experiment
 from mama.config.earlier import earlier_model
 from mama.config.load import load
 from mama.errors import ConfigError
-from mama.system.cli import log_errors_only, run_cli
+from mama.system.cli import log_errors_only, run_cli, unfit_data_as_configuration
 from mama.system.files import write_json
 
 DEVICES = "auto, cpu, cuda or cuda:1"
@@ -96,7 +96,7 @@ def ingest(
     from mama.data.ingest.run import ingest as read_source
     from mama.system.console import stage_bars
 
-    with stage_bars() as progress:
+    with unfit_data_as_configuration(), stage_bars() as progress:
         report = read_source(
             source,
             dataset,

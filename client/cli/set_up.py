@@ -87,10 +87,11 @@ def ingest(
     from client.site.config import load_site
     from client.site.dataset import withdrawal_of
     from client.site.ingest import prepare
+    from mama.system.cli import unfit_data_as_configuration
     from mama.system.console import stage_bars
 
     settings = load_site(site)
-    with stage_bars() as progress:
+    with unfit_data_as_configuration(), stage_bars() as progress:
         report = prepare(settings, long_side, progress, prune=prune)
     for line in report.lines(settings.data.dataset):
         typer.echo(line)

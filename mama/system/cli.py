@@ -5,10 +5,12 @@ import io
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import typer
 
-from mama.errors import FilesError, MamaError
+from mama.errors import ConfigError, DataError, FilesError, MamaError
 from mama.system.environment import let_idle_threads_sleep
 from mama.system.logs import printable
 
@@ -62,6 +64,19 @@ def run_cli(app: typer.Typer) -> None:
     except SystemExit as end:
         if end.code == STOPPED:
             print("stopped; run the same command again to continue", file=sys.stderr)
+        raise
+
+
+@contextmanager
+def unfit_data_as_configuration() -> Iterator[None]:
+    """Give data errors the exit code of configuration errors.
+
+    For ingest, whose code 3 means that it finished: a script must be able to tell both apart.
+    """
+    try:
+        yield
+    except DataError as error:
+        error.exit_code = ConfigError.exit_code
         raise
 
 

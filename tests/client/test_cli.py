@@ -96,7 +96,7 @@ def test_a_folder_without_data(
 ) -> None:
     change(own_archive)
     ended = command(main, "ingest", site_file, "--long-side", 96)
-    assert ended.code == 3
+    assert ended.code == 2
     assert f"{own_archive}: {message}" in refused(ended)
 
 
@@ -113,7 +113,7 @@ def test_an_unknown_code_in_the_report_table(
     lines[3] = ",".join([parts[0], "E", *parts[2:]])
     table.write_text("\n".join(lines) + "\n")
     ended = command(main, "ingest", site_file, "--long-side", 96)
-    assert ended.code == 3
+    assert ended.code == 2
     assert f"{table}, line 4, column 'density': unknown value. Use one of A, B, C, D" in refused(
         ended
     )

@@ -189,7 +189,7 @@ def test_a_failed_ingest_leaves_nothing(command: Callable[..., Any], tmp_path: P
     (tmp_path / "empty").mkdir()
     for source in ("empty", "nowhere"):
         ended = command(main, "ingest", tmp_path / source, tmp_path / "out", "--adapter", "mias")
-        assert ended.code == 3
+        assert ended.code == 2
         assert not (tmp_path / "out").exists()
 
 
