@@ -8,7 +8,7 @@ from mama.config.ingest import IngestConfig
 from mama.data.adapters.identity import Exam, exams_of
 from mama.data.adapters.joining import Exam as Keys
 from mama.data.adapters.notes import Note
-from mama.data.adapters.raw import RawImage, Skipped
+from mama.data.adapters.raw import RawImage, Skipped, may_show_one_view
 from mama.data.dicom.header import Header
 from mama.data.dicom.headers import ReadHeaders, read_headers
 from mama.data.dicom.scan import Found, scan
@@ -87,7 +87,8 @@ def _kept(
     """Return the images of an exam whose kinds are kept; the others are added to `skipped`.
 
     A synthetic image beside the original of the same breast and view shows the same exposure: as
-    its second view it would make the contrast between views trivial.
+    its second view it would make the contrast between views trivial. An original whose side or view
+    is unknown may be that one.
     """
     originals = {
         (found.header.laterality, found.header.view)
@@ -98,7 +99,8 @@ def _kept(
     for found in exam.images:
         header = found.header
         left_out = sorted(header.kinds - set(config.keep))
-        if "synthetic" in header.kinds and (header.laterality, header.view) in originals:
+        place = header.laterality, header.view
+        if "synthetic" in header.kinds and any(may_show_one_view(place, o) for o in originals):
             left_out = ["synthetic"]
         if left_out:
             skipped.append(Skipped(name(found.paths[0]), left_out[0]))
@@ -139,4 +141,5 @@ def _raw(found: Found, header: Header, config: IngestConfig) -> RawImage:
         copies=found.paths[1:],
         flags=tuple(sorted(header.kinds)),
         hung=True,
+        spacing=header.spacing,
     )

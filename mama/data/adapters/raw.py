@@ -9,6 +9,9 @@ from mama.data.adapters.notes import Note
 from mama.data.dicom.headers import ReadHeaders
 from mama.data.studies import Labels, Laterality, Split
 
+# Side and view of an image; None where unknown.
+Place = tuple[Laterality | None, str | None]
+
 
 class Skipped(NamedTuple):
     """A skipped file: its path relative to the source and a code of `mama.data.dicom.REASONS`."""
@@ -33,7 +36,8 @@ class RawImage:
 
     `copies` are other files of the same image, used if the first is damaged; `flags` are its
     special kinds (`mama.config.ingest.Kind`). `hung` images are stored as they are read, with the
-    chest wall of a left breast on the left, so that the chest wall can confirm the side.
+    chest wall of a left breast on the left, so that the chest wall can confirm the side. `spacing`
+    is that of the pixels in mm.
     """
 
     path: Path = field(repr=False)
@@ -45,6 +49,12 @@ class RawImage:
     boxes: tuple[RawBox, ...] = ()
     flags: tuple[str, ...] = ()
     hung: bool = False
+    spacing: float | None = None
+
+
+def may_show_one_view(one: Place, other: Place) -> bool:
+    """Return True if two images, by side and view, may be of one breast in one view."""
+    return all(a == b or a is None or b is None for a, b in zip(one, other, strict=True))
 
 
 @dataclass(frozen=True)

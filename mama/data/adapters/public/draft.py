@@ -7,7 +7,13 @@ from typing import cast
 from mama.config.ingest import IngestConfig
 from mama.data.adapters.notes import Note
 from mama.data.adapters.public.captions import Breast, Finding, kinds, render
-from mama.data.adapters.raw import RawDataset, RawImage, RawStudy, Skipped
+from mama.data.adapters.raw import (
+    RawDataset,
+    RawImage,
+    RawStudy,
+    Skipped,
+    may_show_one_view,
+)
 from mama.data.studies import Labels, Laterality, Split
 
 # The higher counts where findings of one breast differ; an incomplete assessment is above benign.
@@ -108,8 +114,8 @@ def _unwanted(image: RawImage, images: list[RawImage], config: IngestConfig) -> 
         if flag in SPECIAL and flag not in config.keep:
             return flag
     if "synthetic" in image.flags and any(
-        (other.laterality, other.view) == (image.laterality, image.view)
-        and "synthetic" not in other.flags
+        "synthetic" not in other.flags
+        and may_show_one_view((image.laterality, image.view), (other.laterality, other.view))
         for other in images
     ):
         return "synthetic beside the original"

@@ -49,6 +49,7 @@ def test_special_images() -> None:
     images = [image("a"), image("b", "spot"), image("c", "synthetic"), image("d", "male")]
     assert kept(DEFAULTS, *images) == ["a"]
     assert kept(DEFAULTS, image("c", "synthetic"), image("a", view="MLO")) == ["a", "c"]
+    assert kept(DEFAULTS, image("c", "synthetic"), image("a", view=None)) == ["a"]
     assert kept(IngestConfig(keep=["spot", "male"]), *images) == ["a", "b", "d"]
     assert kept(IngestConfig(keep=[]), image("c", "synthetic")) == []
     assert kept(IngestConfig(keep=[]), image("c", "implant")) == ["c"]
