@@ -8,6 +8,7 @@ import io
 import os
 import zlib
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from PIL import Image
@@ -45,8 +46,9 @@ def read_picture(path: Path) -> np.ndarray:
     return pixels
 
 
-def data_url(picture: Image.Image) -> str:
-    """Return a picture as the URL of a PNG, for a page that loads nothing."""
+def data_url(picture: Image.Image, kind: Literal["png", "jpeg"] = "png") -> str:
+    """Return a picture as a URL for a page that loads nothing; a JPEG is smaller and inexact."""
     data = io.BytesIO()
-    picture.save(data, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(data.getvalue()).decode()
+    exact = {} if kind == "png" else {"subsampling": 0}  # thin coloured lines stay
+    picture.save(data, kind, optimize=True, **exact)
+    return f"data:image/{kind};base64," + base64.b64encode(data.getvalue()).decode()

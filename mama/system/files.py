@@ -69,6 +69,12 @@ def replacing(path: Path, *, private: bool = True) -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+def remove_unfinished(path: Path) -> None:
+    """Remove the temporary files of writes to `path` that were killed; nobody may be writing it."""
+    for left in path.parent.glob(f".{path.name}.????????"):
+        left.unlink(missing_ok=True)
+
+
 def write_bytes(path: Path, data: bytes, *, private: bool = True) -> None:
     """Write `data` to `path` atomically."""
     with replacing(path, private=private) as temporary:

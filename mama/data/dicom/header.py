@@ -20,6 +20,7 @@ HEADER_FIELDS = [
     "EstimatedRadiographicMagnificationFactor",
     "ImageLaterality",
     "ImageType",
+    "ImagerPixelSpacing",
     "IssuerOfPatientID",
     "Laterality",
     "Manufacturer",
@@ -29,6 +30,7 @@ HEADER_FIELDS = [
     "PatientID",
     "PatientOrientation",
     "PatientSex",
+    "PixelSpacing",
     "PresentationIntentType",
     "ProtocolName",
     "QualityControlImage",
@@ -52,6 +54,7 @@ class Header:
 
     Attributes:
         kinds: special kinds of the image, such as magnification.
+        spacing: of the detector's pixels in mm.
         conflicts: codes of `mama.data.adapters.notes` for fields that contradict each other.
     """
 
@@ -65,6 +68,7 @@ class Header:
     laterality: Laterality | None
     view: str | None
     vendor: str | None
+    spacing: float | None
     kinds: frozenset[Kind]
     conflicts: tuple[str, ...]
 
@@ -99,6 +103,7 @@ def _header(fields: Fields, path: Path) -> Header:
         laterality=placed.laterality,
         view=placed.view,
         vendor=fields.text("Manufacturer") or None,
+        spacing=fields.number("ImagerPixelSpacing") or fields.number("PixelSpacing"),
         kinds=special_kinds(fields),
         conflicts=placed.conflicts,
     )

@@ -35,7 +35,7 @@ Reason = Literal[
     "read-error",
 ]
 
-KEEP = "List it in data.ingest.keep to train on it"
+KEEP = "Nothing; to train on it, list it in data.ingest.keep"
 # What each reason means, and what to do about it.
 REASONS: dict[Reason, tuple[str, str]] = {
     "unreadable": (
@@ -59,10 +59,13 @@ REASONS: dict[Reason, tuple[str, str]] = {
         "an image of the breast whose Modality is CR or DX",
         "If it is a mammogram, have the Modality corrected to MG in the archive",
     ),
-    "for-processing": ("a raw detector image (FOR PROCESSING)", "Export FOR PRESENTATION images"),
+    "for-processing": (
+        "a raw detector image (FOR PROCESSING)",
+        "Nothing, if its FOR PRESENTATION image is there too; else export that",
+    ),
     "tomosynthesis": (
         "a tomosynthesis volume or one of its slices",
-        "Export the two-dimensional images",
+        "Nothing, if the two-dimensional images are there too; else export them",
     ),
     "secondary-capture": (
         "a screen save, dose page or another secondary capture, which may show names",
@@ -76,7 +79,7 @@ REASONS: dict[Reason, tuple[str, str]] = {
     "colour": ("a colour image", "Export greyscale images"),
     "pixel-type": ("pixels are missing or not integers of 8 to 16 bits", "Export integer pixels"),
     "no-tissue": ("no breast was found, as in a text page or a constant image", "Nothing"),
-    "duplicate": ("another file has the same SOPInstanceUID", "Remove the copy"),
+    "duplicate": ("another file has the same SOPInstanceUID", "Nothing: one of them is used"),
     "magnification": ("a magnification view", KEEP),
     "spot": ("a spot compression view", KEEP),
     "implant_displaced": ("an implant displaced view", KEEP),

@@ -22,7 +22,7 @@ from mama.data.ingest.workers import in_workers
 from mama.data.picture import write_picture
 from mama.data.tissue import prepare
 from mama.errors import DataError
-from mama.system.files import private_folder, write_text
+from mama.system.files import private_folder, remove_unfinished, write_text
 
 RECIPE = 4  # increment when the pixels of pictures change, so that old caches are rebuilt
 NO_HASH = PictureHash("", "")
@@ -98,6 +98,7 @@ class ImageCache:
         self.index = folder / "index.jsonl"
         try:
             private_folder(folder)
+            remove_unfinished(self.index)
             self.entries = {entry.id: entry for entry in self._read_index()}
             self._write_index()
         except OSError as error:

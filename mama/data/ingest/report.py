@@ -1,35 +1,44 @@
-"""Summary of an ingest: counts for the console, and a page and a JSON file for the site's staff."""
+"""Summary of an ingest: at most ten lines for the console, and a JSON file with everything."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from mama.data.adapters.notes import NOTES, Note
 from mama.data.adapters.raw import Skipped
 from mama.data.dicom.reasons import REASONS
-from mama.data.studies import Study
+from mama.data.ingest.contents import Contents, Counts
+from mama.data.ingest.earlier import JSON
 from mama.system.files import write_text
 
 WITH_REMARKS = 3  # exit code: finished, but files were left out or remarked on
-JSON, PAGE = "ingest_report.json", "ingest_report.html"
-
-Counts = dict[str, int]
+PAGE = "ingest_report.html"
 
 
-@dataclass(frozen=True)
-class Contents:
-    """Contents of a dataset, as counts by value."""
+class Group(NamedTuple):
+    """Files or places with one reason or remark.
 
-    patients: int
-    splits: Counts
-    images_a_study: Counts
-    views: Counts
-    sides: Counts
-    vendors: Counts
-    density: Counts
-    sentences: Counts
+    Attributes:
+        code: a key of `REASONS` or `NOTES`.
+        meaning: of the code.
+        fix: suggested remedy.
+        places: paths relative to the source, lines of tables.
+        more: by how many they outnumber those of the last ingest; None if those are not known.
+    """
+
+    code: str
+    meaning: str
+    fix: str
+    places: list[str]
+    more: int | None
+
+    @property
+    def expected(self) -> bool:
+        """True if an ordinary export has such files and nobody needs to act."""
+        return self.fix.startswith("Nothing")
 
 
 @dataclass(frozen=True)
@@ -41,6 +50,7 @@ class IngestReport:
         images: in the dataset.
         cached: images that did not have to be decoded again.
         added: studies that the last ingest did not have.
+        changed: studies with other images, text or labels than at the last ingest.
         removed: studies of the last ingest that are gone from the dataset.
         dropped_studies: studies of the source without a usable image.
         without_report: studies without report text.
@@ -49,12 +59,14 @@ class IngestReport:
         redacted: identifiers in reports by rule.
         skipped: files that were not used, each with its reason.
         notes: remarks on files, table rows and studies.
+        before: counts of the last ingest by reason and remark; None if they are not known.
     """
 
     studies: int
     images: int
     cached: int
     added: int
+    changed: int
     removed: int
     dropped_studies: int
     without_report: int
@@ -63,6 +75,7 @@ class IngestReport:
     redacted: Counts
     skipped: list[Skipped]
     notes: list[Note]
+    before: Counts | None
 
     @property
     def clean(self) -> bool:
@@ -75,7 +88,7 @@ class IngestReport:
         return 0 if self.clean else WITH_REMARKS
 
     def lines(self, folder: Path) -> list[str]:
-        """Return the summary for the console, at most ten lines; the page is in `folder`."""
+        """Return the summary for the console, at most nine lines; the page is in `folder`."""
         contents = self.contents
         return [
             f"{self.studies} studies of {contents.patients} patients, {self.images} images, "
@@ -83,14 +96,14 @@ class IngestReport:
             f"{contents.splits.get('train', 0)} studies to train on, "
             f"{contents.splits.get('test', 0)} to test",
             f"views: {_listed(contents.views)}; sides: {_listed(contents.sides)}",
-            f"density: {_listed(contents.density)}",
+            f"density: {_listed(contents.density)}; BI-RADS: {_listed(contents.birads)}",
             f"reports: {_listed(self.languages)}; sentences: {_listed(contents.sentences)}",
             *self.remarks(),
             f"report: {folder / PAGE}",
         ]
 
     def remarks(self) -> list[str]:
-        """Return a line each on what needs attention; empty if there is nothing."""
+        """Return at most three lines on what needs attention; none if there is nothing."""
         lines = []
         if self.skipped:
             reasons = Counter(skipped.reason for skipped in self.skipped)
@@ -98,29 +111,45 @@ class IngestReport:
         if self.notes:
             codes = Counter(note.code for note in self.notes)
             lines.append(f"{_of(len(self.notes), 'remark')}: {_listed(codes)}")
+        stated = []
         if self.redacted:
             found = sum(self.redacted.values())
-            lines.append(f"{_of(found, 'identifier')} in reports: {_listed(self.redacted)}")
+            stated.append(f"{_of(found, 'identifier')} in reports: {_listed(self.redacted)}")
         counts = {
             "studies without a usable image were left out": self.dropped_studies,
             "studies have no report text": self.without_report,
         }
-        if stated := [f"{count} {what}" for what, count in counts.items() if count]:
-            lines.append("; ".join(stated))
-        return lines
+        stated += [f"{count} {what}" for what, count in counts.items() if count]
+        return [*lines, "; ".join(stated)] if stated else lines
+
+    def left_out(self) -> list[Group]:
+        """Return the files that were not used by reason, the most frequent first."""
+        return self._grouped((reason, file) for file, reason in self.skipped)
+
+    def remarked(self) -> list[Group]:
+        """Return the remarks by code, the most frequent first."""
+        return self._grouped(self.notes)
 
     def write(self, folder: Path) -> None:
-        """Write the JSON file: counts, then every skipped file and remark with its meaning."""
-        skipped = [
-            {"file": file, "reason": code, "meaning": meaning(code)[0]}
-            for file, code in self.skipped
-        ]
-        notes = [
-            {"where": where, "code": code, "meaning": meaning(code)[0]}
-            for code, where in self.notes
-        ]
-        values = asdict(self) | {"skipped": skipped, "notes": notes}
+        """Write the JSON file: counts, then every skipped file and remark by its code."""
+        values = asdict(self)
+        del values["skipped"], values["notes"]
+        groups = {"left_out": self.left_out(), "remarks": self.remarked()}
+        values["by_code"] = {g.code: len(g.places) for found in groups.values() for g in found}
+        values |= {name: [group._asdict() for group in found] for name, found in groups.items()}
         write_text(folder / JSON, json.dumps(values, indent=1) + "\n")
+
+    def _grouped(self, found: Iterable[tuple[str, str]]) -> list[Group]:
+        places: dict[str, list[str]] = defaultdict(list)
+        for code, where in found:
+            places[code].append(where)
+        ordered = sorted(places.items(), key=lambda item: (-len(item[1]), item[0]))
+        return [
+            Group(code, *meaning(code), where, self._more(code, where)) for code, where in ordered
+        ]
+
+    def _more(self, code: str, places: list[str]) -> int | None:
+        return None if self.before is None else len(places) - self.before.get(code, 0)
 
 
 def meaning(code: str) -> tuple[str, str]:
@@ -128,31 +157,9 @@ def meaning(code: str) -> tuple[str, str]:
     return REASONS[code] if code in REASONS else NOTES[code]
 
 
-def contents_of(studies: Iterable[Study]) -> Contents:
-    """Count the contents of studies."""
-    studies = list(studies)
-    images = [image for study in studies for image in study.images]
-    return Contents(
-        patients=len({study.patient for study in studies}),
-        splits=_counts(study.split for study in studies),
-        images_a_study=_counts(str(len(study.images)) for study in studies),
-        views=_counts(image.view or "unknown" for image in images),
-        sides=_counts(image.laterality or "unknown" for image in images),
-        vendors=_counts(image.vendor or "unknown" for image in images),
-        density=_counts(study.labels.density or "unknown" for study in studies),
-        sentences=_counts(
-            sentence.side or "unknown" for study in studies for sentence in study.sentences
-        ),
-    )
-
-
 def _of(count: int, noun: str) -> str:
     """Return "1 file" or "2 files"."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def _counts(values: Iterable[str]) -> Counts:
-    return dict(sorted(Counter(values).items()))
 
 
 def _listed(counts: Counts | Counter[str]) -> str:

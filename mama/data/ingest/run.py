@@ -18,20 +18,22 @@ from mama.data.adapters import RawDataset, RawImage, RawStudy, Skipped
 from mama.data.adapters.notes import Note
 from mama.data.ingest.audit import audit
 from mama.data.ingest.cache import ImageCache, Source
+from mama.data.ingest.contents import Counts, contents_of
+from mama.data.ingest.earlier import JSON, counts_before, studies_before, with_missing
 from mama.data.ingest.headers import HEADERS, HeaderCache
 from mama.data.ingest.ids import Ids
 from mama.data.ingest.page import write_page
-from mama.data.ingest.report import IngestReport, contents_of
+from mama.data.ingest.report import PAGE, IngestReport
 from mama.data.ingest.reports import read_text, with_text
 from mama.data.manifest import MANIFEST, Dataset, Manifest, write_manifest
 from mama.data.secret import key_check, make_secret, read_secret
 from mama.data.studies import Image, Split, Study
 from mama.errors import DataError
+from mama.system.files import remove_unfinished
 from mama.system.locks import at_work_in
 from mama.system.logs import printable
 
 Progress = Callable[[str, int, int], None]
-MISSING = 0.1  # share of the last studies; if more are gone, none is removed without `prune`
 
 
 def untold(stage: str, done: int, total: int) -> None:
@@ -92,6 +94,8 @@ def ingest(  # noqa: PLR0913  (keywords)
     if not raw.studies:
         raise DataError("no studies", where=str(source), fix=_fix_for_none(raw, adapter))
     with at_work_in(out):
+        for name in (MANIFEST, HEADERS, JSON, PAGE):
+            remove_unfinished(out / name)
         key = _key_for(out, secret)
         _require_compatible(out, key, long_side)
         headers.write(key)
@@ -112,8 +116,9 @@ def ingest(  # noqa: PLR0913  (keywords)
             reasons = ", ".join(sorted({item.reason for item in found.skipped}))
             fix = f"All files were left out: {reasons}"
             raise DataError("no usable image", where=str(source), fix=fix)
-        before = _earlier(out)
-        kept = _with_missing(found, before, prune)
+        before = studies_before(out)
+        kept, missing = with_missing(found.studies, before, prune)
+        found.notes += missing
         _check_splits(kept, source)
         found.notes += _audited(found, kept, cache)
         manifest = Manifest(
@@ -122,9 +127,11 @@ def ingest(  # noqa: PLR0913  (keywords)
         write_manifest(out, manifest)
         failed = [one.id for one in sources if not cache.entries[one.id].usable]
         cache.keep_only([*failed, *(image.id for study in kept for image in study.images)])
-        report = _report(found, kept, before, len(raw.studies), present)
+        report = _report(found, kept, before, counts_before(out), len(raw.studies), present)
         report.write(out)
-        write_page(out, report, cache.folder, found.places)
+        images = {image.id: image for study in kept for image in study.images}
+        places = {where: images[id] for where, id in found.places.items() if id in images}
+        write_page(out, report, cache.folder, places)
     return report
 
 
@@ -138,6 +145,7 @@ class _Found:
     places: dict[str, str] = field(default_factory=dict)
     redacted: Counter[str] = field(default_factory=Counter)
     languages: Counter[str] = field(default_factory=Counter)
+    spacings: list[float | None] = field(default_factory=list)
 
 
 class _Place(NamedTuple):
@@ -192,6 +200,7 @@ def _image(found: _Found, raw: RawImage, place: _Place) -> Image | None:
             found.skipped.append(Skipped(names[used], "side-unclear"))
             return None
         side = side if conflicts == "keep" else None
+    found.spacings.append(raw.spacing)
     return Image(
         id=id,
         laterality=side,
@@ -203,7 +212,7 @@ def _image(found: _Found, raw: RawImage, place: _Place) -> Image | None:
 
 
 def _audited(found: _Found, kept: list[Study], cache: ImageCache) -> list[Note]:
-    """Return a note for each fault of the audit, at the file of its first image if it has one."""
+    """Return notes on the faults of the audit, at the files of their images if they have any."""
     places = {id: where for where, id in found.places.items()}
     images = {study.patient: study.images[0].id for study in reversed(kept)}
     hashes = {
@@ -213,50 +222,36 @@ def _audited(found: _Found, kept: list[Study], cache: ImageCache) -> list[Note]:
         if image.id in cache.entries
     }
     return [
-        Note(code, places.get(images.get(ids[0], ids[0]), ids[0]))
+        Note(code, places.get(images.get(id, id), id))
         for code, ids in audit(kept, hashes)
+        for id in (ids if code.endswith("picture") else ids[:1])
     ]
 
 
-def _earlier(out: Path) -> list[Study]:
-    """Return the studies of the last ingest; none if there was none or its manifest is damaged."""
-    try:
-        return list(Dataset(out).manifest.studies) if (out / MANIFEST).exists() else []
-    except DataError:
-        return []
-
-
-def _with_missing(found: _Found, before: list[Study], prune: bool) -> list[Study]:
-    """Return the found studies by id, with those of the last ingest if too many of them are gone.
-
-    A source of which a large part is gone is more likely a share that is not mounted.
-    """
-    ids = {study.id for study in found.studies}
-    missing = [study for study in before if study.id not in ids]
-    kept = list(found.studies)
-    if not prune and len(missing) > MISSING * len(before):
-        found.notes.append(Note("source-shrank", f"{len(missing)} of {len(before)} studies"))
-        kept += missing
-    return sorted(kept, key=lambda study: study.id)
-
-
 def _report(
-    found: _Found, kept: list[Study], before: list[Study], studies: int, cached: int
+    found: _Found,
+    kept: list[Study],
+    before: list[Study],
+    counts: Counts | None,
+    studies: int,
+    cached: int,
 ) -> IngestReport:
-    now, then = ({study.id for study in some} for some in (kept, before))
+    now, then = ({study.id: study for study in some} for some in (kept, before))
     return IngestReport(
         studies=len(kept),
         images=sum(len(study.images) for study in kept),
         cached=cached,
-        added=len(now - then),
-        removed=len(then - now),
+        added=len(now.keys() - then),
+        changed=sum(study != then.get(id, study) for id, study in now.items()),
+        removed=len(then.keys() - now),
         dropped_studies=studies - len(found.studies),
         without_report=sum(not study.sentences for study in kept),
-        contents=contents_of(kept),
+        contents=contents_of(kept, found.spacings),
         languages=dict(sorted(found.languages.items())),
         redacted=dict(sorted(found.redacted.items())),
         skipped=sorted(found.skipped),
         notes=sorted(found.notes),
+        before=counts,
     )
 
 

@@ -26,43 +26,44 @@ def picture() -> np.ndarray:
     return breast()
 
 
+def write_mammogram(path: Path, pixels: np.ndarray | None = None, **fields: Any) -> Path:
+    """Write a 12-bit mammogram; keywords become header fields, None removes one."""
+    pixels = breast() if pixels is None else pixels
+    dataset = Dataset()
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    defaults = {
+        "SOPClassUID": "1.2.840.10008.5.1.4.1.1.1.2",
+        "SOPInstanceUID": generate_uid(),
+        "StudyInstanceUID": generate_uid(),
+        "PatientName": PATIENT,
+        "PatientID": "hospital-number-1",
+        "Modality": "MG",
+        "ImageLaterality": "L",
+        "ViewPosition": "CC",
+        "Manufacturer": "Maker",
+        "PhotometricInterpretation": "MONOCHROME2",
+        "SamplesPerPixel": 1,
+        "Rows": pixels.shape[0],
+        "Columns": pixels.shape[1],
+        "BitsAllocated": 8 * pixels.itemsize,
+        "BitsStored": min(12, 8 * pixels.itemsize),
+        "HighBit": min(12, 8 * pixels.itemsize) - 1,
+        "PixelRepresentation": int(pixels.dtype.kind == "i"),
+        "PixelData": np.ascontiguousarray(pixels).tobytes(),
+    }
+    for keyword, value in (defaults | fields).items():
+        if value is not None:
+            setattr(dataset, keyword, value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    dataset.save_as(path, enforce_file_format=True)
+    return path
+
+
 @pytest.fixture
 def write_dicom() -> Callable[..., Path]:
-    """Write a 12-bit mammogram; keywords become header fields, None removes one."""
-
-    def write(path: Path, pixels: np.ndarray | None = None, **fields: Any) -> Path:
-        pixels = breast() if pixels is None else pixels
-        dataset = Dataset()
-        dataset.file_meta = FileMetaDataset()
-        dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        defaults = {
-            "SOPClassUID": "1.2.840.10008.5.1.4.1.1.1.2",
-            "SOPInstanceUID": generate_uid(),
-            "StudyInstanceUID": generate_uid(),
-            "PatientName": PATIENT,
-            "PatientID": "hospital-number-1",
-            "Modality": "MG",
-            "ImageLaterality": "L",
-            "ViewPosition": "CC",
-            "Manufacturer": "Maker",
-            "PhotometricInterpretation": "MONOCHROME2",
-            "SamplesPerPixel": 1,
-            "Rows": pixels.shape[0],
-            "Columns": pixels.shape[1],
-            "BitsAllocated": 8 * pixels.itemsize,
-            "BitsStored": min(12, 8 * pixels.itemsize),
-            "HighBit": min(12, 8 * pixels.itemsize) - 1,
-            "PixelRepresentation": int(pixels.dtype.kind == "i"),
-            "PixelData": np.ascontiguousarray(pixels).tobytes(),
-        }
-        for keyword, value in (defaults | fields).items():
-            if value is not None:
-                setattr(dataset, keyword, value)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        dataset.save_as(path, enforce_file_format=True)
-        return path
-
-    return write
+    """`write_mammogram`, for tests of other folders."""
+    return write_mammogram
 
 
 @pytest.fixture
