@@ -162,8 +162,8 @@ def test_a_synthetic_image_is_used_only_without_its_original(
     assert [(s.file, s.reason) for s in found.skipped] == [("cc-view.dcm", "synthetic")]
     assert {image.path.name for image in found.exams[0].images} == {"cc.dcm", "mlo-view.dcm"}
     assert len(read(tmp_path, keep=[]).skipped) == 2
-    exam("1.2", name="unknown.dcm", ViewPosition="", PatientID="2")
-    exam("1.2", name="unknown-view.dcm", ViewPosition="MLO", PatientID="2", **synthetic)
+    exam("1.2", "Q", name="unknown.dcm", ViewPosition="")
+    exam("1.2", "Q", name="unknown-view.dcm", ViewPosition="MLO", **synthetic)
     assert [(s.file, s.reason) for s in read(tmp_path).skipped][1:] == [
         ("unknown-view.dcm", "synthetic")
     ]

@@ -15,6 +15,7 @@ import pytest
 from mama.data.adapters import Skipped
 from mama.data.dicom.pixels import read_pixels
 from mama.data.ingest.cache import ImageCache
+from mama.data.ingest.headers import HEADERS
 from mama.data.ingest.report import JSON, PAGE, IngestReport
 from mama.data.ingest.run import ingest
 from mama.data.manifest import MANIFEST, Dataset
@@ -45,8 +46,8 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(folder)): path.read_bytes()
         for path in folder.rglob("*")
-        # The report states what came from the cache.
-        if path.is_file() and path.name not in ("index.jsonl", JSON, PAGE)
+        # The report states what came from the cache; index and headers, the states of the files.
+        if path.is_file() and path.name not in ("index.jsonl", HEADERS, JSON, PAGE)
     }
 
 
