@@ -23,7 +23,10 @@ class Ingested(NamedTuple):
 
 @pytest.fixture(scope="module")
 def ingested(tmp_path_factory: pytest.TempPathFactory) -> Ingested:
-    """The export, of which two studies have no report and one row no study."""
+    """The export, of which two studies have no report and one row no study.
+
+    Its 630 files take some seconds; all tests here share them.
+    """
     folder = tmp_path_factory.mktemp("export")
     source = write_export(folder / "source", [person(n) for n in range(STUDIES)], dose_pages=10)
     table = source / "reports.csv"
