@@ -23,6 +23,7 @@ from client.secagg.unmasked import UnmaskedSums
 from client.secagg.waves import answer_wave, basis_of, keep_update
 from client.site import final_models
 from client.site.config import SiteFile
+from client.site.dataset import may_share_weights
 from client.training import tasks
 from client.training.exchange import Link
 from client.training.last_answer import LAST_ANSWER, LastAnswer, require_trained
@@ -63,6 +64,7 @@ IN_PROTOCOL_2 = {
     ErrorCode.SECURE_PEERS: ErrorCode.SECURE_TERMS,
     ErrorCode.SECURE_REPEATED: ErrorCode.SECURE_TERMS,
     ErrorCode.SENT_RECORD: ErrorCode.INTERNAL,
+    ErrorCode.POLICY_LICENCE: ErrorCode.POLICY_SECURE,
 }
 
 
@@ -168,7 +170,11 @@ def _done(
             read_peers(site)  # a site that could not mask its update does not join
         _check_upload(site, experiment)
         description = tasks.describe(site, experiment)
-        return _answer(site, task, description=description, holds=link.holds()), b""
+        share = may_share_weights(site)
+        reply = _answer(
+            site, task, description=description, holds=link.holds(), share_weights=share
+        )
+        return reply, b""
     if task.kind == "rehearse":
         block = rehearse(payload, tasks.shapes(site, experiment), experiment.exchange)
         return _answer(site, task, rehearsal=cost_since(arrived)), block

@@ -3,6 +3,7 @@
 model.safetensors   all weights of both towers and heads
 experiment.json     prompts, preprocessing, pooling, architecture
 text/               tokeniser and configuration of the text tower
+README.md           model card: towers, use, and the licence of the training data
 """
 
 import json
@@ -21,8 +22,35 @@ from mama.system.tensors import load_tensors, save_tensors
 FORMAT = 1
 
 
+CARD = """\
+# {name}
+
+A vision-language model of mammograms, trained with FedMaMA: image tower {image}, text tower {text},
+images of {height} x {width} pixels with the chest wall on the left.
+
+    from mama.export import load_final
+    model, experiment = load_final("path/to/this/folder")
+
+Research use only: this is no medical device, and its answers are no diagnosis.
+
+## Licence
+
+{licence} The licences of the base models apply as well.
+"""
+SHARED = "No training data was marked as having a licence that lets no weights be shared."
+NOT_SHARED = (
+    "**These weights derive from data whose licence does not allow weights to be shared.** Do not\n"
+    "publish them or pass them on without the licensor's agreement."
+)
+
+
 def save_final(
-    folder: Path, model: MaMA, experiment: Experiment, models: Mapping[str, Path] | None = None
+    folder: Path,
+    model: MaMA,
+    experiment: Experiment,
+    models: Mapping[str, Path] | None = None,
+    *,
+    share_weights: bool = True,
 ) -> None:
     """Write a model with everything needed to use it; the weights are written last.
 
@@ -36,6 +64,8 @@ def save_final(
         model: the finished model.
         experiment: its experiment.
         models: this machine's base models, for the original weights of a quantised one.
+        share_weights: False if the licence of training data lets no weights be shared, which the
+            model card then states.
     """
     if experiment.text.base_bits is not None:
         model = _with_original_base(model, experiment, models)
@@ -45,8 +75,21 @@ def save_final(
     write_text(
         folder / "experiment.json", json.dumps(experiment.model_dump(mode="json"), indent=1) + "\n"
     )
+    write_text(folder / "README.md", _card(experiment, share_weights=share_weights))
     state = {"format": FORMAT, TRAINED: trained_fingerprint(model)}
     save_tensors(folder / "model.safetensors", model.state_dict(), state)
+
+
+def _card(experiment: Experiment, *, share_weights: bool) -> str:
+    height, width = experiment.image.size
+    return CARD.format(
+        name=experiment.name,
+        image=experiment.image.tower,
+        text=experiment.text.tower,
+        height=height,
+        width=width,
+        licence=SHARED if share_weights else NOT_SHARED,
+    )
 
 
 def _with_original_base(

@@ -25,6 +25,7 @@ def policy(
     from datetime import datetime
 
     from client.policy.in_force import accept, refuse_weaker, weaker
+    from client.policy.licence import review_licence
     from client.policy.patients import sentences
     from client.policy.rules import explain, review
     from client.site.config import load_site
@@ -40,7 +41,10 @@ def policy(
         refuse_weaker(settings)
         return
     reviewed = load(Experiment, experiment, without=["simulation"])
-    found = list(review(settings, reviewed, datetime.now()))
+    found = [
+        *review(settings, reviewed, datetime.now()),
+        *review_licence(settings, reviewed),
+    ]
     if reviewed.privacy.mode == "patient":
         # Imported late: Opacus takes seconds to load.
         from client.policy.private_terms import review_private

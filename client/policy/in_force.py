@@ -39,6 +39,12 @@ def _no_new_exception(old: Any, new: Any) -> bool:
     return new is None or new == old
 
 
+def _no_looser_licence(old: Any, new: Any) -> bool:
+    """Compare two values of `data.licence.share_weights`, where None is the adapter's preset."""
+    order = (False, None, True)
+    return order.index(new) <= order.index(old)
+
+
 def _kept_once_set(old: Any, new: Any) -> bool:
     return old is None or new == old
 
@@ -56,6 +62,7 @@ AT_LEAST_AS_STRICT: dict[str, Callable[[Any, Any], bool]] = {
     "policy.min_cohort": _not_lower,
     "policy.require_privacy": _not_lower,
     "policy.require_secure": _not_lower,
+    "policy.share_licensed_weights": _not_higher,
     "policy.hours": _kept_once_set,
     "policy.max_upload_mb": _no_looser_limit,
     "policy.max_gpu_gib": _no_looser_limit,
@@ -73,6 +80,7 @@ AT_LEAST_AS_STRICT: dict[str, Callable[[Any, Any], bool]] = {
     "peers.least_bits": _not_lower,
     "peers.largest_limit": _not_higher,
     "data.withdrawn": _kept_once_set,
+    "data.licence.share_weights": _no_looser_licence,
 }
 
 
@@ -141,6 +149,7 @@ def _rules(site: SiteFile) -> Rules:
         **{f"budget.{key}": rule for key, rule in site.budget.model_dump().items()},
         **{f"peers.{key}": rule for key, rule in peers.items()},
         "data.withdrawn": withdrawn and os.path.relpath(withdrawn, site.state),
+        "data.licence.share_weights": site.data.licence.share_weights,
         "privacy": os.path.relpath(site.privacy, site.state),
     }
 

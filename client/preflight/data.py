@@ -5,7 +5,7 @@ from pathlib import Path
 
 from client.preflight.check import Check, fail, ok, warn
 from client.site.config import SiteFile
-from client.site.dataset import dataset_of, ingested, withdrawal_of
+from client.site.dataset import dataset_of, ingested, may_share_weights, withdrawal_of
 
 # Number of studies whose cached images are read.
 SAMPLE = 20
@@ -32,6 +32,8 @@ def check_data(site: SiteFile) -> Iterator[Check]:
             dataset.pixels(image)
     yield ok("images", f"images of {min(SAMPLE, len(train))} studies are readable")
     yield _fresh(site)
+    if not may_share_weights(site):
+        yield _licensed(site)
     empty = sum(not study.sentences for study in train)
     if empty == len(train):
         fix = "Check the columns `study` and `report` of the report table"
@@ -62,6 +64,15 @@ def _withdrawn(site: SiteFile) -> Check:
         fix = "Compare them with the source's spelling; ignore them if the patient was removed"
         return warn("withdrawn", found, fix)
     return ok("withdrawn", found)
+
+
+def _licensed(site: SiteFile) -> Check:
+    """Say what the licence of the data demands of an experiment."""
+    found = "the data's licence lets no weights trained on it be shared"
+    if site.policy.share_licensed_weights:
+        fix = "policy.share_licensed_weights lets updates leave: the licensor must have agreed"
+        return warn("licence", found, fix)
+    return ok("licence", f"{found}: only experiments with secure aggregation are accepted")
 
 
 def _fresh(site: SiteFile) -> Check:

@@ -5,6 +5,7 @@ from datetime import datetime
 
 import torch
 
+from client.policy.licence import review_licence
 from client.policy.patients import review_patients, sentences
 from client.policy.private_terms import review_private
 from client.policy.rules import review, upload_mb, values_of
@@ -37,6 +38,7 @@ def check_experiment(
     pairs = StudyPairs(dataset_of(site), experiment, stream=site.site)
     for finding in (
         *review(site, experiment, datetime.now()),
+        *review_licence(site, experiment),
         *review_patients(site, pairs),
         *review_private(site, experiment),
     ):

@@ -14,6 +14,14 @@ from mama.errors import ConfigError
 from mama.exchange.protocol import Sha256, SiteName
 
 
+class LicenceConfig(Section):
+    """Terms under which the hospital has its data."""
+
+    share_weights: bool | None = None
+    """False if the licence lets no weights trained on the data be shared; null takes the adapter's
+    preset (EMBED: false)."""
+
+
 class DataConfig(Section):
     """The hospital's data.
 
@@ -36,6 +44,8 @@ class DataConfig(Section):
     """Worker processes of ingest."""
     ingest: IngestConfig = IngestConfig()
     """Patients' identity, kinds of images to keep, and reports."""
+    licence: LicenceConfig = LicenceConfig()
+    """Terms under which the hospital has its data."""
 
 
 class BudgetConfig(Section):

@@ -6,6 +6,7 @@ so that nothing bypasses the list.
 """
 
 import logging
+from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -59,6 +60,27 @@ def withdrawal_of(site: SiteFile) -> Withdrawal:
 def ingested(site: SiteFile) -> Path:
     """Return the path of the manifest, which ingest writes last; for its time and checksum only."""
     return site.data.dataset / MANIFEST
+
+
+def may_share_weights(site: SiteFile) -> bool:
+    """Return False if the licence of the site's data lets no weights trained on it be shared.
+
+    The site file decides; if it says nothing, the preset of the adapter that read the data. Without
+    a dataset there is nothing to share.
+
+    Raises:
+        DataError: the manifest is damaged.
+    """
+    if site.data.licence.share_weights is not None:
+        return site.data.licence.share_weights
+    manifest = ingested(site)
+    return not manifest.exists() or _preset(manifest, manifest.stat().st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _preset(manifest: Path, changed: int) -> bool:
+    """Return `share_weights` of a manifest, which is read again only once it has changed."""
+    return Dataset(manifest.parent).manifest.share_weights
 
 
 def require_own_key(site: SiteFile) -> None:

@@ -33,13 +33,20 @@ class FinalModel(Section):
     finished: str
 
 
-def keep(folder: Path, model: MaMA, experiment: Experiment, record: FinalModel) -> None:
+def keep(
+    folder: Path,
+    model: MaMA,
+    experiment: Experiment,
+    record: FinalModel,
+    *,
+    share_weights: bool = True,
+) -> None:
     """Write a model and then its origin, which marks it as whole; keep an identical one."""
     known = _read(folder / RECORD)
     if known and (known.run, known.model) == (record.run, record.model):
         return
     (folder / RECORD).unlink(missing_ok=True)
-    save_final(folder, model, experiment)
+    save_final(folder, model, experiment, share_weights=share_weights)
     write_sealed(folder / RECORD, record.model_dump(mode="json"))
 
 

@@ -30,6 +30,7 @@ def prepare(
         long_side=long_side,
         test_fraction=site.data.test_fraction,
         workers=site.data.workers,
+        share_weights=site.data.licence.share_weights,
         prune=prune,
         progress=progress,
     )

@@ -50,7 +50,9 @@ class PolicyConfig(Section):
     `base_models`: the towers that an experiment may use; null accepts any. `min_cohort`: refuse
     experiments with a smaller quorum or roster. `require_privacy`: accept only experiments with
     patient-level differential privacy; without it the budget bounds only the private runs.
-    `require_secure`: accept only experiments with secure aggregation. `hours`: local time in which
+    `require_secure`: accept only experiments with secure aggregation. `share_licensed_weights`: the
+    site's word that updates may leave without it although the licence of its data lets no weights
+    be shared (`data.licence`). `hours`: local time in which
     tasks are done, such as 20:00-06:00. `max_upload_mb`: largest update in megabytes.
     `max_gpu_gib`: largest size of all tensors on the GPU in GiB. `approval`: a person approves
     every experiment except those that `auto_approve` covers.
@@ -86,6 +88,9 @@ class PolicyConfig(Section):
     """Refuse experiments without patient-level privacy."""
     require_secure: bool = False
     """Refuse experiments without secure aggregation."""
+    share_licensed_weights: bool = False
+    """Send updates without secure aggregation although the data's licence lets no weights be
+    shared."""
     hours: Annotated[str, Field(pattern=HOURS)] | None = None
     """Hours of the day in which the site trains, such as 20:00-06:00; null trains at any hour."""
     max_upload_mb: float | None = Field(None, gt=0)

@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from client.errors import RefusedError
+from client.policy.licence import require_licence
 from client.policy.lineage import Lineage
 from client.policy.patients import require_patients_in, require_patients_of
 from client.policy.private_terms import require_patients
 from client.privacy.round import PrivateRound
 from client.site.config import SiteFile
-from client.site.dataset import dataset_of
+from client.site.dataset import dataset_of, may_share_weights
 from client.site.final_models import FinalModel, keep
 from client.training.gpu_memory import limit_gpu_memory
 from client.training.resumable import OpenRound
@@ -57,6 +58,7 @@ logger = logging.getLogger("fedmama.client")
 
 def describe(site: SiteFile, experiment: Experiment) -> Description:
     """Return base fingerprint and parameter counts, if the site has enough studies."""
+    require_licence(site, experiment)
     require_patients_of(site, _pairs(site, experiment))
     if experiment.privacy.mode == "patient":
         require_patients(site, experiment)
@@ -99,6 +101,7 @@ def train(
     A round that ends early has taken its first steps; the next one starts at the step that was
     planned for it, so that schedules and late starts are the same at all sites.
     """
+    require_licence(site, experiment)
     number, steps = task.round, experiment.federation.local_steps
     model, initial, _ = _model(site, experiment)
     method = LocalMethod(site, experiment.strategy, task.run, number)
@@ -213,7 +216,8 @@ def keep_final(
         model=checksum,
         finished=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    keep(site.run_folder(task.run) / "final", model, experiment, kept)
+    folder = site.run_folder(task.run) / "final"
+    keep(folder, model, experiment, kept, share_weights=may_share_weights(site))
 
 
 def forget_model() -> None:

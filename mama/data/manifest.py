@@ -30,13 +30,15 @@ class Manifest(Record):
     """All studies of a dataset.
 
     `long_side` is the longest side of the cached images in pixels; `key_check` identifies the key
-    of all ids.
+    of all ids. `share_weights` is False if the data's licence lets no weights trained on it be
+    shared.
     """
 
     format: Literal[3] = FORMAT
     adapter: str
     key_check: str
     long_side: int
+    share_weights: bool = True
     studies: tuple[Study, ...]
 
 

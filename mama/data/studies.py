@@ -14,8 +14,25 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Box(Record):
+    """A finding's box in pixels of the cached picture, which is cropped, mirrored and resized.
+
+    `x0` and `x1` count from the chest wall, `y0` and `y1` downwards; the end is excluded.
+    """
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+    label: str
+
+
 class Image(Record):
-    """One mammogram in the cache."""
+    """One mammogram in the cache.
+
+    `boxes` are the lesions that the set marks in it, for evaluation; `flags` are its special kinds
+    (`mama.config.ingest.Kind`), such as "synthetic".
+    """
 
     id: str
     laterality: Laterality | None
@@ -23,6 +40,8 @@ class Image(Record):
     vendor: str | None
     height: int
     width: int
+    boxes: tuple[Box, ...] = ()
+    flags: tuple[str, ...] = ()
 
 
 class Labels(Record):

@@ -11,7 +11,7 @@ from mama.data.manifest import MANIFEST, Dataset
 from mama.data.studies import Split, Study
 from mama.errors import DataError
 from mama.evaluation.features import image_features
-from mama.evaluation.predictions import Predictions, balanced, metrics
+from mama.evaluation.predictions import Predictions, balanced, by_pathology, metrics
 from mama.evaluation.zero_shot import zero_shot
 from mama.exchange.metrics import Label
 from mama.export import load_final, read_experiment
@@ -90,13 +90,17 @@ def evaluate_whole(
     """Return the scored split and the figures per label; null with a reason if labels are missing.
 
     {"scored": {"split": "test", "studies": 9}, "zero_shot": {"density": {"auc": ...}}}. With
-    `evaluation.balanced` the figures are those of the class-balanced subset.
+    `evaluation.balanced` the figures are those of the class-balanced subset. If pathology is known
+    of a breast, `pathology` scores the predictions of `suspicious` by it.
     """
-    found = answers(final, dataset, device)
-    if read_experiment(final).evaluation.balanced:
-        found = {label: balanced(predictions) for label, predictions in found.items()}
     split, studies = scored(dataset)
+    labelled = answers(final, dataset, device)
+    found: list[tuple[str, Predictions]] = [*labelled.items()]
+    if any(study.labels.cancer for study in studies):
+        found.append(("pathology", by_pathology(labelled["suspicious"], studies)))
+    if read_experiment(final).evaluation.balanced:
+        found = [(label, balanced(predictions)) for label, predictions in found]
     return {
         "scored": {"split": split, "studies": len(studies)},
-        "zero_shot": {label: metrics(predictions) for label, predictions in found.items()},
+        "zero_shot": {label: metrics(predictions) for label, predictions in found},
     }

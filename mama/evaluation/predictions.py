@@ -4,15 +4,18 @@ import hashlib
 from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from mama.data.studies import Study
+from mama.data.studies import Laterality, Study
 from mama.errors import TrainingError
 from mama.evaluation.pooling import MINIMUM
 from mama.exchange.metrics import Label
 
+# Column of a study's labels that is the truth of a prediction; `cancer` is that of pathology.
+Truth = Label | Literal["cancer"]
 # Naming schemes of density; "D" has a different meaning in each.
 SCHEMES = {"BI-RADS": frozenset("ABCD"), "MIAS": frozenset("FGD")}
 
@@ -85,7 +88,7 @@ def mismatch(labels: Collection[str], classes: Collection[str]) -> str | None:
     return f"the labels are {_described(labelled)}, the model's classes {_described(scored)}"
 
 
-def units_of(studies: list[Study], label: Label) -> list[Unit]:
+def units_of(studies: list[Study], label: Truth) -> list[Unit]:
     """Return the units of a label; image numbers run through all images of `studies` in order."""
     units, first = [], 0
     for study in studies:
@@ -96,7 +99,7 @@ def units_of(studies: list[Study], label: Label) -> list[Unit]:
             groups = [(tuple(numbers), study.labels.density)]
         else:
             sides = sorted({image.laterality for image in study.images if image.laterality})
-            suspicious = study.labels.suspicious or {}
+            truths: dict[Laterality, bool] = getattr(study.labels, label) or {}
             groups = [
                 (
                     tuple(
@@ -104,7 +107,7 @@ def units_of(studies: list[Study], label: Label) -> list[Unit]:
                         for n, i in zip(numbers, study.images, strict=True)
                         if i.laterality == side
                     ),
-                    {True: "yes", False: "no", None: None}[suspicious.get(side)],
+                    {True: "yes", False: "no", None: None}[truths.get(side)],
                 )
                 for side in sides
             ]
@@ -114,6 +117,14 @@ def units_of(studies: list[Study], label: Label) -> list[Unit]:
             if images
         ]
     return units
+
+
+def by_pathology(predictions: Predictions, studies: list[Study]) -> Predictions:
+    """Return predictions of `suspicious` with the results of pathology as truths.
+
+    Breasts without a result are unknown, whatever a radiologist said of them.
+    """
+    return Predictions(predictions.classes, predictions.probabilities, units_of(studies, "cancer"))
 
 
 def mean_over(values: np.ndarray, units: list[Unit]) -> np.ndarray:

@@ -22,6 +22,7 @@ class ErrorCode(StrEnum):
     POLICY_COHORT = "policy_cohort"
     POLICY_PRIVACY = "policy_privacy"
     POLICY_SECURE = "policy_secure"
+    POLICY_LICENCE = "policy_licence"
     SECURE_TERMS = "secure_terms"
     POLICY_HOURS = "policy_hours"
     POLICY_UPLOAD = "policy_upload"
@@ -67,6 +68,7 @@ SENTENCES = {
     ErrorCode.POLICY_COHORT: "The quorum or the roster is smaller than the site's policy requires.",
     ErrorCode.POLICY_PRIVACY: "The site's policy requires patient-level differential privacy.",
     ErrorCode.POLICY_SECURE: "The site's policy requires secure aggregation.",
+    ErrorCode.POLICY_LICENCE: "The licence of the data requires secure aggregation.",
     ErrorCode.SECURE_TERMS: "The terms of secure aggregation are weaker than the site requires.",
     ErrorCode.POLICY_HOURS: "The site's policy does not allow work at this time of day.",
     ErrorCode.POLICY_UPLOAD: "The update would be larger than the site's policy allows.",

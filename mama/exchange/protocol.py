@@ -23,7 +23,7 @@ from mama.exchange.metrics import EvaluationCounts, TrainingMetrics
 PROTOCOL = 3
 SPOKEN = (PROTOCOL - 1, PROTOCOL)
 # Header fields by the version that introduced them; messages of the previous version omit them.
-SINCE = {"nonce": 3}
+SINCE = {"nonce": 3, "share_weights": 3}
 MAX_HEADER = 4 * 2**20
 # Characters of a signed roster; enough for 3000 keys.
 MAX_ROSTER = 2**20
@@ -138,7 +138,8 @@ class Answer(Header):
     """Answer of a site; `status` is ok or an error code, and at most one payload is set.
 
     `holds` is the checksum of the global model that the site keeps, on which a delta may be based;
-    `final` is that of the run's final model, once stored.
+    `final` is that of the run's final model, once stored. `share_weights`, with a description, is
+    False if the licence of the site's data lets no weights trained on it be shared.
     """
 
     site: SiteName
@@ -149,3 +150,4 @@ class Answer(Header):
     rehearsal: Rehearsal | None = None
     final: Sha256 | None = None
     holds: Sha256 | None = None
+    share_weights: bool = True

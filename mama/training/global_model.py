@@ -4,7 +4,9 @@ A coordinator's server, which never loads a tower, runs this module as a subproc
 
     python -m mama.training.global_model start EXPERIMENT.yaml MODELS.json START.safetensors
     python -m mama.training.global_model finish EXPERIMENT.yaml MODELS.json CHECKPOINT FINAL
+    python -m mama.training.global_model finish-licensed ...
 
+The last is `finish` for a model of data whose licence lets no weights be shared.
 MODELS.json maps names of base models to local folders or files.
 """
 
@@ -37,7 +39,14 @@ def start(experiment: Experiment, models: dict[str, Path], out: Path) -> None:
     save_tensors(out, tensors, describe(model).model_dump())
 
 
-def finish(experiment: Experiment, models: dict[str, Path], checkpoint: Path, final: Path) -> None:
+def finish(
+    experiment: Experiment,
+    models: dict[str, Path],
+    checkpoint: Path,
+    final: Path,
+    *,
+    share_weights: bool = True,
+) -> None:
     """Write the complete model for the trained tensors of a checkpoint."""
     model = build_model(experiment, models)
     try:
@@ -47,7 +56,7 @@ def finish(experiment: Experiment, models: dict[str, Path], checkpoint: Path, fi
             f"the checkpoint cannot be read ({type(error).__name__})", where=str(checkpoint)
         ) from None
     put_trained(model, trained, experiment.strategy.local)
-    save_final(final, model, experiment)
+    save_final(final, model, experiment, share_weights=share_weights)
 
 
 def main(arguments: list[str]) -> None:
@@ -66,7 +75,8 @@ def main(arguments: list[str]) -> None:
         if command == "start":
             start(wanted, known, Path(places[0]))
         else:
-            finish(wanted, known, Path(places[0]), Path(places[1]))
+            share = command != "finish-licensed"
+            finish(wanted, known, Path(places[0]), Path(places[1]), share_weights=share)
     except MamaError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

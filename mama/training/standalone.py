@@ -153,7 +153,8 @@ def train(  # noqa: PLR0913  (keywords)
         _wait()
     if writer:
         writer.close()
-        save_final(out / "final", model, experiment, models)
+        share = dataset.manifest.share_weights
+        save_final(out / "final", model, experiment, models, share_weights=share)
         metrics = {"steps": done, "evaluation": _evaluation(out / "final", dataset, device)}
         write_sealed(out / "metrics.json", metrics)
     _wait()

@@ -29,6 +29,7 @@ from server.run.events import (
     DuplicateAnswer,
     Extended,
     LateAnswer,
+    LicenceKnown,
     SiteJoined,
     SiteLeft,
     SiteRevoked,
@@ -258,6 +259,8 @@ class Sites:
     def _welcome(self, answer: Answer) -> None:
         self._run.sites.met(answer.site)
         self.downlink.learn(answer.site, answer.holds)
+        if not answer.share_weights:
+            self._run.emit(LicenceKnown(round=self._run.number, site=answer.site))
         # Not at the start: a run that is continued keeps its pauses.
         if self._gathered:
             self._run.sites.returned(answer.site)

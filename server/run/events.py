@@ -78,6 +78,15 @@ class SiteJoined(Event):
 
 
 @dataclass(frozen=True)
+class LicenceKnown(Event):
+    """The licence of a site's data lets no weights trained on it be shared."""
+
+    kind = "licence"
+    round: int
+    site: str
+
+
+@dataclass(frozen=True)
 class SiteLeft(Event):
     """A site is no longer connected."""
 

@@ -37,7 +37,8 @@ def write_final(folder: RunFolder, models: Mapping[str, Path]) -> None:
         MamaError: a base model is not installed at the coordinator.
     """
     newest = folder.checkpoints()[-1] / "model.safetensors"
-    _run("finish", folder.path / "experiment.yaml", models, newest, folder.path / "final")
+    what = "finish-licensed" if folder.history().licensed else "finish"
+    _run(what, folder.path / "experiment.yaml", models, newest, folder.path / "final")
 
 
 def _run(what: str, experiment: Path, models: Mapping[str, Path], *places: Path) -> None:

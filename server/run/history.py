@@ -13,6 +13,7 @@ from server.run.events import (
     Evaluated,
     Event,
     Finished,
+    LicenceKnown,
     ModelReceived,
     Paused,
     Problem,
@@ -73,6 +74,7 @@ class RunHistory:
         paid: every `RoundDone`, undone ones too.
         sites: all names that events speak of, nodes without a site name among them.
         seen: sites that connected.
+        licensed: sites whose data's licence lets no weights be shared.
         last: when the last event was logged (Unix seconds).
     """
 
@@ -83,6 +85,7 @@ class RunHistory:
     paid: list[RoundDone] = field(default_factory=list)
     sites: dict[str, SiteState] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
+    licensed: set[str] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
     last: float = 0.0
 
@@ -143,6 +146,8 @@ def _apply(history: RunHistory, event: Event) -> None:
             history.seen.add(event.site)
             _set(history, [event.site], "online")
             sites[event.site].heard, sites[event.site].revoked = None, False
+        case LicenceKnown():
+            history.licensed.add(event.site)
         case SiteRevoked():
             history.seen.add(event.site)
             one = sites.setdefault(event.site, SiteState())

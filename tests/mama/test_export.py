@@ -46,6 +46,33 @@ def test_figures_of_a_whole_dataset(final: Path, dataset: Dataset) -> None:
     assert 0 <= figures["zero_shot"]["density"]["auc"] <= 1
 
 
+def test_pathology_is_scored_where_it_is_known(final: Path, dataset: Dataset) -> None:
+    assert "pathology" not in evaluate_whole(final, dataset)["zero_shot"]
+    studies = [
+        study.model_copy(
+            update={"labels": study.labels.model_copy(update={"cancer": {"L": number % 2 == 0}})}
+        )
+        for number, study in enumerate(dataset.manifest.studies)
+    ]
+    write_manifest(dataset.folder, dataset.manifest.model_copy(update={"studies": tuple(studies)}))
+    figures = evaluate_whole(final, Dataset(dataset.folder))["zero_shot"]
+    assert figures["pathology"]["classes"] == {"no": 3, "yes": 3}
+    assert 0 <= figures["pathology"]["auc"] <= 1
+    assert figures["suspicious"]["classes"] == {"no": 9, "yes": 3}
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_the_model_card_states_the_licence(
+    tmp_path: Path, model: MaMA, experiment: Experiment, share: bool
+) -> None:
+    save_final(tmp_path / "final", model, experiment, share_weights=share)
+    card = (tmp_path / "final" / "README.md").read_text()
+    assert experiment.image.tower in card
+    assert (
+        "derive from data whose licence does not allow weights to be shared" in card
+    ) is not share
+
+
 def test_figures_of_a_balanced_subset(
     final: Path, dataset: Dataset, make_experiment: Callable[..., Experiment]
 ) -> None:

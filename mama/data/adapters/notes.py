@@ -163,6 +163,10 @@ NOTES: dict[str, tuple[str, str]] = {
         "a box of a finding has no area or no numbers and is not used",
         "Correct it in the table",
     ),
+    "box-outside": (
+        "a finding's box lies outside the crop of the breast and is not used",
+        "Compare the image with the box; nothing else depends on boxes",
+    ),
     "code-unknown": (
         "codes of descriptors that the set does not publish, such as those a spreadsheet changed",
         "Use the table as published, not as saved by a spreadsheet",

@@ -12,7 +12,7 @@ UNKNOWN = "unknown"
 
 @dataclass(frozen=True)
 class Contents:
-    """Contents of a dataset, as counts by value; `birads` counts breasts."""
+    """Contents of a dataset, as counts by value; `birads` and `pathology` count breasts."""
 
     patients: int
     splits: Counts
@@ -24,6 +24,9 @@ class Contents:
     density: Counts
     birads: Counts
     sentences: Counts
+    pathology: Counts
+    boxes: Counts
+    flags: Counts
 
 
 def contents_of(studies: Iterable[Study], spacings: Iterable[float | None]) -> Contents:
@@ -51,6 +54,13 @@ def contents_of(studies: Iterable[Study], spacings: Iterable[float | None]) -> C
             if side
         ),
         sentences=_counts(sentence.side for study in studies for sentence in study.sentences),
+        pathology=_counts(
+            "cancer" if cancer else "no cancer"
+            for study in studies
+            for cancer in (study.labels.cancer or {}).values()
+        ),
+        boxes=_counts(box.label for image in images for box in image.boxes),
+        flags=_counts(flag for image in images for flag in image.flags),
     )
 
 

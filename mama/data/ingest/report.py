@@ -96,7 +96,16 @@ class IngestReport:
             f"{contents.splits.get('train', 0)} studies to train on, "
             f"{contents.splits.get('test', 0)} to test",
             f"views: {_listed(contents.views)}; sides: {_listed(contents.sides)}",
-            f"density: {_listed(contents.density)}; BI-RADS: {_listed(contents.birads)}",
+            "; ".join(
+                filter(
+                    None,
+                    (
+                        f"density: {_listed(contents.density)}",
+                        f"BI-RADS: {_listed(contents.birads)}",
+                        _marked(contents),
+                    ),
+                )
+            ),
             f"reports: {_listed(self.languages)}; sentences: {_listed(contents.sentences)}",
             *self.remarks(),
             f"report: {folder / PAGE}",
@@ -155,6 +164,16 @@ class IngestReport:
 def meaning(code: str) -> tuple[str, str]:
     """Return the meaning of a reason or remark, and what to do about it."""
     return REASONS[code] if code in REASONS else NOTES[code]
+
+
+def _marked(contents: Contents) -> str:
+    """Return the counts of pathology, boxes and special images in one line; empty if none."""
+    named = {
+        "pathology of breasts": contents.pathology,
+        "boxes": contents.boxes,
+        "special images": contents.flags,
+    }
+    return "; ".join(f"{name}: {_listed(counts)}" for name, counts in named.items() if counts)
 
 
 def _of(count: int, noun: str) -> str:

@@ -17,16 +17,18 @@ from mama.data import adapters
 from mama.data.adapters import RawDataset, RawImage, RawStudy, Skipped
 from mama.data.adapters.notes import Note
 from mama.data.ingest.audit import audit
+from mama.data.ingest.boxes import in_picture
 from mama.data.ingest.cache import ImageCache, Source
 from mama.data.ingest.contents import Counts, contents_of
 from mama.data.ingest.earlier import JSON, counts_before, studies_before, with_missing
 from mama.data.ingest.headers import HEADERS, HeaderCache
 from mama.data.ingest.ids import Ids
+from mama.data.ingest.keys import key_for, known_key, require_compatible
 from mama.data.ingest.page import write_page
 from mama.data.ingest.report import PAGE, IngestReport
 from mama.data.ingest.reports import read_text, with_text
-from mama.data.manifest import MANIFEST, Dataset, Manifest, write_manifest
-from mama.data.secret import key_check, make_secret, read_secret
+from mama.data.manifest import MANIFEST, Manifest, write_manifest
+from mama.data.secret import key_check
 from mama.data.studies import Image, Split, Study
 from mama.errors import DataError
 from mama.system.files import remove_unfinished
@@ -51,6 +53,7 @@ def ingest(  # noqa: PLR0913  (keywords)
     test_fraction: float = 0.2,
     workers: int = 1,
     split: Callable[[RawStudy], Split] | None = None,
+    share_weights: bool | None = None,
     prune: bool = False,
     progress: Progress = untold,
 ) -> IngestReport:
@@ -72,6 +75,8 @@ def ingest(  # noqa: PLR0913  (keywords)
         workers: number of decoding processes; more than one needs an importable main module
             (spawn).
         split: overrides the adapter's split and the keyed hash of the patient.
+        share_weights: if the data's licence lets weights trained on it be shared; None takes the
+            adapter's word.
         prune: remove studies that are no longer in the source however many they are.
         progress: called with a stage ("headers", "images"), the files done and their total.
 
@@ -89,15 +94,15 @@ def ingest(  # noqa: PLR0913  (keywords)
     refuse_foreign(out, (MANIFEST, "images/index.jsonl"), before=("secret.key", "lock", HEADERS))
     if not source.is_dir():
         raise DataError("no such folder", where=str(source), fix="Check the path of the data")
-    headers = HeaderCache(out / HEADERS, _known_key(secret), workers, partial(progress, "headers"))
+    headers = HeaderCache(out / HEADERS, known_key(secret), workers, partial(progress, "headers"))
     raw = read(source, config, headers.read)
     if not raw.studies:
         raise DataError("no studies", where=str(source), fix=_fix_for_none(raw, adapter))
     with at_work_in(out):
         for name in (MANIFEST, HEADERS, JSON, PAGE):
             remove_unfinished(out / name)
-        key = _key_for(out, secret)
-        _require_compatible(out, key, long_side)
+        key = key_for(out, secret)
+        require_compatible(out, key, long_side)
         headers.write(key)
         ids = Ids(key)
 
@@ -122,7 +127,11 @@ def ingest(  # noqa: PLR0913  (keywords)
         _check_splits(kept, source)
         found.notes += _audited(found, kept, cache)
         manifest = Manifest(
-            adapter=adapter, key_check=key_check(key), long_side=long_side, studies=tuple(kept)
+            adapter=adapter,
+            key_check=key_check(key),
+            long_side=long_side,
+            share_weights=raw.share_weights if share_weights is None else share_weights,
+            studies=tuple(kept),
         )
         write_manifest(out, manifest)
         failed = [one.id for one in sources if not cache.entries[one.id].usable]
@@ -201,6 +210,8 @@ def _image(found: _Found, raw: RawImage, place: _Place) -> Image | None:
             return None
         side = side if conflicts == "keep" else None
     found.spacings.append(raw.spacing)
+    boxes, outside = in_picture(raw.boxes, entry)
+    found.notes += [Note("box-outside", names[used])] * outside
     return Image(
         id=id,
         laterality=side,
@@ -208,6 +219,8 @@ def _image(found: _Found, raw: RawImage, place: _Place) -> Image | None:
         vendor=raw.vendor,
         height=entry.height,
         width=entry.width,
+        boxes=boxes,
+        flags=raw.flags,
     )
 
 
@@ -253,32 +266,6 @@ def _report(
         notes=sorted(found.notes),
         before=counts,
     )
-
-
-def _known_key(secret: bytes | Path) -> bytes | None:
-    """Return the key of a dataset's ids; None if there is none yet."""
-    if isinstance(secret, bytes):
-        return secret
-    return read_secret(secret) if secret.exists() else None
-
-
-def _key_for(out: Path, secret: bytes | Path) -> bytes:
-    """Return the key of a dataset's ids; an existing dataset keeps its key."""
-    if isinstance(secret, bytes):
-        return secret
-    exists = (out / MANIFEST).exists() or secret.exists()
-    return read_secret(secret) if exists else make_secret(secret)
-
-
-def _require_compatible(out: Path, key: bytes, long_side: int) -> None:
-    """Refuse to add ids of another key or pictures of another size to an existing dataset."""
-    if (out / MANIFEST).exists():
-        try:
-            dataset = Dataset(out)
-        except DataError:
-            return  # a damaged or older manifest is replaced entirely
-        dataset.require_key(key)
-        dataset.require_long_side(long_side)
 
 
 def _check_splits(studies: list[Study], source: Path) -> None:
