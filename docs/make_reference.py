@@ -17,7 +17,7 @@ from pydantic.fields import FieldInfo
 from client.site.config import SiteFile
 from mama.config import Experiment
 from server.federation.home import FederationFile
-from sim.config import SharedDataset, SyntheticHospitals
+from sim.config import DealtDataset, SyntheticHospitals
 
 HEAD = """# All keys of all files
 
@@ -38,9 +38,9 @@ FILES: tuple[tuple[str, str, type[BaseModel]], ...] = (
         SyntheticHospitals,
     ),
     (
-        "`simulation`, source mias",
+        "`simulation`, other sources",
         "Beside an experiment, for `mama-sim run --data`.",
-        SharedDataset,
+        DealtDataset,
     ),
     ("Federation file", "`federation.yaml` at the coordinator.", FederationFile),
     ("Site file", "`site.yaml` at a hospital, which it never leaves.", SiteFile),

@@ -33,7 +33,7 @@ def _root() -> None:
 def run(
     config: ConfigArgument,
     data: Annotated[
-        Path | None, typer.Option(help="Dataset of real films to split among the sites")
+        Path | None, typer.Option(help="Ingested dataset or raw folder, dealt to the hospitals")
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the run; default: in runs/")] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Override the file's seed")] = None,

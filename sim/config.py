@@ -35,21 +35,60 @@ class SyntheticHospitals(Section):
     """Give hospitals different equipment."""
 
 
-class SharedDataset(Section):
-    """One dataset (given with --data) whose patients are split among `sites` hospitals."""
+DealtLabel = Literal["density", "suspicious", "cancer"]
+# The names of mama.data.adapters.ADAPTERS, which takes seconds to import.
+Layout = Literal[
+    "dicom_folder", "mias", "cbis_ddsm", "cdd_cesm", "csaw_cc", "dmid", "embed", "image_table",
+    "inbreast", "rsna", "vindr",
+]  # fmt: skip
 
-    source: Literal["mias"]
-    """Source of the data: mini-MIAS, given with --data."""
+
+class DealConfig(Section):
+    """Rule by which patients are dealt to hospitals; no patient is at two of them.
+
+    `patient` deals evenly at random, `vendor` gives each maker's patients to one hospital, and
+    `dirichlet` draws each class's shares of the hospitals from a Dirichlet distribution: a large
+    `alpha` makes all alike, one far below 1 gives most of a class to one hospital.
+    """
+
+    by: Literal["patient", "vendor", "dirichlet"] = "patient"
+    """Rule: patient (evenly at random), vendor or dirichlet."""
+    label: DealtLabel | None = None
+    """Label whose classes are dealt by dirichlet; of a breast, the patient's worse one counts."""
+    alpha: float | None = Field(None, ge=0.01, le=1e6)
+    """Parameter of dirichlet."""
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> "DealConfig":
+        given = [name for name in ("label", "alpha") if getattr(self, name) is not None]
+        if self.by == "dirichlet" and len(given) < 2:
+            raise ValueError("by dirichlet needs label and alpha: {label: density, alpha: 0.5}")
+        if self.by != "dirichlet" and given:
+            raise ValueError(f"{given[0]} is only for by: dirichlet")
+        return self
+
+
+class DealtDataset(Section):
+    """One dataset, given with --data, whose patients are dealt to `sites` hospitals.
+
+    It is an ingested dataset, whatever `source` says, or a raw folder with the layout of `source`.
+    """
+
+    source: Layout
+    """Adapter of a raw folder given with --data; without effect on an ingested dataset."""
     sites: int = Field(3, ge=1, le=100)
     """Number of hospitals."""
     test_fraction: float = Field(0.2, gt=0, lt=1)
-    """Fraction of patients held out for evaluation."""
+    """Fraction of a raw folder's patients held out for evaluation; an ingested dataset has its own
+    split."""
+    deal: DealConfig = DealConfig()
+    """Rule by which patients are dealt to the hospitals."""
 
 
 class SimulatedExperiment(Experiment):
     """Experiment with a `simulation` section, which is never sent to sites."""
 
-    simulation: SyntheticHospitals | SharedDataset = Field(discriminator="source")
+    simulation: SyntheticHospitals | DealtDataset = Field(discriminator="source")
 
     @model_validator(mode="after")
     def _averages(self) -> "SimulatedExperiment":

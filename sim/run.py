@@ -28,6 +28,8 @@ from server.report.page import write_report
 from server.run.events import Event
 from server.run.folder import METRICS, RunFolder
 from sim.config import DEFAULT_ENGINE, Engine, SimulatedExperiment
+from sim.dealing.source import CLAIM as DEALT
+from sim.dealing.source import POOL
 from sim.engines.inprocess import run_inprocess
 from sim.sites import make_sites
 
@@ -67,7 +69,7 @@ def simulate(
     Args:
         config: the experiment with its simulation.
         out: folder of the run.
-        data: the shared dataset, for simulations that split one.
+        data: the dataset or raw folder, for simulations that deal one.
         engine: the engine that runs the sites.
         callbacks: observers of the run.
         models: the earlier model of `init_from`, by its fingerprint.
@@ -79,17 +81,16 @@ def simulate(
         MamaError: an error in data or configuration, or too few sites; completed work is kept.
     """
     claim = out / CLAIM
-    refuse_foreign(out, (CLAIM,), before=("hospitals", "hospitals.json", "sites", "lock"))
+    refuse_foreign(out, (CLAIM,), before=("hospitals", POOL, DEALT, "sites", "lock"))
     require_possible(config)
     with at_work_in(out):
         refuse_another(claim, config, "another simulation")
         sites = make_sites(config, out, data, callbacks.stage)
         # Written only now, since an error in the data must not claim the folder.
         write_text(claim, yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-        for name, (_, report) in sites.items():
-            for line in report.remarks():
-                callbacks.note(f"site {name}: {line}")
-        files = [path for path, _ in sites.values()]
+        for line in sites.remarks:
+            callbacks.note(line)
+        files = list(sites.files.values())
         if config.init_from:
             for path in files:  # the user of this machine acts for every hospital
                 Approvals(load_site(path)).approve(config.experiment().hash())
@@ -129,7 +130,7 @@ def federate(
             write_report(out)
     end = folder.latest()
     put_trained(model, Update.of(end.arrays).model, experiment.strategy.local)
-    save_final(out / "final", model, experiment)
+    save_final(out / "final", model, experiment, share_weights=not folder.history().licensed)
     for path, page in pages.items():
         write_site_report(load_site(path), out, page)
     return folder.metrics() or {}

@@ -227,7 +227,7 @@ def quickstart(seeds: list[int], work: Path) -> dict[str, Any]:
             out = home / up
             if not (out / "final" / "model.safetensors").exists():
                 sites = make_sites(config, home, None, lambda *_: None)
-                federate(config.experiment(), [path for path, _ in sites.values()], out)
+                federate(config.experiment(), list(sites.files.values()), out)
             figures = json.loads((out / "metrics.json").read_text(encoding="utf-8"))
             for label in LABELS:
                 auc = figures["evaluation"]["federated"]["zero_shot"][label]["auc"]

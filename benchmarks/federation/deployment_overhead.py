@@ -58,7 +58,7 @@ def measured(work: Path, rounds: int, *, kills: bool = False) -> dict[str, Any]:
     """Return the metrics by name; all files are created in `work`."""
     config = load(SimulatedExperiment, Path("configs/quickstart.yaml"), SMALL)
     box = LocalDeployment(work / "box")
-    for path, _ in make_sites(config, work, None, lambda *_: None).values():
+    for path in make_sites(config, work, None, lambda *_: None).files.values():
         path.write_text(path.read_text(encoding="utf-8") + "threads: 1\n", encoding="utf-8")
         box.join(path)
     with box.running():

@@ -72,7 +72,7 @@ def main() -> None:
         config = load(SimulatedExperiment, Path("configs/quickstart.yaml"), over)
         with tempfile.TemporaryDirectory() as folder:
             made = make_sites(config, Path(folder), None, lambda *_: None)
-            files = [path for path, _ in made.values()]
+            files = list(made.files.values())
             metrics = federate(config.experiment(), files, Path(folder) / "run")
         share, where = max(shares)
         print(f"{case:16} {share:.3f}  {where}; {len(metrics['problems'])} problems", flush=True)

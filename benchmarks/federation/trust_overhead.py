@@ -99,8 +99,7 @@ def main() -> None:
     for owner, name in CHECKS:
         setattr(owner, name, clock.timed(name, getattr(owner, name)))
     with tempfile.TemporaryDirectory() as folder:
-        made = make_sites(config, Path(folder), None, lambda *_: None)
-        files = {name: path for name, (path, _) in made.items()}
+        files = make_sites(config, Path(folder), None, lambda *_: None).files
         introduce(files)
         client.app.signature_of = verified(clock, files)  # type: ignore[attr-defined]
         last = time.perf_counter()

@@ -22,7 +22,6 @@ from benchmarks.common import last_line, paired_interval
 from benchmarks.quality.baselines import blobs, fitted, histograms
 from mama.config import Experiment
 from mama.config.load import load
-from mama.data.ingest.report import IngestReport
 from mama.data.manifest import Dataset
 from mama.data.studies import Study
 from mama.evaluation.evaluate import answers
@@ -105,13 +104,13 @@ def datasets(
             "simulation": config.simulation.model_copy(update={"train_studies": 1}),
         }
     )
-    train = [Dataset(path.parent / "dataset") for path, _ in _made(config, home)]
-    test = [Dataset(path.parent / "dataset") for path, _ in _made(fresh, home / "fresh")]
+    train = [Dataset(path.parent / "dataset") for path in _made(config, home)]
+    test = [Dataset(path.parent / "dataset") for path in _made(fresh, home / "fresh")]
     return config, train, [only_test(dataset) for dataset in test]
 
 
-def _made(config: SimulatedExperiment, home: Path) -> list[tuple[Path, IngestReport]]:
-    return list(make_sites(config, home, None, lambda *_: None).values())
+def _made(config: SimulatedExperiment, home: Path) -> list[Path]:
+    return list(make_sites(config, home, None, lambda *_: None).files.values())
 
 
 def baseline(

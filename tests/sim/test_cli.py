@@ -10,11 +10,13 @@ import pytest
 import yaml
 
 from mama.config.load import load
+from mama.data.manifest import Dataset, write_manifest
 from server.run.events import Event, RoundDone
 from sim import run as simulation
 from sim.cli import main
 from sim.config import SimulatedExperiment
 from sim.progress import Display
+from sim.sites import make_sites
 
 ROOT = Path(__file__).parents[2]
 QUICKSTART, MIAS = ROOT / "configs" / "quickstart.yaml", ROOT / "configs" / "mias.yaml"
@@ -123,7 +125,7 @@ def test_data_that_is_missing_or_not_wanted(
     (tmp_path / "empty").mkdir()
     code, line = refusal(MIAS, "--data", tmp_path / "empty", *out)
     assert code == 3
-    assert f"{tmp_path / 'empty'}: contains no films (png/mdb*.png)" in line
+    assert f"{tmp_path / 'empty'}: holds no ingested dataset, and read as mias: no studies" in line
     assert not (tmp_path / "out").exists()
 
 
@@ -138,16 +140,15 @@ def test_an_unknown_code_in_the_label_table(
     assert f"{table}, line 5, column 'tissue': unknown or missing code. Use one of F, G, D" in line
 
 
-def test_a_site_without_studies(
-    command: Callable[..., Any], make_films: Callable[..., Path], tmp_path: Path
+def test_too_few_patients_for_the_hospitals(
+    refusal: Callable[..., Any], make_films: Callable[..., Path], tmp_path: Path
 ) -> None:
-    ended = command(
-        main, "run", MIAS, "--data", make_films(patients=2), "--out", tmp_path / "out", "--quiet"
+    code, line = refusal(
+        MIAS, "--data", make_films(patients=2), "--out", tmp_path / "out", "--quiet"
     )
-    assert ended.code == 3
-    assert ended.err.startswith("error: site site-3, ")
-    assert "no studies" in ended.err
-    assert ended.err.count("\n") == 1
+    assert code == 3
+    assert line.startswith("error: simulation.sites: ")
+    assert "patients to train on are too few for 3 hospitals" in line
 
 
 def test_a_small_run_from_the_command_line(
@@ -161,7 +162,12 @@ def test_a_small_run_from_the_command_line(
     assert "mias: finished after 1 rounds" in ended.out
     assert f"report: {out / 'report.html'}" in ended.out
     assert f"model:  {out / 'final'}" in ended.out
-    for news in ("ingest site-1: 6/6", "sites: site-1, site-2, site-3", "round   1 "):
+    for news in (
+        "data: images: 18/18",
+        "dealing patients: 3/3",
+        "sites: site-1, site-2, site-3",
+        "round   1 ",
+    ):
         assert news in ended.err
     assert "\x1b" not in ended.out + ended.err  # not a terminal
     metrics = json.loads((out / "metrics.json").read_text())
@@ -270,23 +276,24 @@ def test_fewer_sites_than_the_quorum(
 
 
 def test_a_site_that_has_nothing_to_train_on_is_reported_and_left_out(
-    command: Callable[..., Any], make_films: Callable[..., Path], tmp_path: Path
+    make_films: Callable[..., Path], tmp_path: Path
 ) -> None:
-    """With two patients a site, chance puts all patients of some sites into their test split."""
-    out = tmp_path / "out"
-    overrides = small(
-        "simulation.sites=6", "simulation.test_fraction=0.5", "participation.quorum=1"
-    )
-    films = make_films(patients=12)
-    ended = command(main, "run", MIAS, "--data", films, "--out", out, *overrides)
-    assert ended.code == 0, ended.err
-    metrics = json.loads((out / "metrics.json").read_text())
+    """One site has a single training patient, another has none."""
+    config = load(SimulatedExperiment, MIAS, [*SMALL, "participation.quorum=1"])
+    sites = make_sites(config, tmp_path, make_films(patients=9), lambda *_: None)
+    for name, kept in (("site-2", 1), ("site-3", 0)):
+        dataset = Dataset(sites.files[name].parent / "dataset")
+        studies = [
+            study.model_copy(update={"split": "train" if number < kept else "test"})
+            for number, study in enumerate(dataset.manifest.studies)
+        ]
+        changes = {"studies": tuple(studies)}
+        write_manifest(dataset.folder, dataset.manifest.model_copy(update=changes))
+    files = list(sites.files.values())
+    metrics = simulation.federate(config.experiment(), files, tmp_path / "run")
     problems = {problem["site"]: problem["code"] for problem in metrics["problems"]}
-    assert set(problems.values()) == {"no_studies", "no_contrast"}
-    without = [site for site, code in problems.items() if code == "no_studies"]
-    for site in without:
-        assert f"round 0, {site}: The site has no studies to train on." in ended.out
-    assert len(metrics["sites"]) == 6 - len(without)
+    assert problems == {"site-2": "no_contrast", "site-3": "no_studies"}
+    assert metrics["sites"] == ["site-1", "site-2"]
 
 
 @pytest.mark.parametrize("option", [("--seed", "3"), ("--set", "simulation.sites=2")])
@@ -342,7 +349,7 @@ def test_a_run_without_out_has_a_folder_of_its_own(
     assert len(list((tmp_path / "runs").glob("mias-*"))) == 2
 
 
-def test_ingests_remarks_are_reported_by_site(
+def test_ingests_remarks_are_reported(
     command: Callable[..., Any], make_films: Callable[..., Path], tmp_path: Path
 ) -> None:
     data = make_films(patients=9)
@@ -351,5 +358,4 @@ def test_ingests_remarks_are_reported_by_site(
     ended = command(main, "run", MIAS, "--data", data, "--out", tmp_path / "out", *overrides)
     remarks = [line for line in ended.err.splitlines() if "left out" in line]
     assert len(remarks) == 1
-    assert remarks[0].startswith("site site-")
-    assert remarks[0].endswith(": 1 file left out: unreadable 1")
+    assert remarks[0] == "data: 1 file left out: unreadable 1"

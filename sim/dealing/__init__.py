@@ -1,0 +1,1 @@
+"""One dataset dealt to several simulated hospitals."""
