@@ -120,7 +120,7 @@ def audit(dataset: Annotated[Path, typer.Argument(help="Ingested dataset")]) -> 
     """
     from mama.data.adapters.notes import NOTES
     from mama.data.ingest.audit import audit_dataset
-    from mama.data.ingest.report import contents_of
+    from mama.data.ingest.contents import contents_of
     from mama.data.manifest import Dataset
 
     opened = Dataset(dataset)
@@ -130,7 +130,7 @@ def audit(dataset: Annotated[Path, typer.Argument(help="Ingested dataset")]) -> 
     if found:
         raise typer.Exit(1)
     typer.echo("no fault: patients, pictures and reports are apart")
-    if marked := contents_of(opened.manifest.studies).marked():
+    if marked := contents_of(opened.manifest.studies, ()).marked():
         typer.echo(marked)
     if not opened.manifest.share_weights:
         typer.echo("licence: weights trained on this data may not be shared")

@@ -28,6 +28,15 @@ class Contents:
     boxes: Counts
     flags: Counts
 
+    def marked(self) -> str:
+        """Return the counts of pathology, boxes and special images in one line; empty if none."""
+        named = {
+            "pathology of breasts": self.pathology,
+            "boxes": self.boxes,
+            "special images": self.flags,
+        }
+        return "; ".join(f"{name}: {listed(counts)}" for name, counts in named.items() if counts)
+
 
 def contents_of(studies: Iterable[Study], spacings: Iterable[float | None]) -> Contents:
     """Count the contents of studies.
@@ -62,6 +71,15 @@ def contents_of(studies: Iterable[Study], spacings: Iterable[float | None]) -> C
         boxes=_counts(box.label for image in images for box in image.boxes),
         flags=_counts(flag for image in images for flag in image.flags),
     )
+
+
+def listed(counts: Counts | Counter[str]) -> str:
+    """Return counts in one line, the largest first; beyond six, the rest together."""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    shown = [f"{name} {count}" for name, count in ordered[:6]]
+    if rest := sum(count for _, count in ordered[6:]):
+        shown.append(f"others {rest}")
+    return ", ".join(shown) or "none"
 
 
 def place_of(image: Image) -> str:

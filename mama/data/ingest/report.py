@@ -10,7 +10,7 @@ from typing import NamedTuple
 from mama.data.adapters.notes import NOTES, Note
 from mama.data.adapters.raw import Skipped
 from mama.data.dicom.reasons import REASONS
-from mama.data.ingest.contents import Contents, Counts
+from mama.data.ingest.contents import Contents, Counts, listed
 from mama.data.ingest.earlier import JSON
 from mama.system.files import write_text
 
@@ -95,18 +95,18 @@ class IngestReport:
             f"{self.cached} from the cache",
             f"{contents.splits.get('train', 0)} studies to train on, "
             f"{contents.splits.get('test', 0)} to test",
-            f"views: {_listed(contents.views)}; sides: {_listed(contents.sides)}",
+            f"views: {listed(contents.views)}; sides: {listed(contents.sides)}",
             "; ".join(
                 filter(
                     None,
                     (
-                        f"density: {_listed(contents.density)}",
-                        f"BI-RADS: {_listed(contents.birads)}",
-                        _marked(contents),
+                        f"density: {listed(contents.density)}",
+                        f"BI-RADS: {listed(contents.birads)}",
+                        contents.marked(),
                     ),
                 )
             ),
-            f"reports: {_listed(self.languages)}; sentences: {_listed(contents.sentences)}",
+            f"reports: {listed(self.languages)}; sentences: {listed(contents.sentences)}",
             *self.remarks(),
             f"report: {folder / PAGE}",
         ]
@@ -116,14 +116,14 @@ class IngestReport:
         lines = []
         if self.skipped:
             reasons = Counter(skipped.reason for skipped in self.skipped)
-            lines.append(f"{_of(len(self.skipped), 'file')} left out: {_listed(reasons)}")
+            lines.append(f"{_of(len(self.skipped), 'file')} left out: {listed(reasons)}")
         if self.notes:
             codes = Counter(note.code for note in self.notes)
-            lines.append(f"{_of(len(self.notes), 'remark')}: {_listed(codes)}")
+            lines.append(f"{_of(len(self.notes), 'remark')}: {listed(codes)}")
         stated = []
         if self.redacted:
             found = sum(self.redacted.values())
-            stated.append(f"{_of(found, 'identifier')} in reports: {_listed(self.redacted)}")
+            stated.append(f"{_of(found, 'identifier')} in reports: {listed(self.redacted)}")
         counts = {
             "studies without a usable image were left out": self.dropped_studies,
             "studies have no report text": self.without_report,
@@ -166,25 +166,6 @@ def meaning(code: str) -> tuple[str, str]:
     return REASONS[code] if code in REASONS else NOTES[code]
 
 
-def _marked(contents: Contents) -> str:
-    """Return the counts of pathology, boxes and special images in one line; empty if none."""
-    named = {
-        "pathology of breasts": contents.pathology,
-        "boxes": contents.boxes,
-        "special images": contents.flags,
-    }
-    return "; ".join(f"{name}: {_listed(counts)}" for name, counts in named.items() if counts)
-
-
 def _of(count: int, noun: str) -> str:
     """Return "1 file" or "2 files"."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def _listed(counts: Counts | Counter[str]) -> str:
-    """Return counts in one line, the largest first; beyond six, the rest together."""
-    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    shown = [f"{name} {count}" for name, count in ordered[:6]]
-    if rest := sum(count for _, count in ordered[6:]):
-        shown.append(f"others {rest}")
-    return ", ".join(shown) or "none"

@@ -22,8 +22,7 @@ from mama.data.ingest.cache import ImageCache, Source
 from mama.data.ingest.contents import Counts, contents_of
 from mama.data.ingest.earlier import JSON, counts_before, studies_before, with_missing
 from mama.data.ingest.headers import HEADERS, HeaderCache
-from mama.data.ingest.ids import Ids
-from mama.data.ingest.keys import key_for, known_key, require_compatible
+from mama.data.ingest.ids import Ids, key_for, known_key, require_compatible
 from mama.data.ingest.page import write_page
 from mama.data.ingest.report import PAGE, IngestReport
 from mama.data.ingest.reports import read_text, with_text
