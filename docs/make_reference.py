@@ -7,6 +7,7 @@ import json
 import types
 import typing
 from collections.abc import Iterator
+from datetime import date
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,14 @@ FILES: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("Federation file", "`federation.yaml` at the coordinator.", FederationFile),
     ("Site file", "`site.yaml` at a hospital, which it never leaves.", SiteFile),
 )
-NAMES = {str: "text", int: "whole number", float: "number", bool: "true or false", Path: "path"}
+NAMES = {
+    str: "text",
+    int: "whole number",
+    float: "number",
+    bool: "true or false",
+    Path: "path",
+    date: "day",
+}
 BOUNDS = (
     ("ge", "{} or more"),
     ("gt", "above {}"),

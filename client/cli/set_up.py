@@ -86,18 +86,19 @@ def ingest(
     """Read images and reports into the site's dataset; safe to repeat."""
     from client.site.config import load_site
     from client.site.dataset import withdrawal_of
-    from client.site.ingest import prepare
+    from client.site.ingest import prepare, pull_studies
     from mama.system.cli import unfit_data_as_configuration
     from mama.system.console import stage_bars
 
     settings = load_site(site)
     with unfit_data_as_configuration(), stage_bars() as progress:
+        pulled = pull_studies(settings, progress)
         report = prepare(settings, long_side, progress, prune=prune)
-    for line in report.lines(settings.data.dataset):
+    for line in (*(pulled.lines() if pulled else ()), *report.lines(settings.data.dataset)):
         typer.echo(line)
     if settings.data.withdrawn:
         typer.echo(f"withdrawn: {withdrawal_of(settings)}")
-    raise typer.Exit(report.exit_code)
+    raise typer.Exit(max(report.exit_code, pulled.exit_code if pulled else 0))
 
 
 @base.command()

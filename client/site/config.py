@@ -7,7 +7,7 @@ from pydantic import Field
 
 from client.site.policy import PolicyConfig
 from mama.config import Section
-from mama.config.ingest import IngestConfig
+from mama.config.ingest import IngestConfig, PacsConfig
 from mama.config.load import load
 from mama.data.secret import read_secret
 from mama.errors import ConfigError
@@ -34,6 +34,8 @@ class DataConfig(Section):
     """The hospital's folder of images and reports."""
     adapter: str = "dicom_folder"
     """Layout of the source: dicom_folder, or a public data set (docs/data.md)."""
+    pacs: PacsConfig | None = None
+    """Archive that ingest pulls new studies from, into `source`; null pulls nothing."""
     dataset: Path
     """Folder of the ingested dataset."""
     withdrawn: Path | None = None
@@ -179,9 +181,16 @@ def load_site(path: Path) -> SiteFile:
             fix="Compare it with a copy, and end it with a line break",
         )
     home = path.resolve().parent
+    pacs = site.data.pacs and site.data.pacs.model_copy(
+        update={
+            "ca": site.data.pacs.ca and home / site.data.pacs.ca,
+            "credentials": site.data.pacs.credentials and home / site.data.pacs.credentials,
+        }
+    )
     data = site.data.model_copy(
         update={
             "source": home / site.data.source,
+            "pacs": pacs,
             "dataset": home / site.data.dataset,
             "withdrawn": site.data.withdrawn and home / site.data.withdrawn,
         }

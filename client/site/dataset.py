@@ -93,6 +93,15 @@ def require_own_key(site: SiteFile) -> None:
         Dataset(site.data.dataset).require_key(site.read_secret())
 
 
+def withdrawn_names(site: SiteFile) -> set[str]:
+    """Return the patients and studies of the site's list, as it names them.
+
+    Raises:
+        ConfigError: the list cannot be read.
+    """
+    return set(_names(site.data.withdrawn).values()) if site.data.withdrawn else set()
+
+
 def _opened(site: SiteFile) -> tuple[Dataset, Withdrawal]:
     dataset, key = Dataset(site.data.dataset), site.read_secret()
     dataset.require_key(key)

@@ -1,8 +1,12 @@
 """Ingest of a site's data with the settings of its site file."""
 
 from client.site.config import SiteFile
+from client.site.dataset import withdrawn_names
+from mama.data.adapters.dicom_folder import images_folder
 from mama.data.ingest.report import IngestReport
 from mama.data.ingest.run import Progress, ingest, untold
+from mama.data.pacs import Pulled, pull
+from mama.errors import ConfigError
 
 
 def prepare(
@@ -32,5 +36,31 @@ def prepare(
         workers=site.data.workers,
         share_weights=site.data.licence.share_weights,
         prune=prune,
+        progress=progress,
+    )
+
+
+def pull_studies(site: SiteFile, progress: Progress = untold) -> Pulled | None:
+    """Bring new and changed studies of the site's archive into its source; None if it has none.
+
+    Patients and studies that withdrew are not pulled.
+
+    Raises:
+        ConfigError: the adapter reads no DICOM files, or the list of those who withdrew, the
+            credentials or the certificate cannot be read.
+        ServiceError, DataError, StorageError: as `mama.data.pacs.pull`.
+    """
+    if site.data.pacs is None:
+        return None
+    if site.data.adapter != "dicom_folder":
+        raise ConfigError(
+            f"adapter {site.data.adapter} does not read what is pulled",
+            where="data.pacs",
+            fix="Set data.adapter to dicom_folder, or remove data.pacs",
+        )
+    return pull(
+        site.data.pacs,
+        images_folder(site.data.source),
+        withdrawn=withdrawn_names(site),
         progress=progress,
     )

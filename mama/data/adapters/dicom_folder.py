@@ -13,6 +13,11 @@ from mama.data.adapters.report_table import Entry, ReportTable
 from mama.data.dicom.headers import ReadHeaders, read_headers
 
 
+def images_folder(source: Path) -> Path:
+    """Return the folder that is looked at for images."""
+    return source / "dicom" if (source / "dicom").is_dir() else source
+
+
 def read(
     source: Path, config: IngestConfig = DEFAULTS, headers: ReadHeaders = read_headers
 ) -> RawDataset:
@@ -24,8 +29,7 @@ def read(
         ConfigError: the map of the columns has an unknown name.
     """
     table = ReportTable(source, config)  # first: its mistakes show before the images are read
-    folder = source / "dicom" if (source / "dicom").is_dir() else source
-    archive = read_archive(folder, source, config, headers)
+    archive = read_archive(images_folder(source), source, config, headers)
     entries, notes = table.join([exam.keys for exam in archive.exams])
     studies = tuple(_study(exam, entries.get(exam.keys.study, Entry())) for exam in archive.exams)
     return RawDataset(studies, tuple(archive.skipped), (*archive.notes, *notes))

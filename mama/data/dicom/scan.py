@@ -9,6 +9,7 @@ from mama.data.dicom.header import Header
 from mama.data.dicom.headers import ReadHeaders, read_headers
 from mama.data.dicom.reasons import Reason
 
+PARTIAL = ".partial"  # folder of studies that are being pulled from an archive
 ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
 
 
@@ -79,6 +80,8 @@ def _files(folder: Path) -> Iterator[tuple[Path, Reason | None]]:
             continue
         folders = []
         for entry in entries:
+            if entry.name == PARTIAL:
+                continue
             path = current / entry.name
             try:
                 if entry.is_dir():

@@ -3,11 +3,13 @@
 import shutil
 import stat
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import pytest
 
 from client.site.config import load_site
+from client.site.ingest import pull_studies
 from mama.data.secret import make_secret
 from mama.errors import ConfigError, DataError
 
@@ -54,6 +56,29 @@ def test_relative_paths_count_from_the_files_folder(
     assert site.state == tmp_path / "state"
     assert site.secret == tmp_path / "secret.key"
     assert site.models == {"bert": tmp_path / "models/bert", "other": Path("/elsewhere")}
+
+
+def test_the_files_of_the_archive_count_from_there_too(
+    tmp_path: Path, write: Callable[[str], Path]
+) -> None:
+    pacs = "  pacs: {url: 'https://p/d', study_date: [2015-01-01, null], ca: a.crt, credentials: w}"
+    site = load_site(write(MINIMAL.replace("  dataset", f"{pacs}\n  dataset")))
+    assert site.data.pacs is not None
+    assert (site.data.pacs.ca, site.data.pacs.credentials) == (tmp_path / "a.crt", tmp_path / "w")
+    assert site.data.pacs.study_date == (date(2015, 1, 1), None)
+    secret = write(
+        MINIMAL.replace("  dataset", pacs.replace("//p", "//me:hidden@p") + "\n  dataset")
+    )
+    with pytest.raises(ConfigError, match=r"data.pacs.*no user or password") as caught:
+        load_site(secret)
+    assert "hidden" not in str(caught.value)
+
+
+def test_only_a_folder_of_dicom_takes_what_is_pulled(write: Callable[[str], Path]) -> None:
+    pacs = "  adapter: mias\n  pacs: {url: 'https://p/d', study_date: [null, null]}\n  dataset"
+    site = load_site(write(MINIMAL.replace("  dataset", pacs)))
+    with pytest.raises(ConfigError, match="adapter mias does not read what is pulled"):
+        pull_studies(site)
 
 
 def test_a_relative_site_file_gives_absolute_paths(
