@@ -24,7 +24,7 @@ from mama.config import Experiment
 from mama.data.reports.assessment import most_concerning
 from mama.data.studies import Study
 from mama.errors import IntegrityError
-from mama.exchange.statistics import (
+from mama.exchange.metrics import (
     CATEGORIES,
     OTHER,
     UNKNOWN,

@@ -18,8 +18,7 @@ from mama.config import Experiment, Section
 from mama.config.base import SiteName
 from mama.errors import ProtocolError, VersionError
 from mama.exchange.codes import ErrorCode
-from mama.exchange.metrics import EvaluationCounts, TrainingMetrics
-from mama.exchange.statistics import DataStatistics
+from mama.exchange.metrics import DataStatistics, EvaluationCounts, TrainingMetrics
 
 PROTOCOL = 3
 SPOKEN = (PROTOCOL - 1, PROTOCOL)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from pydantic import ValidationError
 
-from mama.exchange.statistics import ATTRIBUTES, Attribute, DataStatistics, Table
+from mama.exchange.metrics import ATTRIBUTES, Attribute, DataStatistics, Table
 from server.run.history import RunHistory
 
 # Least total variation distance to the others at which a site is said to differ. Of 50 patients

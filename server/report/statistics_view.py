@@ -6,7 +6,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
 
-from mama.exchange.statistics import CATEGORIES, UNKNOWN, Attribute, DataStatistics, Table
+from mama.exchange.metrics import CATEGORIES, UNKNOWN, Attribute, DataStatistics, Table
 from server.report.statistics import DIFFERS, shares
 
 SUPPRESSED = "*"

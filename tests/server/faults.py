@@ -26,11 +26,17 @@ from mama.config.strategy import StrategyConfig
 from mama.exchange.arrays import Arrays
 from mama.exchange.codecs.block import digest_of
 from mama.exchange.codecs.coding import encode
-from mama.exchange.metrics import Cell, EvaluationCounts, LabelCounts, Recall, TrainingMetrics
+from mama.exchange.metrics import (
+    Cell,
+    DataStatistics,
+    EvaluationCounts,
+    LabelCounts,
+    Recall,
+    TrainingMetrics,
+)
 from mama.exchange.protocol import Answer, Description, Task
 from mama.exchange.signature import sign_answer
 from mama.exchange.signing import new_key
-from mama.exchange.statistics import DataStatistics
 from mama.system.seeds import numpy_generator
 from server.round.run import FederatedRun
 from server.run.context import RunContext

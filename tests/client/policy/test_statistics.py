@@ -14,8 +14,8 @@ from client.site.config import load_site
 from mama.config import Experiment
 from mama.data.manifest import read_manifest, write_manifest
 from mama.data.studies import Image, Labels, Study
+from mama.exchange.metrics import DataStatistics
 from mama.exchange.protocol import Task
-from mama.exchange.statistics import DataStatistics
 
 MINIMUM = 2
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from mama.exchange.statistics import DataStatistics, Table
+from mama.exchange.metrics import DataStatistics, Table
 from server.report.statistics import Share, differences, shares, statistics_in
 from server.report.statistics_view import of_status, sections
 from server.report.status import status

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from mama.exchange.statistics import DataStatistics, Table
+from mama.exchange.metrics import DataStatistics, Table
 from tests.server.faults import Fault, Plan, World
 
 FOUND = DataStatistics(

@@ -8,7 +8,7 @@ import pytest
 
 from mama.data.dicom.ages import band_of
 from mama.data.dicom.header import read_header
-from mama.exchange.statistics import CATEGORIES, UNKNOWN, Attribute
+from mama.exchange.metrics import CATEGORIES, UNKNOWN, Attribute
 
 
 @pytest.mark.parametrize(
