@@ -18,6 +18,7 @@ from client.policy.evaluations import Evaluations
 from client.policy.in_force import require_in_force
 from client.policy.lineage import Lineage
 from client.policy.plan import Plan, require_planned
+from client.policy.statistics import statistics_of
 from client.privacy.sent import SentRecord
 from client.secagg.unmasked import UnmaskedSums
 from client.secagg.waves import answer_wave, basis_of, keep_update
@@ -82,7 +83,7 @@ def answer(
     Args:
         site: the site's settings.
         header: the task's JSON, unchecked.
-        payload: the global model's trained tensors (empty for `describe`), unchecked.
+        payload: the global model's trained tensors (empty for queries), unchecked.
         on_step: called with the site and the step after every local step.
     """
     arrived = time.monotonic()
@@ -132,7 +133,7 @@ def _in_version(protocol: int, reply: Answer) -> Answer:
     changes: dict[str, Any] = {"protocol": protocol}
     if protocol == 2:
         # It lacks masked labels and would treat the counts as exact.
-        changes["evaluation"] = None
+        changes["evaluation"] = changes["statistics"] = None
     return reply.model_copy(update=changes)
 
 
@@ -170,11 +171,14 @@ def _done(
             read_peers(site)  # a site that could not mask its update does not join
         _check_upload(site, experiment)
         description = tasks.describe(site, experiment)
-        share = may_share_weights(site)
+        # Only a licence against it is told: earlier releases do not know the field.
+        share = None if may_share_weights(site) else False
         reply = _answer(
             site, task, description=description, holds=link.holds(), share_weights=share
         )
         return reply, b""
+    if task.kind == "statistics":
+        return _answer(site, task, statistics=statistics_of(site, experiment)), b""
     if task.kind == "rehearse":
         block = rehearse(payload, tasks.shapes(site, experiment), experiment.exchange)
         return _answer(site, task, rehearsal=cost_since(arrived)), block

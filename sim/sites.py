@@ -132,14 +132,14 @@ def _dealt(
 def policy_for(experiment: Experiment, patients: int) -> PolicyConfig:
     """Return a policy that permits the experiment, for sites with synthetic or public patients.
 
-    It is the default policy extended by what the experiment needs, by losses, which the report
-    plots, and by exact evaluations.
+    It is the default policy extended by what the experiment needs, by losses and statistics, which
+    the report shows, and by exact evaluations.
     """
     defaults = PolicyConfig()
     batch = min(patients, experiment.optimiser.batch_size)
     drawn = min(patients // batch, experiment.federation.local_steps) * batch
     return PolicyConfig(
-        metrics=["loss", *defaults.metrics],
+        metrics=["loss", *defaults.metrics, "statistics"],
         # Benchmarks compare exact metrics.
         label_odds=None,
         max_evaluations=100_000,

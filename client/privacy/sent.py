@@ -122,5 +122,7 @@ def figures(answer: Answer) -> list[str]:
     if answer.evaluation:
         for method, labels in answer.evaluation.counts.items():
             names += [f"{method}.{label}" for label in labels]
+    if answer.statistics:
+        names += ["patients", "studies", *answer.statistics.tables]
     names += [name for name in ("final", "holds") if getattr(answer, name)]
     return names

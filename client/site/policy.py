@@ -42,6 +42,7 @@ class PolicyConfig(Section):
     breast or study; null evaluates unmasked labels, for public data. `max_evaluations`: models
     evaluated per calendar month; the default is enough for two runs of 100 rounds that evaluate
     every 5 rounds. `metrics`: groups of figures that may leave; others are dropped from answers.
+    `statistics` are suppressed counts of the training data (`client/policy/statistics.py`).
 
     `max_round_s`: seconds of training per round after which the site sends a partial update; null
     sets no limit. `max_round_steps`: the same limit in steps. `bundles`: SHA-256 of the app bundles
@@ -101,7 +102,10 @@ class PolicyConfig(Section):
     """Every experiment waits for a person's approval."""
     auto_approve: AutoApproval | None = None
     """Experiments within these limits need no approval; null needs it for all."""
-    metrics: list[Literal["loss", "zero_shot", "linear_probe"]] = ["zero_shot", "linear_probe"]
+    metrics: list[Literal["loss", "zero_shot", "linear_probe", "statistics"]] = [
+        "zero_shot",
+        "linear_probe",
+    ]
     """Groups of figures that may leave."""
     min_patients_step: int = Field(8, ge=1, le=100_000)
     """Smallest number of patients in a step's batch."""

@@ -73,7 +73,10 @@ class Sentence(Record):
 
 
 class Study(Record):
-    """One exam of one patient; `patient` and `id` are keyed hashes without meaning elsewhere."""
+    """One exam of one patient; `patient` and `id` are keyed hashes without meaning elsewhere.
+
+    `age` is the band of the patient's age, such as 50-59; None if unknown.
+    """
 
     id: str
     patient: str
@@ -81,6 +84,7 @@ class Study(Record):
     images: tuple[Image, ...]
     sentences: tuple[Sentence, ...]
     labels: Labels
+    age: str | None = None
 
     def about(self, side: Laterality | None) -> tuple[Sentence, ...]:
         """Return all sentences but those about the other breast; None is the whole report.

@@ -18,12 +18,14 @@ from mama.config import Experiment, Section
 from mama.config.base import SiteName
 from mama.errors import ProtocolError, VersionError
 from mama.exchange.codes import ErrorCode
-from mama.exchange.metrics import EvaluationCounts, TrainingMetrics
+from mama.exchange.metrics import DataStatistics, EvaluationCounts, TrainingMetrics
 
 PROTOCOL = 3
 SPOKEN = (PROTOCOL - 1, PROTOCOL)
 # Header fields by the version that introduced them; messages of the previous version omit them.
 SINCE = {"nonce": 3, "share_weights": 3}
+# Fields that releases of the same version may lack; messages omit them where they are None.
+OPTIONAL = {"share_weights", "statistics"}
 MAX_HEADER = 4 * 2**20
 # Characters of a signed roster; enough for 3000 keys.
 MAX_ROSTER = 2**20
@@ -31,7 +33,7 @@ MAX_ROSTER = 2**20
 # Waves of secure aggregation (mama.exchange.secagg.messages), in order.
 Wave = Literal["advertise", "share", "mask", "agree", "unmask"]
 WAVES: tuple[Wave, ...] = get_args(Wave)
-Kind = Literal["describe", "rehearse", "train", "evaluate", "finish", Wave]
+Kind = Literal["describe", "statistics", "rehearse", "train", "evaluate", "finish", Wave]
 Identifier = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]{0,127}$")]
 Nonce = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -52,7 +54,8 @@ class Header(Section):
     def encode(self) -> str:
         """Return the header as JSON of its own version."""
         newer = {name for name, since in SINCE.items() if since > self.protocol}
-        return self.model_dump_json(exclude=newer)
+        unset = {name for name in OPTIONAL if getattr(self, name, None) is None}
+        return self.model_dump_json(exclude=newer | unset)
 
     @classmethod
     def decode(cls, text: object) -> Self:
@@ -79,7 +82,8 @@ class Header(Section):
 class Task(Header):
     """Task from the server to a site.
 
-    `describe` requests a description of the site's model, `train` one round of training, and
+    `describe` requests a description of the site's model, `statistics` the statistics of its data
+    that its policy releases (none is a valid answer), `train` one round of training, and
     `evaluate` an evaluation of the attached model. `finish` stores the attached model as the run's
     final one. `rehearse` exchanges random tensors of an update's size. `advertise`, `share`,
     `mask`, `agree` and `unmask` are the waves of secure aggregation
@@ -147,7 +151,8 @@ class Answer(Header):
     description: Description | None = None
     training: TrainingMetrics | None = None
     evaluation: EvaluationCounts | None = None
+    statistics: DataStatistics | None = None
     rehearsal: Rehearsal | None = None
     final: Sha256 | None = None
     holds: Sha256 | None = None
-    share_weights: bool = True
+    share_weights: bool | None = None

@@ -126,6 +126,7 @@ def status(
     from rich.console import Console
 
     from server.federation.home import Home
+    from server.report.statistics_view import of_status
     from server.report.status import status, table
     from server.service.overview import overview, tables
     from server.service.warnings import warnings
@@ -143,7 +144,8 @@ def status(
         return
     # Text from sites is never interpreted as markup.
     console = Console(highlight=False, markup=False, emoji=False)
-    console.print(tables(whole) if run is None else table(whole))
+    for part in [tables(whole)] if run is None else [table(whole), *of_status(whole)]:
+        console.print(part)
     for line in found:
         typer.echo(f"WARN  {line}")
 

@@ -10,7 +10,7 @@ from mama.exchange.protocol import MAX_HEADER, Task
 # For the message being pulled: the Grid's own calls do not name the task it answers.
 ROOM: ContextVar[int] = ContextVar("room", default=MAX_BYTES)
 UPDATES = ("rehearse", "train", "mask")
-FIGURES = ("describe", "evaluate", "finish")
+FIGURES = ("describe", "statistics", "evaluate", "finish")
 
 
 @contextmanager

@@ -19,6 +19,8 @@ from server.cohort.sampling import enrolled
 from server.report.charts import LABELS, TERMS, curves
 from server.report.gain import gain
 from server.report.privacy import COLUMNS, of_sites, sentences
+from server.report.statistics import DIFFERS, differences, statistics_in, without_statistics
+from server.report.statistics_view import alike, sections
 from server.run.events import RoundDone, Stopped
 from server.run.folder import RunFolder
 from server.run.history import RunHistory
@@ -50,6 +52,7 @@ def render(metrics: dict[str, Any], history: RunHistory, experiment: Experiment,
     evaluation, evaluated_after = _evaluation(metrics, history)
     names = history.seen.union(metrics["sites"], history.shares, enrolled(experiment.participation))
     sites = [_site(site, history.rounds, evaluation) for site in sorted(names)]
+    data = statistics_in(history)
     for site in sites:
         known = history.sites.get(site["name"])
         site["revoked"] = known is not None and known.revoked
@@ -79,6 +82,10 @@ def render(metrics: dict[str, Any], history: RunHistory, experiment: Experiment,
         private_columns=COLUMNS,
         private_sites=of_sites(metrics.get("privacy")),
         curves=curves(history),
+        data=sections(data),
+        differs=100 * DIFFERS,
+        differences=[str(one) for one in differences(data)] or [alike(len(data))],
+        no_data=without_statistics(history),
         sites=sites,
         absent=_absent(
             [site["name"] for site in sites if not site["answered"]],

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from mama.errors import ConfigError, IntegrityError
 from mama.system.logs import printable
+from server.report.statistics import differences, statistics_in, without_statistics
 from server.run.events import RoundDone
 from server.run.folder import RunFolder
 from server.run.history import SiteState
@@ -25,7 +26,8 @@ def status(run: Path) -> Status:
     A site is offline, online, training, masking its update, evaluating, receiving, failed (at its
     last task), paused or revoked. Its seconds, norm and cosine are of its last update, its bytes of
     all rounds, its problem is the last. `heard` is the last contact of a disconnected site (Unix
-    seconds).
+    seconds). `statistics` are those of training data by site, `no_statistics` the reasons of sites
+    without, `differences` sentences.
 
     Raises:
         ConfigError: there is no run in this folder.
@@ -42,6 +44,7 @@ def status(run: Path) -> Status:
                 fix="The same `run` command goes on from there",
             )
         raise ConfigError("holds no run", where=str(run), fix="Give the folder of a run")
+    found = statistics_in(history)
     mean, left = history.round_seconds, history.start.rounds - history.done
     return {
         "run": history.start.run,
@@ -55,6 +58,9 @@ def status(run: Path) -> Status:
             site: _of_site(site, state, history.rounds)
             for site, state in sorted(history.sites.items())
         },
+        "statistics": {site: one.model_dump() for site, one in found.items()},
+        "no_statistics": without_statistics(history),
+        "differences": [str(one) for one in differences(found)],
     }
 
 

@@ -62,3 +62,31 @@ class Dispatcher:
                 yield exchange, site, reply
             if time.monotonic() > message.expires:
                 self._messages.pop(name, None)
+
+
+class Query:
+    """Tasks without tensors whose answers nobody waits for; each is sent once.
+
+    Args:
+        transport: of the run.
+        wait_s: seconds that a site has for its answer.
+    """
+
+    def __init__(self, transport: Transport, wait_s: float):
+        self._transport, self._wait_s = transport, wait_s
+        self._sent: dict[str, tuple[str, Task, float]] = {}
+
+    def send(self, site: str, task: Task, connection: Connection) -> None:
+        """Send a site's task; do nothing if Flower does not accept it."""
+        name = self._transport.push(connection.node, task, b"", self._wait_s)
+        if name is not None:
+            self._sent[name] = site, task, time.monotonic() + self._wait_s
+
+    def replies(self) -> Iterator[tuple[str, Task, Reply]]:
+        """Yield the first reply to each task that has one; lost ones are forgotten."""
+        for name, (site, task, until) in list(self._sent.items()):
+            for reply in self._transport.pull(name, task):
+                if self._sent.pop(name, None) and not reply.lost:
+                    yield site, task, reply
+            if time.monotonic() > until:
+                self._sent.pop(name, None)

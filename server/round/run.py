@@ -79,6 +79,9 @@ class FederatedRun:
         if len(sites.connected) < run.experiment.participation.quorum:
             quorum = Quorum(run.experiment.participation, run.members.shares())
             raise self._no_quorum("start", quorum.shortfall(sites.connected, sites.connected))
+        # Exact counts would break the guarantee of a private run.
+        if not run.checkpoint.round and run.experiment.privacy.mode == "none":
+            sites.ask_statistics()
 
     def _rounds(self) -> None:
         run = self._run

@@ -14,12 +14,13 @@ from flwr.serverapp import Grid
 
 from mama.errors import ProtocolError
 from mama.exchange.codes import ErrorCode
-from mama.exchange.protocol import Answer, Kind, Task
+from mama.exchange.protocol import PROTOCOL, Answer, Kind, Task
 from mama.system.journal import content_of
+from mama.system.logs import printable
 from server.cohort.signers import Signers
 from server.report.privacy import spent
 from server.round.connections import Connections, Joined, Left, Refused
-from server.round.dispatch import Dispatcher, Exchange
+from server.round.dispatch import Dispatcher, Exchange, Query
 from server.round.state import Next, RoundState, TaskState, Verdict
 from server.round.transport import Reply, Transport
 from server.round.validation import check_answer
@@ -33,6 +34,7 @@ from server.run.events import (
     SiteJoined,
     SiteLeft,
     SiteRevoked,
+    StatisticsAnswered,
     TaskResent,
     TaskSent,
 )
@@ -72,6 +74,7 @@ class Sites:
         self._signers = Signers(run.roster)
         transport = Transport(grid, self._signers, values)
         self._dispatcher = Dispatcher(transport)
+        self._statistics = Query(transport, run.experiment.participation.deadline_s)
         self.connections = Connections(
             transport,
             run.checkpoint.base,
@@ -97,6 +100,18 @@ class Sites:
                     self._run.emit(SiteLeft(round=number, site=site, silent_s=silent_s))
                 case Refused(name, problem, code):
                     self._run.problem(name, problem, code)
+        for site, task, reply in self._statistics.replies():
+            self._take_statistics(site, task, reply)
+
+    def ask_statistics(self) -> None:
+        """Ask connected sites for statistics of their data, once a run; `poll` takes the answers.
+
+        Sites that speak an earlier protocol have none.
+        """
+        answered = self._run.folder.history().statistics
+        for site, connection in self.connections.by_site.items():
+            if site not in answered and connection.protocol == PROTOCOL:
+                self._statistics.send(site, self._task("statistics", site), connection)
 
     def open_round(self, number: int, *, retry_refused: bool) -> None:
         """Begin a round with the connections of this moment."""
@@ -145,6 +160,17 @@ class Sites:
         """Remember the head of a site's privacy ledger, if its answer has one."""
         if answer.training and answer.training.privacy:
             self._ledgers[answer.site] = answer.training.privacy.head
+
+    def _take_statistics(self, site: str, task: Task, reply: Reply) -> None:
+        problem, _ = self._fault(Delivery(site, task, reply, "on_time", bytes_down=0))
+        found = reply.answer.statistics if reply.answer and not problem else None
+        self._run.emit(
+            StatisticsAnswered(
+                site=site,
+                statistics=found.model_dump() if found else None,
+                problem=printable(problem) or None,
+            )
+        )
 
     def _go_on(self, state: RoundState, came: bool, pause: float) -> float:
         """Close, extend or wait; returns the seconds of the next pause."""
@@ -259,7 +285,7 @@ class Sites:
     def _welcome(self, answer: Answer) -> None:
         self._run.sites.met(answer.site)
         self.downlink.learn(answer.site, answer.holds)
-        if not answer.share_weights:
+        if answer.share_weights is False:
             self._run.emit(LicenceKnown(round=self._run.number, site=answer.site))
         # Not at the start: a run that is continued keeps its pauses.
         if self._gathered:

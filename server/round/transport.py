@@ -19,6 +19,7 @@ from server.round.state import Outcome
 
 FLOWER_TYPES = {
     "describe": MessageType.QUERY,
+    "statistics": MessageType.QUERY,
     "rehearse": MessageType.QUERY,
     "train": MessageType.TRAIN,
     "evaluate": MessageType.EVALUATE,

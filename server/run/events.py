@@ -69,6 +69,18 @@ class SitesKnown(Event):
 
 
 @dataclass(frozen=True)
+class StatisticsAnswered(Event):
+    """A site answered the query on its data before the first round; it is not asked again."""
+
+    kind = "statistics"
+    site: str
+    statistics: dict[str, Any] | None = field(
+        default=None, metadata={"help": "suppressed counts; missing if the site releases none"}
+    )
+    problem: str | None = field(default=None, metadata={"help": "why an answer does not count"})
+
+
+@dataclass(frozen=True)
 class SiteJoined(Event):
     """A site connects, for the first time or again."""
 

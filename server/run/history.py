@@ -23,6 +23,7 @@ from server.run.events import (
     SiteRevoked,
     SitesKnown,
     Start,
+    StatisticsAnswered,
     Stopped,
     TaskSent,
     UpdateAccepted,
@@ -73,6 +74,7 @@ class RunHistory:
         evaluations: likewise.
         paid: every `RoundDone`, undone ones too.
         sites: all names that events speak of, nodes without a site name among them.
+        statistics: answers to the query on data, by site; restarts undo none.
         seen: sites that connected.
         licensed: sites whose data's licence lets no weights be shared.
         last: when the last event was logged (Unix seconds).
@@ -84,6 +86,7 @@ class RunHistory:
     evaluations: dict[int, Evaluated] = field(default_factory=dict)
     paid: list[RoundDone] = field(default_factory=list)
     sites: dict[str, SiteState] = field(default_factory=dict)
+    statistics: dict[str, StatisticsAnswered] = field(default_factory=dict)
     seen: set[str] = field(default_factory=set)
     licensed: set[str] = field(default_factory=set)
     problems: list[Problem] = field(default_factory=list)
@@ -137,6 +140,8 @@ def _apply(history: RunHistory, event: Event) -> None:
             _set(history, event.sites, "online")
             for site in event.sites:
                 sites[site].revoked = False
+        case StatisticsAnswered():
+            history.statistics.setdefault(event.site, event)
         case TaskSent():
             _set(history, event.sites, AT_WORK[event.task])
             if event.task == "train":

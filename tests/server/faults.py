@@ -26,7 +26,14 @@ from mama.config.strategy import StrategyConfig
 from mama.exchange.arrays import Arrays
 from mama.exchange.codecs.block import digest_of
 from mama.exchange.codecs.coding import encode
-from mama.exchange.metrics import Cell, EvaluationCounts, LabelCounts, Recall, TrainingMetrics
+from mama.exchange.metrics import (
+    Cell,
+    DataStatistics,
+    EvaluationCounts,
+    LabelCounts,
+    Recall,
+    TrainingMetrics,
+)
 from mama.exchange.protocol import Answer, Description, Task
 from mama.exchange.signature import sign_answer
 from mama.exchange.signing import new_key
@@ -94,6 +101,7 @@ class FakeSites(ClientApp):
         # Sites that were not updated yet: they know protocol 2 only.
         self.older: set[str] = set()
         self.done: Counter[tuple[str, str]] = Counter()
+        self.statistics: dict[str, DataStatistics] = {}
 
     def __call__(self, message: Message, context: Context) -> Message:
         header = message.content.config_records["header"]["json"]
@@ -117,6 +125,8 @@ class FakeSites(ClientApp):
                 terms={"loss": 1.0},
             )
             data = encode(update(site, task.round, self.shapes))
+        elif task.kind == "statistics":
+            result["statistics"] = self.statistics.get(site)
         elif task.kind == "finish":
             payload = message.content.array_records["payload"]["tensors"].data
             result["final"] = digest_of(payload)

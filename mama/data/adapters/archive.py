@@ -17,11 +17,12 @@ from mama.system.logs import printable
 
 @dataclass(frozen=True)
 class ArchiveExam:
-    """One study: its patient's key, its images, and the keys by which a report can name it."""
+    """One study: its patient's key and age band, its images, and the keys of its report."""
 
     patient: str = field(repr=False)
     images: tuple[RawImage, ...]
     keys: Keys
+    age: str | None
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,9 @@ def read_archive(
         whole = tuple(image for image in images if image is not None)
         if whole:
             keys = _keys(exam, name(exam.images[0].paths[0]))
-            exams.append(ArchiveExam(exam.patient, whole, keys))
+            ages = {found.header.age for found in exam.images} - {None}
+            age = ages.pop() if len(ages) == 1 else None
+            exams.append(ArchiveExam(exam.patient, whole, keys, age))
     return Archive(exams, skipped, notes)
 
 

@@ -43,4 +43,5 @@ def _study(exam: ArchiveExam, entry: Entry) -> RawStudy:
         images=exam.images,
         report=entry.report,
         labels=entry.labels,
+        age=exam.age,
     )

@@ -61,7 +61,8 @@ def may_show_one_view(one: Place, other: Place) -> bool:
 class RawStudy:
     """One exam, under the hospital's own identifiers, which `repr` omits.
 
-    `split` is None if ingest should choose it; `report` is None if the study has none.
+    `split` is None if ingest should choose it; `report` is None if the study has none. `age` is the
+    band of the patient's age (`mama.data.dicom.ages`); None if unknown.
     """
 
     patient: str = field(repr=False)
@@ -70,6 +71,7 @@ class RawStudy:
     images: tuple[RawImage, ...]
     report: str | None = field(repr=False)
     labels: Labels
+    age: str | None = None
 
 
 @dataclass(frozen=True)

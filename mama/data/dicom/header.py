@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mama.config.ingest import Kind
+from mama.data.dicom.ages import age_band
 from mama.data.dicom.fields import Fields
 from mama.data.dicom.file import open_dataset, quiet
 from mama.data.dicom.kinds import exclusion, special_kinds
@@ -26,6 +27,7 @@ HEADER_FIELDS = [
     "Manufacturer",
     "Modality",
     "NumberOfFrames",
+    "PatientAge",
     "PatientBirthDate",
     "PatientID",
     "PatientOrientation",
@@ -53,6 +55,7 @@ class Header:
     """Header of a mammogram; `repr` omits identifiers and dates, which are empty if missing.
 
     Attributes:
+        age: band of the patient's age, such as 50-59.
         kinds: special kinds of the image, such as magnification.
         spacing: of the detector's pixels in mm.
         conflicts: codes of `mama.data.adapters.notes` for fields that contradict each other.
@@ -69,6 +72,7 @@ class Header:
     view: str | None
     vendor: str | None
     spacing: float | None
+    age: str | None
     kinds: frozenset[Kind]
     conflicts: tuple[str, ...]
 
@@ -104,6 +108,7 @@ def _header(fields: Fields, path: Path) -> Header:
         view=placed.view,
         vendor=fields.text("Manufacturer") or None,
         spacing=fields.number("ImagerPixelSpacing") or fields.number("PixelSpacing"),
+        age=age_band(fields),
         kinds=special_kinds(fields),
         conflicts=placed.conflicts,
     )

@@ -185,6 +185,7 @@ def _take(found: _Found, raw: RawStudy, place: _Place, split: Split) -> None:
             images=tuple(sorted(images, key=lambda image: image.id)),
             sentences=text.read.sentences,
             labels=with_text(raw.labels, text.read),
+            age=raw.age,
         )
     )
 

@@ -44,6 +44,7 @@ def test_every_task_carries_the_roster_as_it_is_then(
     found = {(task.kind, task.round, task.roster) for task in world.grid.pushed}
     assert found == {
         ("describe", 0, first),
+        ("statistics", 0, first),
         ("train", 1, first),
         ("train", 2, first),
         ("train", 3, second),
