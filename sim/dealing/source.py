@@ -96,7 +96,7 @@ def claim(out: Path, dataset: Dataset) -> None:
 def _refuse_another(out: Path, dataset: Dataset) -> None:
     """Refuse another dataset than before: a model may have trained on what it would test."""
     known = out / CLAIM
-    if known.exists() and known.read_text() != f'"{_digest(dataset)}"\n':
+    if known.exists() and known.read_text(encoding="utf-8") != f'"{_digest(dataset)}"\n':
         raise DataError(
             "was created from another dataset", where=str(out), fix="Give another --out"
         )

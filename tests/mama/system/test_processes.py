@@ -123,5 +123,5 @@ def test_a_folder_where_a_command_is_run_is_no_module(
         capture_output=True,
         text=True,
     )
-    assert ended.returncode == 3
+    assert ended.returncode == 2
     assert ended.stderr == ("error: nothing: no such folder. Check the path of the data\n")

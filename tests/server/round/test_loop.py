@@ -75,7 +75,9 @@ def test_evaluations_on_the_way_have_no_probes_and_the_last_has(run_federation) 
     assert outcome.metrics["evaluation"]["federated"] == evaluations[1]["federated"]
     names = [event["event"] for event in outcome.events]
     assert names.count("update") == 4 * 3
-    assert [name for name in names if name not in ("asked", "update", "received")] == [
+    assert [
+        name for name in names if name not in ("asked", "update", "received", "statistics")
+    ] == [
         "start",
         "roster",
         "round",
