@@ -1,4 +1,4 @@
-"""Which sites' data differ, and how: values of the distance, and what a person sees of it."""
+"""Comparison of sites' data: values of the distance, the status table and the report's section."""
 
 import io
 from pathlib import Path
