@@ -1,4 +1,4 @@
-"""How often node and guard ask; no test pauses."""
+"""Intervals at which node and guard ask; no test pauses."""
 
 import pytest
 

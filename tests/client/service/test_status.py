@@ -1,4 +1,4 @@
-"""What a site says of itself is so: serving only when admitted, in contact and with data."""
+"""Status of a site: serving only when it is admitted, in contact and has data."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""How much an update counts, by what its site says."""
+"""Weights of updates, from what their sites say."""
 
 import pytest
 from hypothesis import given

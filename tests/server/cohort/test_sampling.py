@@ -1,4 +1,4 @@
-"""Who is asked follows from seed and round, and from who is there."""
+"""Sampling of sites follows from seed and round, and from the sites that are connected."""
 
 from typing import Any
 

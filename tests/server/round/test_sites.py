@@ -1,4 +1,4 @@
-"""What goes to the sites beside the model."""
+"""Tasks and files sent to the sites beside the model."""
 
 import json
 from collections.abc import Callable

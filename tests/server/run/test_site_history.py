@@ -1,4 +1,4 @@
-"""What a run remembers: failures in a row, pauses, and how long updates usually are."""
+"""History of sites in a run: failures in a row, pauses, and the usual length of updates."""
 
 from server.run.site_history import RECENT, SiteHistory
 
