@@ -27,7 +27,7 @@ from server.service.follow import follow, submit
 from server.service.job import Job
 from sim.engines.deployment import LocalDeployment
 
-PATIENCE_S = 240
+PATIENCE_S = 480  # three services that start beside another test file take minutes on two cores
 
 
 def wait_for(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_S) -> Any:

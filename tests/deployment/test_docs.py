@@ -21,7 +21,7 @@ from sim.engines.deployment import free_port
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {"mama-server": "server", "mama-site": "client"}
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def blocks(page: str, language: str) -> list[str]:

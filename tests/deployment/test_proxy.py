@@ -14,7 +14,7 @@ from client.service.status import ServiceFolder, read_status
 from client.site.config import load_site
 from sim.engines.deployment import LocalDeployment, service
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 class Proxy:

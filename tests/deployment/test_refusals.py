@@ -38,7 +38,7 @@ from sim.engines.deployment import free_port, service
 from tests.certificates import make_server_certificate
 from tests.events import records
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 @contextmanager
