@@ -1,6 +1,7 @@
 """Comparison of sites' data: values of the distance, the status table and the report's section."""
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from server.report.status import status
 from server.run.folder import RunFolder
 from server.run.history import replay
 from tests.events import made
+from tests.server.report.test_page import HOSTILE, federated, finished, report
 
 A_LONG_NAME = "a-hospital-with-a-long-name-of-40-letters"
 
@@ -117,3 +119,36 @@ def test_the_reports_table_has_a_column_for_each_category_of_any_site() -> None:
         ("alder", ["10", "40", "40", "10", "0"]),
         ("birch", ["0", "80", "*", "0", "*"]),
     ]
+
+
+def test_the_report_shows_the_tables_who_differs_and_who_is_silent(tmp_path: Path) -> None:
+    others = density(100, B=20, C=None, D=60, unknown=None)
+    page = report(
+        tmp_path,
+        [
+            *finished(),
+            event("a", ALIKE),
+            event("b", others),
+            event("c", None),
+            event(HOSTILE, None, problem=HOSTILE),
+        ],
+        {"federated": federated(0.9, 0.8)},
+    )
+    section = page.split("How the sites' data differ</h2>")[1].split("<h2>")[0]
+    rows = [
+        re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", row)
+        for row in re.findall(r"<tr>(.*?)</tr>", section)
+    ]
+    assert rows == [
+        ["density, %", "A", "B", "C", "D", "unknown"],
+        ["a", "10", "40", "40", "10", "0"],
+        ["b", "0", "20", "*", "60", "*"],
+    ]
+    assert "<li>b: density D 60 % against 10 % at the others</li>" in section
+    assert "c has no statistics: its policy releases none." in section
+    assert HOSTILE not in page
+
+
+def test_the_report_of_a_run_without_statistics_has_no_such_section(tmp_path: Path) -> None:
+    page = report(tmp_path, [*finished(), event("a", None)], {"federated": federated(0.9, 0.8)})
+    assert "data differ" not in page
