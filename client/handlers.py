@@ -1,4 +1,4 @@
-"""Task handlers; no exception leaves the site: errors become a code and a fixed sentence."""
+"""Task handlers; no exception leaves the site: an error becomes a code with a fixed meaning."""
 
 import errno
 import logging
@@ -15,7 +15,7 @@ from client.identity.roster import take_roster
 from client.policy import rules
 from client.policy.approval import Approvals
 from client.policy.evaluations import Evaluations
-from client.policy.in_force import require_in_force
+from client.policy.in_force import put_in_force
 from client.policy.lineage import Lineage
 from client.policy.plan import Plan, require_planned
 from client.policy.statistics import statistics_of
@@ -75,7 +75,7 @@ def answer(
     payload: bytes,
     on_step: Callable[[str, int], None] | None = None,
 ) -> tuple[Answer, bytes]:
-    """Do a task and return its answer; a repeated task is answered from the site's disk.
+    """Do a task and return its answer; a repeated training or evaluation is answered from disk.
 
     The answer is recorded as sent before it is returned; if it cannot be recorded, an error code is
     returned in its place.
@@ -160,7 +160,7 @@ def _done(
     on_step: Callable[[str, int], None] | None,
     arrived: float,
 ) -> tuple[Answer, bytes]:
-    require_in_force(site)
+    put_in_force(site)
     take_roster(site, task.roster)
     experiment = task.read_experiment()
     _ask_policy(site, experiment)

@@ -91,7 +91,7 @@ def accept(site: SiteFile) -> None:
         write_sealed(_kept(site), rules)
 
 
-def require_in_force(site: SiteFile) -> None:
+def put_in_force(site: SiteFile) -> None:
     """Put the site file's policy in force, if it is the first one or no rule became weaker.
 
     Raises:
@@ -104,7 +104,7 @@ def require_in_force(site: SiteFile) -> None:
 
 
 def refuse_weaker(site: SiteFile) -> None:
-    """Put the site file's policy in force like `require_in_force`, for the command line.
+    """Put the site file's policy in force like `put_in_force`, for the command line.
 
     Raises:
         ConfigError: a rule is weaker, or the record of the policy in force is damaged.

@@ -1,4 +1,7 @@
-"""Checks of a private experiment before its first step: privacy budget and patient slots."""
+"""Findings on a private experiment, for people: privacy budget and patient slots.
+
+In a run the slots are checked when the site joins, the budget before each step.
+"""
 
 from collections.abc import Iterator
 

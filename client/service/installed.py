@@ -12,7 +12,7 @@ from mama.errors import ServiceError
 
 
 def require_installed_code() -> None:
-    """Check that this process imports only installed code.
+    """Check that this process is isolated, and that `client` and `mama` are the installed ones.
 
     Raises:
         ServiceError: Python is not isolated, or `client` or `mama` comes from elsewhere.

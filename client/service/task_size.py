@@ -5,7 +5,7 @@ from pathlib import Path
 
 from client.identity.roster import take_roster
 from client.policy import rules
-from client.policy.in_force import require_in_force
+from client.policy.in_force import put_in_force
 from client.site.config import load_site
 from client.training import tasks
 from mama.exchange.message_size import most_bytes
@@ -24,7 +24,7 @@ def room_of(site_file: Path, header: object) -> int:
         if task.kind in WAVES:
             return WAVE_BYTES
         site, experiment = load_site(site_file), task.read_experiment()
-        require_in_force(site)
+        put_in_force(site)
         take_roster(site, task.roster)
         rules.check(site, experiment, datetime.now())
         return most_bytes(rules.values_of(tasks.shapes(site, experiment)))

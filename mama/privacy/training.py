@@ -36,7 +36,7 @@ class PrivateTrainer(Trainer):
         experiment: privacy, optimiser and loss settings.
         device: device of the model.
         ledger: charged before each step.
-        corrections: applied to the gradients after the noise.
+        hooks: applied to the gradients after the noise.
 
     Raises:
         ConfigError: a property of this process or model would invalidate the bound.

@@ -9,7 +9,10 @@ Named = Sequence[tuple[str, nn.Parameter]]
 
 
 class GradientHook:
-    """Hook that modifies a step's complete gradients in place before they are clipped."""
+    """Hook that modifies a step's complete gradients in place.
+
+    It is called before clipping by length; in private training after the noise.
+    """
 
     def __call__(self, parameters: Named) -> None:
         """Modify the gradients of the named parameters."""

@@ -44,7 +44,8 @@ class Trainer:
         pairs: source of the batches.
         experiment: the configuration.
         device: device of this process.
-        hooks: called with the named parameters after a step's backward pass, before clipping.
+        hooks: called with the named parameters after a step's backward pass, before clipping by
+            length (which is not that of differential privacy, `mama.privacy.training`).
         anchor: keeps embeddings close to those of the global model.
 
     Raises:

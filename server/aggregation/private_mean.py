@@ -25,14 +25,14 @@ _TINY = float(np.finfo(np.float32).tiny)
 
 
 class NoisedMean:
-    """Noised sum of one round's clipped updates, over a constant number of sites.
+    """Noised sum of one round's clipped updates, over the number of known sites.
 
     A site that does not answer counts as a zero, and so does an update that is not finite.
     Adjacency: one site's updates all zero; the sum then moves by `max_grad_norm` at most.
 
     Args:
         rounds: planned; the noise makes all of them together cost `config.epsilon` at most.
-        sites: of the roster; constant, as the number of answers could reveal absent sites.
+        sites: known to the run in this round, as the number of answers could reveal absent sites.
     """
 
     def __init__(

@@ -1,6 +1,6 @@
 """Sampling of a round's sites.
 
-It depends on seed, round and connected sites alone: a repeated round samples the same sites.
+A repeated round samples the same sites if the same sites are known, connected and paused.
 """
 
 import math

@@ -64,7 +64,7 @@ class Round:
         )
 
     def run(self) -> bool:
-        """Run the round; returns False, with nothing changed, if it closed without a quorum."""
+        """Run the round; returns False, with model and checkpoint unchanged, without a quorum."""
         begin = time.monotonic()
         run, updates = self._run, self._updates
         if secure := run.experiment.privacy.secure:
@@ -96,7 +96,7 @@ class Round:
     def _take(self, delivery: Delivery) -> None:
         """Fold an update, or note why it does not count."""
         run, site, on_time = self._run, delivery.site, delivery.when == "on_time"
-        # Before it is folded, which empties it.
+        # Taken here because the exchange drops the payload afterwards.
         content = content_of(delivery.reply.payload)
         if not on_time and run.experiment.participation.late == "drop":
             run.record(site, delivery.task.task, content, "late")

@@ -130,8 +130,8 @@ class Sites:
     ) -> Iterator[Delivery]:
         """Drive an exchange until it closes, and yield each valid answer, late ones too.
 
-        The caller calls `state.mark_failed` for an answer that does not count. The tensors of an
-        answer are in memory until the next one is taken.
+        An answer counts unless the caller calls `state.mark_failed` before it takes the next one.
+        The tensors of an answer are in memory until then.
 
         Args:
             kind: of the tasks.

@@ -8,6 +8,9 @@ time and what happened, sends what is due, and applies the decisions. The scheme
        ▲                    │                            └──────mark_failed──▶ FAILED
        ├──on_reply: RESEND──┘                                                    │
        └──extend (also from SENT) ───────────────────────────────────────────────┘
+
+A new connection sends a SENT task again, which stays SENT. A PENDING task becomes REPLIED by the
+answer to an earlier send.
 """
 
 from collections.abc import Hashable, Iterable, Mapping
@@ -76,6 +79,7 @@ class Progress:
     Attributes:
         connection: the one it was last sent over; None unless SENT.
         until: end of its time, set when it first could be sent; None before, and after `extend`.
+            Afterwards nobody waits for its site, but an answer counts until the exchange closes.
         not_before: earliest time to send it.
         sends: since the start or the last extension; at most MAX_SENDS follow from lost messages.
         ever_sent: whether it was sent at all.

@@ -9,7 +9,7 @@ import yaml
 from client.cli import main
 from client.errors import RefusedError
 from client.handlers import answer
-from client.policy.in_force import AT_LEAST_AS_STRICT, require_in_force, weaker
+from client.policy.in_force import AT_LEAST_AS_STRICT, put_in_force, weaker
 from client.site.config import PolicyConfig, SiteFile, load_site
 from mama.errors import ConfigError
 from mama.exchange.codes import ErrorCode
@@ -32,7 +32,7 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "site" / "site.yaml"
     path.parent.mkdir()
     path.write_text(FILE)
-    require_in_force(load_site(path))
+    put_in_force(load_site(path))
     return path
 
 
@@ -57,10 +57,10 @@ def test_no_prefix_is_in_force_with_a_weaker_policy(path: Path) -> None:
     assert any(site.peers is None for site in loaded)
     for site in loaded:
         if site == whole:
-            require_in_force(site)
+            put_in_force(site)
             continue
         with pytest.raises(RefusedError, match="the policy is weaker") as error:
-            require_in_force(site)
+            put_in_force(site)
         assert error.value.code == ErrorCode.POLICY_WEAKER
         assert "\n" not in str(error.value)
 
@@ -101,16 +101,16 @@ def test_each_rule_gets_stricter_by_itself_and_weaker_by_a_person(
     change(path, section, **{key: values[0]})
     command(main, "policy", path, "--accept")
     for value in values[1:]:
-        require_in_force(change(path, section, **{key: value}))
+        put_in_force(change(path, section, **{key: value}))
     for value in values[-2::-1]:
         site = change(path, section, **{key: value})
         assert f"{section}.{key}: " in weaker(site)
         ended = command(main, "policy", path)
         assert (ended.code, ended.err.count("\n")) == (2, 1)
         with pytest.raises(RefusedError):
-            require_in_force(site)
+            put_in_force(site)
         assert command(main, "policy", path, "--accept").code == 0
-        require_in_force(site)
+        put_in_force(site)
 
 
 def test_another_place_of_the_ledger_is_weaker_and_a_moved_folder_is_not(path: Path) -> None:
@@ -118,16 +118,16 @@ def test_another_place_of_the_ledger_is_weaker_and_a_moved_folder_is_not(path: P
     assert "privacy: " in weaker(load_site(path))
     path.write_text(FILE)
     moved = path.parent.rename(path.parent.with_name("moved"))
-    require_in_force(load_site(moved / "site.yaml"))
+    put_in_force(load_site(moved / "site.yaml"))
 
 
 @pytest.mark.parametrize("data", [b"", b"[1, 2]", b"null", b"{}", b"\xff", b"[" * 100_000])
 def test_a_damaged_record_waits_for_a_person(path: Path, command: Callable, data: bytes) -> None:
     (path.parent / "state" / "service" / "policy.json").write_bytes(data)
     with pytest.raises(RefusedError, match="record of the policy in force is damaged"):
-        require_in_force(load_site(path))
+        put_in_force(load_site(path))
     assert command(main, "policy", path, "--accept").code == 0
-    require_in_force(load_site(path))
+    put_in_force(load_site(path))
 
 
 def test_every_rule_of_the_policy_has_a_direction() -> None:
