@@ -104,7 +104,13 @@ def _authority(path: Path) -> tuple[x509.Certificate, PublicKey]:
         # TLS would trust several, while only the first is compared with the pin.
         (certificate,) = x509.load_pem_x509_certificates(path.read_bytes())
         key = certificate.public_key()
-    except (OSError, ValueError):
+    except OSError as error:
+        raise ConfigError(
+            f"the federation's certificate cannot be read ({error.strerror})",
+            where=str(path),
+            fix="Give the path of the coordinator's ca.crt",
+        ) from None
+    except ValueError:
         key = None
     if not isinstance(key, PublicKey):
         raise ConfigError(

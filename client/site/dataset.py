@@ -28,10 +28,16 @@ class Withdrawal(NamedTuple):
     unknown: list[int]
 
     def __str__(self) -> str:
+        excluded = f"{_of(self.studies, 'study', 'studies')} excluded"
         if not self.unknown:
-            return f"{self.studies} studies excluded"
+            return excluded
         lines = ", ".join(map(str, self.unknown[:SHOWN])) + (", ..." * (len(self.unknown) > SHOWN))
-        return f"{self.studies} studies excluded; {len(self.unknown)} lines match nobody: {lines}"
+        count = _of(len(self.unknown), "line", "lines")
+        return f"{excluded}; {count} without a match in the dataset: {lines}"
+
+
+def _of(count: int, one: str, several: str) -> str:
+    return f"{count} {one if count == 1 else several}"
 
 
 def dataset_of(site: SiteFile) -> Dataset:

@@ -24,7 +24,12 @@ def prepare(
             image size.
         progress: called with a stage, the files done and their total.
         prune: remove studies that are no longer in the source however many they are.
+
+    Raises:
+        ConfigError: the list of those who withdrew cannot be read, or as `mama.data.ingest.run`.
+        DataError, ServiceError: as `mama.data.ingest.run`.
     """
+    withdrawn_names(site)  # a list that cannot be read must not be found out after the work
     return ingest(
         site.data.source,
         site.data.dataset,

@@ -155,5 +155,5 @@ def test_lines_that_name_nobody_are_logged_without_the_names(
         file.write("# a comment\nMARY^SMITH\n")
     with caplog.at_level(logging.WARNING, "fedmama.client"):
         dataset_of(site)
-    assert "1 lines match nobody: 7" in caplog.text
+    assert "1 line without a match in the dataset: 7" in caplog.text
     assert "MARY" not in caplog.text

@@ -76,9 +76,9 @@ def contents_of(studies: Iterable[Study], spacings: Iterable[float | None]) -> C
 def listed(counts: Counts | Counter[str]) -> str:
     """Return counts in one line, the largest first; beyond six, the rest together."""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
-    shown = [f"{name} {count}" for name, count in ordered[:6]]
+    shown = [f"{name} ({count})" for name, count in ordered[:6]]
     if rest := sum(count for _, count in ordered[6:]):
-        shown.append(f"others {rest}")
+        shown.append(f"others ({rest})")
     return ", ".join(shown) or "none"
 
 

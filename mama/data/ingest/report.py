@@ -1,4 +1,4 @@
-"""Summary of an ingest: at most ten lines for the console, and a JSON file with everything."""
+"""Summary of an ingest: about ten lines for the console, and a JSON file with everything."""
 
 import json
 from collections import Counter, defaultdict
@@ -88,13 +88,13 @@ class IngestReport:
         return 0 if self.clean else WITH_REMARKS
 
     def lines(self, folder: Path) -> list[str]:
-        """Return the summary for the console, at most nine lines; the page is in `folder`."""
+        """Return the summary for the console, at most ten lines; the page is in `folder`."""
         contents = self.contents
         return [
             f"{self.studies} studies of {contents.patients} patients, {self.images} images, "
             f"{self.cached} from the cache",
             f"{contents.splits.get('train', 0)} studies to train on, "
-            f"{contents.splits.get('test', 0)} to test",
+            f"{contents.splits.get('test', 0)} to test{self._since()}",
             f"views: {listed(contents.views)}; sides: {listed(contents.sides)}",
             "; ".join(
                 filter(
@@ -112,11 +112,15 @@ class IngestReport:
         ]
 
     def remarks(self) -> list[str]:
-        """Return at most three lines on what needs attention; none if there is nothing."""
+        """Return at most four lines on what needs attention; none if there is nothing."""
         lines = []
+        shrunk = [note for note in self.notes if note.code == "source-shrank"]
         if self.skipped:
             reasons = Counter(skipped.reason for skipped in self.skipped)
             lines.append(f"{_of(len(self.skipped), 'file')} left out: {listed(reasons)}")
+        lines += [
+            f"KEPT, NOT IN THE SOURCE: {note.where}; {NOTES[note.code][1]}" for note in shrunk
+        ]
         if self.notes:
             codes = Counter(note.code for note in self.notes)
             lines.append(f"{_of(len(self.notes), 'remark')}: {listed(codes)}")
@@ -130,6 +134,15 @@ class IngestReport:
         }
         stated += [f"{count} {what}" for what, count in counts.items() if count]
         return [*lines, "; ".join(stated)] if stated else lines
+
+    def _since(self) -> str:
+        """Return the changes since the last ingest; empty if there was none."""
+        if self.before is None:
+            return ""
+        return (
+            f"; since the last ingest {self.added} new, {self.changed} changed, "
+            f"{self.removed} removed"
+        )
 
     def left_out(self) -> list[Group]:
         """Return the files that were not used by reason, the most frequent first."""

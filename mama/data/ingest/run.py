@@ -93,13 +93,16 @@ def ingest(  # noqa: PLR0913  (keywords)
     refuse_foreign(out, (MANIFEST, "images/index.jsonl"), before=("secret.key", "lock", HEADERS))
     if not source.is_dir():
         raise DataError("no such folder", where=str(source), fix="Check the path of the data")
-    headers = HeaderCache(out / HEADERS, known_key(secret), workers, partial(progress, "headers"))
-    raw = read(source, config, headers.read)
-    if not raw.studies:
-        raise DataError("no studies", where=str(source), fix=_fix_for_none(raw, adapter))
+    # Before the headers are read: on a large source that takes long.
     with at_work_in(out):
         for name in (MANIFEST, HEADERS, JSON, PAGE):
             remove_unfinished(out / name)
+        headers = HeaderCache(
+            out / HEADERS, known_key(secret), workers, partial(progress, "headers")
+        )
+        raw = read(source, config, headers.read)
+        if not raw.studies:
+            raise DataError("no studies", where=str(source), fix=_fix_for_none(raw, adapter))
         key = key_for(out, secret)
         require_compatible(out, key, long_side)
         headers.write(key)

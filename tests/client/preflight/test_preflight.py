@@ -115,7 +115,7 @@ def test_those_who_withdrew(site_file: Path) -> None:
         left = whole - len(dataset_of(load_site(site_file)).manifest.studies)
         assert left >= 1
         assert f"{left} studies excluded" in checks["withdrawn"].found
-    assert "1 lines match nobody: 2" in checks["withdrawn"].found
+    assert "1 line without a match in the dataset: 2" in checks["withdrawn"].found
     assert "nobody\n" not in str(checks["withdrawn"])
 
 
