@@ -19,6 +19,7 @@ from mama.data.pairs import StudyPairs
 from mama.errors import MamaError
 from mama.exchange.codes import ErrorCode
 from mama.model import build_model
+from mama.training.device import device_of
 from mama.training.trainer import Trainer
 
 
@@ -87,7 +88,7 @@ def _words(site: SiteFile, experiment: Experiment) -> Check:
 
 
 def _one_step(site: SiteFile, experiment: Experiment, pairs: StudyPairs) -> Check:
-    device = tasks.device_of(site)
+    device = device_of(site.device)
     model = build_model(experiment, site.models)
     limit_gpu_memory(site, model, device)
     model.to(device)

@@ -10,9 +10,9 @@ from client.service.status import ServiceFolder
 from client.site.config import SiteFile
 from client.training.cuda import RESTART, Fault, find_fault
 from client.training.nvml import Driver, Gpu, Instance, Memory, read_driver
-from client.training.tasks import device_of
 from mama.system.sealed import read_if_whole
 from mama.system.supervise import children
+from mama.training.device import device_of
 
 GIB = 2**30
 # Memory in use that is more than a display, and so another training or evaluation.
@@ -27,7 +27,7 @@ def check_device(site: SiteFile) -> Iterator[Check]:
         return
     # Before CUDA starts in this process, which takes memory on the GPU.
     driver = read_driver()
-    device = device_of(site)
+    device = device_of(site.device)
     usable = device.type == "cuda" and torch.cuda.is_available()
     if not usable or (device.index or 0) >= torch.cuda.device_count():
         yield _unusable(site.device, known)
