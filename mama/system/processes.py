@@ -4,6 +4,7 @@ import ctypes
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -61,6 +62,14 @@ def _clear(folder: Path) -> None:
             if (entry / "cwd").readlink() == folder:
                 os.kill(int(entry.name), signal.SIGKILL)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def free_port() -> int:
+    """Return a port of this machine's loopback that no process uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def without_proxies(environment: Mapping[str, str]) -> dict[str, str]:

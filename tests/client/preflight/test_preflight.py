@@ -32,9 +32,9 @@ from mama.data.adapters import find
 from mama.data.manifest import Dataset, write_manifest
 from mama.exchange.roster import Member, Roster
 from mama.exchange.signing import fingerprint, public_line, write_key_pair
+from mama.system.processes import free_port
 from mama.system.sealed import write_sealed
 from server.federation.certificates import make_authority, read_certificate
-from sim.engines.deployment import free_port
 from tests.certificates import make_server_certificate
 from tests.client.authority import Authority
 
