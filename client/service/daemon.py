@@ -16,10 +16,9 @@ from client.policy.in_force import refuse_weaker
 from client.service.health import serve_health
 from client.service.status import ServiceFolder
 from client.site.config import load_site
-from mama.system.environment import FLOWER
 from mama.system.files import write_bytes
 from mama.system.locks import only_service
-from mama.system.processes import free_port, without_proxies
+from mama.system.processes import FLOWER, free_port, without_proxies
 from mama.system.sealed import read_if_whole, write_sealed
 from mama.system.supervise import Program, Supervisor, log_to, run_service
 

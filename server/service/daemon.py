@@ -12,10 +12,9 @@ import time
 from pathlib import Path
 
 from mama.errors import MamaError, ServiceError
-from mama.system.environment import FLOWER
 from mama.system.locks import locked_if_free, only_service
 from mama.system.logs import printable
-from mama.system.processes import without_proxies
+from mama.system.processes import FLOWER, without_proxies
 from mama.system.sealed import write_sealed
 from mama.system.supervise import Program, Supervisor, children, log_to, run_service
 from server.federation.certificates import WARNING_DAYS, days_left
