@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.progress import TaskID
 from rich.table import Table
 
-from mama.system.console import bars, figure, print_figures
+from mama.system.console import bars, print_figures
+from mama.system.formats import figure
 from server.report.privacy import COLUMNS, of_sites, sentences
 from server.run.events import (
     Evaluated,

@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 
 from client.policy.bounds import BOUNDS
-from mama.system.environment import let_idle_threads_sleep
+from mama.system.processes import let_idle_threads_sleep
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 let_idle_threads_sleep()

@@ -7,25 +7,22 @@ batch each, in page-locked memory. `idle` is the share by which a step is longer
 batches are ready.
 """
 
-import argparse
 import os
 import time
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 from unittest.mock import patch
 
 import torch
 
-from benchmarks.common import last_line
 from benchmarks.gpu.measure import wait
 from benchmarks.gpu.workload import (
-    PAPER,
     SMALL,
     Size,
     make_model,
     make_text_folder,
     paper_experiment,
+    run,
 )
 from benchmarks.method.workload import PAPER as PAPER_AUGMENTATION
 from benchmarks.method.workload import make_dataset
@@ -49,15 +46,6 @@ class Ready:
     def batches(self, steps: range, **_: Any) -> Any:
         """Yield the batches in turn."""
         yield from (self.made[step % len(self.made)] for step in steps)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with TemporaryDirectory() as name:
-        last_line(figures(SMALL if options.quick else PAPER, Path(name), device))
 
 
 def figures(size: Size, folder: Path, device: torch.device) -> dict[str, Any]:
@@ -99,4 +87,4 @@ def steady_seconds(trainer: Trainer, device: torch.device, steps: int) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    run(figures, __doc__)

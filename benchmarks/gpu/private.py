@@ -6,39 +6,26 @@ Four groups, whose gradients are clipped one after the other and summed, noise a
 and images of step.py.
 """
 
-import argparse
 from itertools import count
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 
-from benchmarks.common import last_line
 from benchmarks.gpu.measure import measured
 from benchmarks.gpu.workload import (
-    PAPER,
-    SMALL,
     DrawnPairs,
     Size,
     make_model,
     make_text_folder,
     paper_experiment,
+    run,
 )
 from mama.privacy.optimiser import GroupwiseDPOptimizer
 from mama.training.objective import TERMS, encode, losses, weighted_sum
 from mama.training.trainer import Trainer
 
 GROUPS = 4
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true")
-    options = parser.parse_args()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with TemporaryDirectory() as name:
-        last_line(figures(SMALL if options.quick else PAPER, Path(name), device))
 
 
 def figures(size: Size, folder: Path, device: torch.device) -> dict[str, Any]:
@@ -72,4 +59,4 @@ def figures(size: Size, folder: Path, device: torch.device) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    main()
+    run(figures, __doc__)

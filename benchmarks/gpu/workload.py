@@ -4,15 +4,18 @@ ViT-B/14 at 518 px and a GPT-2 of BioMedLM's sizes (2.7 billion parameters) with
 device, so that nothing is downloaded and nothing of 10 GB is written.
 """
 
+import argparse
 from collections.abc import Callable, Generator
 from copy import copy
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from transformers import GPT2Config
 
+from benchmarks.common import last_line
 from benchmarks.method.workload import TEXT, experiment, make_tokeniser, report
 from mama.config import Experiment
 from mama.data.pairs import Batch
@@ -69,6 +72,21 @@ def make_model(made: Experiment, models: dict[str, Path], device: torch.device) 
     """Build the model with random weights on the device."""
     with device:
         return build_model(made, models, from_weights=False).to(device)
+
+
+def run(figures: Callable[[Size, Path, torch.device], dict[str, Any]], about: str | None) -> None:
+    """Print the figures of a benchmark at the paper's size, or a small one with --quick.
+
+    Args:
+        figures: of the size, a temporary folder and the device.
+        about: text of --help.
+    """
+    parser = argparse.ArgumentParser(description=about)
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with TemporaryDirectory() as name:
+        last_line(figures(SMALL if options.quick else PAPER, Path(name), device))
 
 
 class DrawnPairs:

@@ -46,16 +46,15 @@ def models(site: SiteArgument, json_: JsonOption = False) -> None:
     """List the final models of this site's runs."""
     from client.site.config import load_site
     from client.site.final_models import finals
+    from mama.system.formats import size
 
     found = finals(load_site(site).state)
     if json_:
         rows = [r.model_dump() | {"folder": str(f), "bytes": size} for f, r, size in found]
         typer.echo(json.dumps(rows, indent=1))
         return
-    for folder, record, size in found:
-        typer.echo(
-            f"{record.finished}  {record.experiment}  {record.rounds} rounds  {size / 1e6:.0f} MB"
-        )
+    for folder, record, count in found:
+        typer.echo(f"{record.finished}  {record.experiment}  {record.rounds} rounds  {size(count)}")
         typer.echo(f"  sha256 {record.model}")
         typer.echo(f"  {folder}")
     if not found:

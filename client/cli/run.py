@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from client.cli.app import RUN, SiteArgument, app
-from mama.system.environment import untested_flower
+from mama.system.processes import untested_flower
 
 
 @app.command(rich_help_panel=RUN)
@@ -53,13 +53,14 @@ def clean(
     from client.site.config import load_site
     from client.site.final_models import finals
     from client.training.clean import clean
+    from mama.system.formats import size
 
     settings = load_site(site)
     cleaned = clean(settings, run_)
     for one in cleaned:
-        typer.echo(f"{one.run}: {one.size / 1e6:.1f} MB: {', '.join(one.parts)}")
-    typer.echo(f"freed {sum(one.size for one in cleaned) / 1e6:.1f} MB")
+        typer.echo(f"{one.run}: {size(one.size)}: {', '.join(one.parts)}")
+    typer.echo(f"freed {size(sum(one.size for one in cleaned))}")
     left = finals(settings.state)
     if left:
-        size = sum(size for *_, size in left) / 1e6
-        typer.echo(f"final models kept: {len(left)}, {size:.1f} MB (`mama-site models`)")
+        kept = size(sum(count for *_, count in left))
+        typer.echo(f"final models kept: {len(left)}, {kept} (`mama-site models`)")

@@ -14,6 +14,7 @@ from mama.errors import NoStudiesError
 from mama.exchange.codes import ErrorCode
 from mama.privacy.accounting import rdp_epsilon
 from mama.privacy.plan import planned_noise
+from mama.system.formats import percent
 
 # With a larger share of silent groups a run would spend the patients' budget on noise.
 MOST_SILENT = 0.95
@@ -64,9 +65,9 @@ def _slots(site: SiteFile, experiment: Experiment) -> Finding:
     silent = roster.lost_share(config.group_size)
     return Finding(
         "privacy.slots",
-        f"at most {MOST_SILENT:.0%} of the groups silent",
+        f"at most {percent(MOST_SILENT)} of the groups silent",
         f"{filled} of {config.slots} slots filled, "
-        f"{silent:.0%} of the groups of {config.group_size} silent",
+        f"{percent(silent)} of the groups of {config.group_size} silent",
         silent <= MOST_SILENT,
         ErrorCode.NO_STUDIES,
     )

@@ -19,6 +19,8 @@ from mama.data.pairs import StudyPairs
 from mama.errors import MamaError
 from mama.exchange.codes import ErrorCode
 from mama.model import build_model
+from mama.system.formats import gib
+from mama.training.device import device_of
 from mama.training.trainer import Trainer
 
 
@@ -87,7 +89,7 @@ def _words(site: SiteFile, experiment: Experiment) -> Check:
 
 
 def _one_step(site: SiteFile, experiment: Experiment, pairs: StudyPairs) -> Check:
-    device = tasks.device_of(site)
+    device = device_of(site.device)
     model = build_model(experiment, site.models)
     limit_gpu_memory(site, model, device)
     model.to(device)
@@ -102,5 +104,5 @@ def _one_step(site: SiteFile, experiment: Experiment, pairs: StudyPairs) -> Chec
         )
     memory = ""
     if device.type == "cuda":
-        memory = f", at most {torch.cuda.max_memory_allocated(device) / 2**30:.1f} GiB of the GPU"
+        memory = f", at most {gib(torch.cuda.max_memory_allocated(device))} GiB of the GPU"
     return ok("one step", f"trained in {record.seconds:.1f} s{memory}")

@@ -10,9 +10,10 @@ from client.service.status import ServiceFolder
 from client.site.config import SiteFile
 from client.training.cuda import RESTART, Fault, find_fault
 from client.training.nvml import Driver, Gpu, Instance, Memory, read_driver
-from client.training.tasks import device_of
+from mama.system.formats import gib
 from mama.system.sealed import read_if_whole
 from mama.system.supervise import children
+from mama.training.device import device_of
 
 GIB = 2**30
 # Memory in use that is more than a display, and so another training or evaluation.
@@ -27,14 +28,14 @@ def check_device(site: SiteFile) -> Iterator[Check]:
         return
     # Before CUDA starts in this process, which takes memory on the GPU.
     driver = read_driver()
-    device = device_of(site)
+    device = device_of(site.device)
     usable = device.type == "cuda" and torch.cuda.is_available()
     if not usable or (device.index or 0) >= torch.cuda.device_count():
         yield _unusable(site.device, known)
         return
     free, total = torch.cuda.mem_get_info(device)
     name = torch.cuda.get_device_name(device)
-    yield ok("device", f"{known}, {name}, {_gib(free)} of {_gib(total)} GiB free")
+    yield ok("device", f"{known}, {name}, {gib(free)} of {gib(total)} GiB free")
     if driver is not None:
         uuid = str(getattr(torch.cuda.get_device_properties(device), "uuid", ""))
         yield from check_gpu(site, driver, uuid)
@@ -138,8 +139,8 @@ def _mig(gpu: Gpu, instance: Instance | None) -> Check:
             f"on, with {count} instances: CUDA uses a part of the GPU, unknown which",
             "Set CUDA_VISIBLE_DEVICES to one of those that `nvidia-smi -L` lists (MIG-...)",
         )
-    size = f", {_gib(instance.memory.total)} GiB" if instance.memory else ""
-    size += f" of {_gib(gpu.memory.total)}" if instance.memory and gpu.memory else ""
+    size = f", {gib(instance.memory.total)} GiB" if instance.memory else ""
+    size += f" of {gib(gpu.memory.total)}" if instance.memory and gpu.memory else ""
     found = (
         f"instance {instance.name}{size} (GPU instance {instance.gpu_instance}, "
         f"compute instance {instance.compute_instance})"
@@ -164,21 +165,17 @@ def _others(site: SiteFile, memory: Memory) -> Check:
     others = [process for process in memory.processes if process.id not in ours]
     if others:
         named = ", ".join(
-            f"{process.id}" + (f" ({_gib(process.memory)} GiB)" if process.memory else "")
+            f"{process.id}" + (f" ({gib(process.memory)} GiB)" if process.memory else "")
             for process in others
         )
         return warn("GPU sharing", f"other processes use this GPU: {named}", remedy)
     # A container does not see the processes of another.
     hidden = not memory.processes and memory.used > MUCH_MEMORY
     if hidden and not _runs(guard):
-        found = f"{_gib(memory.used)} GiB are in use by processes that this one does not see"
+        found = f"{gib(memory.used)} GiB are in use by processes that this one does not see"
         return warn("GPU sharing", found, remedy)
     return ok("GPU sharing", "no other process uses this GPU")
 
 
 def _runs(process: int | None) -> bool:
     return process is not None and os.path.exists(f"/proc/{process}")
-
-
-def _gib(size: float) -> str:
-    return f"{size / GIB:.1f}"

@@ -12,8 +12,9 @@ from client.preflight.check import Check, fail, ok, warn
 from client.preflight.gpu import check_device
 from client.service.installed import is_checkout
 from client.site.config import SiteFile
+from mama.system.formats import size
 
-MIN_FREE_GB, GOOD_FREE_GB = 1, 20
+MIN_FREE, GOOD_FREE = 1e9, 20e9  # bytes
 # Shared memory through which a data loader's worker passes its batches.
 SHARED_MB = 64
 
@@ -33,11 +34,11 @@ def check_machine(site: SiteFile) -> Iterator[Check]:
 
 def _disk(site: SiteFile) -> Check:
     place = _existing(site.state)
-    free = shutil.disk_usage(place).free / 1e9
-    found = f"{free:.0f} GB free at {place}"
-    if free < MIN_FREE_GB:
+    free = shutil.disk_usage(place).free
+    found = f"{size(free)} free at {place}"
+    if free < MIN_FREE:
         return fail("disk", found, "Free some space, or move `state` to another disk")
-    if free < GOOD_FREE_GB:
+    if free < GOOD_FREE:
         return warn("disk", found, "The states of a large model need tens of GB")
     return ok("disk", found)
 

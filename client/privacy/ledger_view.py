@@ -14,6 +14,7 @@ from mama.errors import ConfigError
 from mama.privacy.accounting import Charge, prv_epsilon, replace_one_epsilon
 from mama.privacy.slots import PatientSlots
 from mama.system.files import replacing
+from mama.system.formats import percent
 
 # Number of points that draw the same curve as all steps.
 POINTS = 2000
@@ -75,10 +76,8 @@ def slot_usage(site: SiteFile, group_size: int | None) -> str:
         return f"{usage}; --group-size shows the cost of empty slots"
     if group_size > len(roster.slots):
         return f"{usage}: too few for one group of {group_size}"
-    lost = 100 * roster.lost_share(group_size)
-    return (
-        f"{usage}: {lost:.0f} % of groups of {group_size} have an empty slot and contribute nothing"
-    )
+    lost = percent(roster.lost_share(group_size))
+    return f"{usage}: {lost} of groups of {group_size} have an empty slot and contribute nothing"
 
 
 def plot(ledger: SiteLedger, path: Path) -> Path:

@@ -16,7 +16,6 @@ from client.site.dataset import dataset_of
 from client.site.final_models import origin
 from client.training.gpu_memory import limit_gpu_memory
 from client.training.strategy import LocalMethod
-from client.training.tasks import device_of
 from mama.config.earlier import find_final
 from mama.data.picture import data_url
 from mama.data.studies import Image, Split, Study
@@ -31,6 +30,7 @@ from mama.export import load_final
 from mama.model import MaMA
 from mama.system.files import write_text
 from mama.system.pages import render
+from mama.training.device import device_of
 
 SHOWN = 8
 THUMBNAIL = 480  # pixels, the longer side at most
@@ -78,7 +78,7 @@ def write_site_report(site: SiteFile, folder: Path, path: Path, local: Path | No
         config = experiment.strategy
         own = LocalMethod(site, config, run, experiment.federation.rounds)
         own.put_own(model, local_tensors(model, config.local), after=True)
-    dataset, device = dataset_of(site), device_of(site)
+    dataset, device = dataset_of(site), device_of(site.device)
     split: Split = "test" if dataset.studies("test") else "train"
     studies = dataset.studies(split)
 

@@ -6,12 +6,9 @@ are programs of their own, are started again when they end or hang, and write to
 
 import os
 import secrets
-import socket
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from client.identity.enrolment import own_key, pinned_key
@@ -19,13 +16,11 @@ from client.policy.in_force import refuse_weaker
 from client.service.health import serve_health
 from client.service.status import ServiceFolder
 from client.site.config import load_site
-from mama.errors import ServiceError
-from mama.system.environment import FLOWER
 from mama.system.files import write_bytes
-from mama.system.locks import locked_if_free
-from mama.system.processes import without_proxies
+from mama.system.locks import only_service
+from mama.system.processes import FLOWER, free_port, without_proxies
 from mama.system.sealed import read_if_whole, write_sealed
-from mama.system.supervise import Program, Supervisor, log_to, stop_on_signals
+from mama.system.supervise import Program, Supervisor, log_to, run_service
 
 NODE, GUARD = "node", "guard"
 SWITCHES = FLOWER | {
@@ -54,22 +49,15 @@ def serve(site_file: Path) -> None:
     folder.make()
     if not folder.secret.exists():
         write_bytes(folder.secret, secrets.token_hex(32).encode(), private=True)
-    with _alone(folder):
+    with only_service(folder.path / "service.lock", f"site {folder.site.site}"):
         supervisor = Supervisor(programs(site_file, folder), log_to(folder.log, "fedmama.site"))
-        stop_on_signals(supervisor.stopping)
-        recorder = threading.Thread(target=_record_processes, args=(folder, supervisor))
-        recorder.start()
-        try:
-            with serve_health(folder):
-                supervisor.run()
-        finally:
-            supervisor.stopping.set()
-            recorder.join()
+        with serve_health(folder):
+            run_service(supervisor, lambda: _record_processes(folder, supervisor))
 
 
 def programs(site_file: Path, folder: ServiceFolder) -> list[Program]:
     """Return the node and the guard, on a free port of this machine's loopback."""
-    arguments = [str(site_file.resolve()), str(_free_port())]
+    arguments = [str(site_file.resolve()), str(free_port())]
     environment = os.environ | SWITCHES | {"FLWR_HOME": str(folder.flower_home)}
 
     def silent(process: int) -> bool:
@@ -105,21 +93,3 @@ def _record_processes(folder: ServiceFolder, supervisor: Supervisor) -> None:
             with suppress(OSError):  # on a full disk status is older than it might be
                 write_sealed(folder.processes, {"process": os.getpid(), **ids})
                 written = ids
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-@contextmanager
-def _alone(folder: ServiceFolder) -> Iterator[None]:
-    with locked_if_free(folder.path / "service.lock") as free:
-        if not free:
-            raise ServiceError(
-                "is already running",
-                where=f"site {folder.site.site}",
-                fix="`mama-site status` shows its state; stop that service first",
-            )
-        yield

@@ -1,6 +1,5 @@
 """Model exchange of a site: decodes global models, encodes updates, keeps state between rounds."""
 
-import logging
 import re
 
 import numpy as np
@@ -10,7 +9,7 @@ from client.errors import RefusedError
 from client.site.config import SiteFile
 from client.training.round_state import RoundStates
 from mama.config.federation import ExchangeConfig
-from mama.errors import ModelError, ProtocolError, TrainingError
+from mama.errors import ProtocolError, TrainingError
 from mama.exchange.arrays import Arrays
 from mama.exchange.codecs import change
 from mama.exchange.codecs.block import Shape, digest_of, unpack
@@ -18,9 +17,7 @@ from mama.exchange.codecs.coding import decode, decode_block, encode, uplink_cod
 from mama.exchange.codecs.feedback import ErrorFeedback
 from mama.exchange.codes import ErrorCode
 from mama.system.files import write_bytes
-from mama.system.tensors import load_tensors, save_tensors
-
-logger = logging.getLogger("fedmama.client")
+from mama.system.tensors import save_tensors
 
 
 class Link:
@@ -94,11 +91,6 @@ class Link:
         return held
 
     def _residual(self, number: int) -> Arrays:
-        try:
-            path = self.residuals.before(number)
-            tensors = load_tensors(path)[0] if path else {}
-        except ModelError as error:
-            # A lost residual costs the rounding error of one round; failing would cost the round.
-            logger.warning("site %s, round %d: %s", self.site.site, number, error)
-            tensors = {}
+        # A lost residual costs the rounding error of one round; failing would cost the round.
+        tensors = self.residuals.read_before(number, self.site.site)
         return {name: tensor.numpy() for name, tensor in tensors.items()}

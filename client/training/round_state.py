@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from torch import Tensor
+
 from mama.errors import ModelError
 from mama.system.files import private_folder
 from mama.system.locks import locked
 from mama.system.sealed import Values, read_if_whole, write_sealed
+from mama.system.tensors import load_tensors
 
 logger = logging.getLogger("fedmama.client")
 
@@ -61,6 +64,18 @@ class RoundStates:
                 fix="Restore it, or remove the run's folder to start without the site's own state",
             )
         return self.of(newest)
+
+    def read_before(self, number: int, site: str) -> dict[str, Tensor]:
+        """Return the tensors that a round starts from; empty if there are none or they are lost.
+
+        For state whose loss makes a round less exact but not wrong; it is a warning in the log.
+        """
+        try:
+            path = self.before(number)
+            return load_tensors(path)[0] if path else {}
+        except ModelError as error:
+            logger.warning("site %s, round %d: %s", site, number, error)
+            return {}
 
     def keep(self, number: int) -> None:
         """Record that the state after a round was written, and remove old states.

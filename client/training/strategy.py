@@ -1,14 +1,11 @@
 """A site's part in the federated method: FedProx, SCAFFOLD, guidance, local and frozen tensors."""
 
-import logging
-
 import torch
 from torch import Tensor, nn
 
 from client.site.config import SiteFile
 from client.training.round_state import RoundStates
 from mama.config.strategy import StrategyConfig
-from mama.errors import ModelError
 from mama.exchange.arrays import Arrays, difference
 from mama.exchange.tensors import (
     local_tensors,
@@ -24,8 +21,6 @@ from mama.training.guidance import GlobalAnchor
 from mama.training.hooks import ControlVariate, Frozen, GradientHook, Proximal
 
 Tensors = dict[str, Tensor]
-
-logger = logging.getLogger("fedmama.client")
 
 
 class LocalMethod:
@@ -78,7 +73,8 @@ class LocalMethod:
         # First, so that frozen tensors have no gradient that later hooks correct.
         hooks: list[GradientHook] = [Frozen(trained_shapes(model).keys() - trained.keys())]
         if self.config.scaffold:
-            self._own = self._own_variate()
+            # Empty is 0. It only speeds training up; without it the round uses plain gradients.
+            self._own = self.variates.read_before(self.number, self.site.site)
             shift = {
                 name: (torch.tensor(sent.variates[name]) - self._own.get(name, 0)).to(p.device)
                 for name, p in named
@@ -115,13 +111,3 @@ class LocalMethod:
         save_tensors(self.variates.of(self.number), self._own)
         self.variates.keep(self.number)
         return change
-
-    def _own_variate(self) -> Tensors:
-        """Return c_site; empty if it is 0."""
-        try:
-            path = self.variates.before(self.number)
-            return load_tensors(path)[0] if path else {}
-        except ModelError as error:
-            # The variate only speeds training up; without it the round uses plain gradients.
-            logger.warning("site %s, round %d: %s", self.site.site, self.number, error)
-            return {}

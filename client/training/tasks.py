@@ -51,6 +51,7 @@ from mama.exchange.tensors import local_tensors
 from mama.exchange.update import exchanged_shapes, initial_arrays
 from mama.model import MaMA, build_model, count_parameters
 from mama.towers.checks.words import remark_on_words
+from mama.training.device import device_of
 from mama.training.trainer import Trainer
 
 logger = logging.getLogger("fedmama.client")
@@ -106,7 +107,7 @@ def train(
     model, initial, _ = _model(site, experiment)
     method = LocalMethod(site, experiment.strategy, task.run, number)
     method.put(model, arrays, initial, after=False)
-    hooks, device = method.begin(model, arrays), device_of(site)
+    hooks, device = method.begin(model, arrays), device_of(site.device)
     private = PrivateRound(site, experiment, task) if experiment.privacy.mode == "patient" else None
     trainer: Trainer
     if private:
@@ -175,7 +176,7 @@ def evaluate(
     if experiment.privacy.mode == "patient":
         return EvaluationCounts(counts={})  # not noised, so it stays here
     (model, initial, _), dataset = _model(site, experiment), dataset_of(site)
-    device = device_of(site)
+    device = device_of(site.device)
     method = LocalMethod(site, experiment.strategy, task.run, task.round)
     method.put(model, arrays, initial, after=True)
     mask = Mask(dataset.manifest.studies, site.read_secret(), site.policy.label_odds)
@@ -226,13 +227,6 @@ def forget_model() -> None:
     torch.cuda.empty_cache()
 
 
-def device_of(site: SiteFile) -> torch.device:
-    """Return the site file's device; auto selects a GPU if available."""
-    if site.device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(site.device)
-
-
 def _counts(
     site: SiteFile, experiment: Experiment, mask: Mask, answers: dict[Label, Predictions]
 ) -> dict[Label, LabelCounts]:
@@ -263,7 +257,7 @@ def _model(site: SiteFile, experiment: Experiment) -> _Built:
         torch.set_num_threads(site.threads)
     models = tuple(sorted(site.models.items()))
     built = _built(experiment.canonical_json(), models, site.policy.max_parameters)
-    device = device_of(site)
+    device = device_of(site.device)
     limit_gpu_memory(site, built.model, device)
     built.model.to(device)
     return built

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from mama.config.load import load
+from mama.config.load import Model, load
 from mama.errors import ConfigError
 
 MAX_SHOWN = 60  # characters of a value in a message
@@ -39,6 +39,24 @@ def refuse_foreign(folder: Path, marks: Collection[str], *, before: Collection[s
         )
 
 
+def load_saved(kind: type[Model], path: Path) -> Model:
+    """Load the configuration that a run saved when it began.
+
+    Raises:
+        ConfigError: this version cannot read it; the message says what to do with the whole run.
+    """
+    try:
+        return load(kind, path)
+    except ConfigError as error:
+        there = f" ({error.fix[0].lower()}{error.fix[1:]} there)" if error.fix else ""
+        raise ConfigError(
+            f"is not of this version: {error.what}",
+            where=error.where,
+            fix="Finish the run with the version that began it, or begin a new one in another "
+            f"--out{there}",
+        ) from None
+
+
 def refuse_another(path: Path, config: BaseModel, holds: str) -> None:
     """Refuse to continue if the file at `path` has another configuration; a missing file passes.
 
@@ -48,11 +66,11 @@ def refuse_another(path: Path, config: BaseModel, holds: str) -> None:
         holds: what the folder contains in that case, such as "another simulation".
 
     Raises:
-        ConfigError: names the first key that differs, and both values.
+        ConfigError: names the first key that differs, and both values; or `load_saved`'s.
     """
     if not path.exists():
         return
-    saved, current = (c.model_dump(mode="json") for c in (load(type(config), path), config))
+    saved, current = (c.model_dump(mode="json") for c in (load_saved(type(config), path), config))
     if saved != current:
         key, old, new = first_difference(saved, current)
         raise ConfigError(

@@ -11,8 +11,8 @@ from contextlib import contextmanager
 import typer
 
 from mama.errors import ConfigError, DataError, FilesError, MamaError
-from mama.system.environment import let_idle_threads_sleep
 from mama.system.logs import printable
+from mama.system.processes import let_idle_threads_sleep
 
 STOPPED = 130  # typer's exit code after Ctrl-C
 MAX_ERROR = 4000  # characters of an error

@@ -17,6 +17,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from mama.system.formats import clock, figure
+
 # Heading, metric and width; a metric without a value is a dash.
 COLUMNS = (
     ("loss", "loss", 8),
@@ -78,7 +80,7 @@ class TrainingLines:
         left = taken * (self.total - done) / max(1, done - self._first)
         shown = "".join(f"{figure(figures.get(name)):>{width}}" for _, name, width in COLUMNS)
         self.emit(
-            f"{f'{done}/{self.total}':>{self._width}}{shown}{_clock(taken):>9}{_clock(left):>9}"
+            f"{f'{done}/{self.total}':>{self._width}}{shown}{clock(taken):>9}{clock(left):>9}"
         )
 
 
@@ -108,13 +110,3 @@ def print_figures(
     console.print(table)
     for line in reasons:
         console.print(line, soft_wrap=True, markup=False)
-
-
-def figure(value: float | None) -> str:
-    """Format a metric for people; None is a dash."""
-    return "-" if value is None else f"{value:.3f}"
-
-
-def _clock(seconds: float) -> str:
-    minutes, second = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{second:02}"

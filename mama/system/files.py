@@ -1,6 +1,7 @@
-"""Atomic file writes: write a temporary file, fsync, rename; private whatever the umask."""
+"""Atomic file writes: temporary file, fsync, rename; private whatever the umask. Checksums."""
 
 import errno
+import hashlib
 import json
 import os
 import tempfile
@@ -89,6 +90,12 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """Write `value` to `path` atomically as indented JSON; NaN and infinity are rejected."""
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def sha256_of(path: Path) -> str:
+    """Return the SHA-256 of a file in hexadecimal, read piece by piece."""
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def sync_folder(folder: Path) -> None:

@@ -1,12 +1,15 @@
 """File locks between processes; the system releases them when their process dies."""
 
 import fcntl
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from mama.errors import ServiceError
 from mama.system.files import private_folder
+
+TRIES, PAUSE_S = 5, 0.2
 
 
 @contextmanager
@@ -51,3 +54,24 @@ def locked_if_free(path: Path) -> Iterator[bool]:
             yield False
         else:
             yield True
+
+
+@contextmanager
+def only_service(path: Path, where: str) -> Iterator[None]:
+    """Hold the lock of a service while it runs.
+
+    Raises:
+        ServiceError: the service of `where`, a site or federation, is already running.
+    """
+    # More than once, because a command that looks whether it runs holds the lock for an instant.
+    for _ in range(TRIES):
+        with locked_if_free(path) as free:
+            if free:
+                yield
+                return
+        time.sleep(PAUSE_S)
+    raise ServiceError(
+        "is already running",
+        where=where,
+        fix="The command `status` shows its state; stop that service first",
+    )

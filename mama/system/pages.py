@@ -1,20 +1,26 @@
 """HTML pages from templates beside the code that fills them."""
 
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from mama.system.formats import figure, signed, size
 
-def render(
-    template: Path, filters: dict[str, Callable[..., str]] | None = None, **values: Any
-) -> str:
+# The formats of numbers that templates apply.
+FILTERS = {
+    "figure": partial(figure, dash="–"),
+    "signed": partial(signed, dash="–"),
+    "size": size,
+}
+
+
+def render(template: Path, **values: Any) -> str:
     """Return a page; values are escaped, and one that the template lacks is an error.
 
     Args:
         template: file of the template.
-        filters: functions that the template may apply, by name.
         values: what the template shows.
     """
     environment = Environment(
@@ -24,5 +30,5 @@ def render(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= filters or {}
+    environment.filters |= FILTERS
     return environment.get_template(template.name).render(values)

@@ -1,19 +1,51 @@
-"""Processes that end with their parent, even if the parent is killed."""
+"""Processes of this project: their environment, Flower's version, and an end with their parent."""
 
 import ctypes
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
+from importlib.metadata import version
 from multiprocessing import get_context
 from pathlib import Path
 
+# Flower contacts only the coordinator and installs nothing.
+FLOWER = {
+    "FLWR_TELEMETRY_ENABLED": "0",
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+}
+
+# Private parts of Flower are used and replaced (client/service/flower, server/flower).
+TESTED_FLOWER = ("1.41", "1.42")
+
 _PR_SET_PDEATHSIG = 1
 _prctl = getattr(ctypes.CDLL(None), "prctl", None)
+
+
+def untested_flower() -> str | None:
+    """Return a warning if the installed version of Flower is not one of those tested, else None."""
+    found = version("flwr")
+    if found.rpartition(".")[0] in TESTED_FLOWER:
+        return None
+    return (
+        f"Flower {found} is installed, and this version was tested with "
+        f"{' and '.join(TESTED_FLOWER)} only: run `pip install 'flwr=={TESTED_FLOWER[-1]}.*'`"
+    )
+
+
+def let_idle_threads_sleep() -> None:
+    """Set OpenMP's wait policy, which torch reads at its first import.
+
+    Threads that spin while waiting cost four times the CPU time on a busy machine
+    (docs/results.md).
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def die_with_parent() -> None:
@@ -61,6 +93,14 @@ def _clear(folder: Path) -> None:
             if (entry / "cwd").readlink() == folder:
                 os.kill(int(entry.name), signal.SIGKILL)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def free_port() -> int:
+    """Return a port of this machine's loopback that no process uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 def without_proxies(environment: Mapping[str, str]) -> dict[str, str]:

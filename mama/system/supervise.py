@@ -164,6 +164,24 @@ class Supervisor:
             state.process = None
 
 
+def run_service(supervisor: Supervisor, beside: Callable[[], None]) -> None:
+    """Run a service until SIGTERM, SIGINT or SIGHUP.
+
+    Args:
+        supervisor: the supervisor of its programs.
+        beside: called in a thread of its own; returns when `supervisor.stopping` is set.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: supervisor.stopping.set())
+    thread = threading.Thread(target=beside)
+    thread.start()
+    try:
+        supervisor.run()
+    finally:
+        supervisor.stopping.set()
+        thread.join()
+
+
 def children(process: int) -> list[int]:
     """Return the running child processes of a process."""
     found = []
@@ -189,9 +207,3 @@ def log_to(path: Path, name: str) -> logging.Logger:
     handler.setFormatter(formatter)
     logger.handlers = [handler]
     return logger
-
-
-def stop_on_signals(stopping: threading.Event) -> None:
-    """Set `stopping` on SIGTERM, SIGINT and SIGHUP."""
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, lambda *_: stopping.set())

@@ -8,7 +8,6 @@ prints JSON:
 NAME and LICENCE are JSON strings or null.
 """
 
-import hashlib
 import json
 import shlex
 import sys
@@ -20,6 +19,8 @@ from safetensors import SafetensorError, safe_open
 
 from mama.config.towers import ModelName
 from mama.errors import ConfigError, MamaError, ModelError
+from mama.system.files import sha256_of
+from mama.system.formats import size
 from mama.towers.locate import refuse_adapter, refuse_code
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -59,7 +60,7 @@ class Base:
         """For a person, who compares the fingerprints with the publisher's."""
         source = f", first line of {self.licence_file}" if self.licence_file else ""
         return [
-            f"{self.folder}: {self.size / 1e6:.0f} MB",
+            f"{self.folder}: {size(self.size)}",
             *(f"  sha256 {digest}  {name}" for name, digest in self.weights.items()),
             f"  licence: {self.licence}{source}",
         ]
@@ -108,7 +109,7 @@ def look_at(folder: Path, licence: str | None) -> Base:
     text, source = _licence_of(folder, licence)
     return Base(
         folder=folder,
-        weights={file.name: _digest(file) for file in weights},
+        weights={file.name: sha256_of(file) for file in weights},
         size=sum(file.stat().st_size for file in weights),
         licence=text,
         licence_file=source,
@@ -184,11 +185,6 @@ def _check(file: Path) -> None:
         raise ModelError(
             "is missing, or no whole safetensors file", where=str(file), fix="Copy it again"
         )
-
-
-def _digest(file: Path) -> str:
-    with open(file, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
 
 
 def _licence_of(folder: Path, given: str | None) -> tuple[str, Path | None]:

@@ -2,13 +2,12 @@
 
 from typing import Any
 
-from peft import LoraConfig as PeftLora
-from peft import inject_adapter_in_model
 from timm.models.vision_transformer import VisionTransformer
 from torch import nn
 
 from mama.config.towers import ImageTowerConfig, LoraConfig
 from mama.errors import ModelError
+from mama.towers.lora import adapt, choose_among
 
 VISION_TRANSFORMER_TARGETS = ["attn.qkv", "attn.proj"]
 
@@ -27,39 +26,22 @@ def restrict(model: nn.Module, config: ImageTowerConfig) -> None:
 
 
 def _adapt(model: nn.Module, lora: LoraConfig, where: str) -> None:
-    targets = lora.targets
-    if targets is None and isinstance(model, VisionTransformer):
-        targets = VISION_TRANSFORMER_TARGETS
-    linears = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
-    if not linears:
+    if not any(isinstance(module, nn.Linear) for module in model.modules()):
         raise ModelError(
             "the tower has no linear layers",
             where=where,
             fix="Remove image.lora and set image.trained_blocks",
         )
-    last_parts = ", ".join(sorted({name.split(".")[-1] for name in linears}))
+    targets = lora.targets
+    if targets is None and isinstance(model, VisionTransformer):
+        targets = VISION_TRANSFORMER_TARGETS
     if targets is None:
         raise ModelError(
             "must be set for a tower that is not a vision transformer",
             where=where,
-            fix=f"Choose among: {last_parts}",
+            fix=choose_among(model),
         )
-    chosen = set()
-    for target in targets:
-        matched = {name for name in linears if f".{name}".endswith(f".{target}")}
-        if not matched:
-            raise ModelError(
-                f"no linear layer name ends in {target}",
-                where=where,
-                fix=f"Choose among: {last_parts}",
-            )
-        chosen |= matched
-    settings = PeftLora(
-        r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=sorted(chosen)
-    )
-    inject_adapter_in_model(settings, model)
-    for name, parameter in model.named_parameters():
-        parameter.requires_grad = "lora_" in name
+    adapt(model, lora, targets, where)
 
 
 def _last_blocks(model: Any, count: int, where: str) -> None:

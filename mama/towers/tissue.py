@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d
 
+from mama.losses.matching import at_least_fp32
+
 BACKGROUND = -1.0
 ROUNDED = 256
 
@@ -74,18 +76,14 @@ def pack(kept: Tensor, prefix: int, device: torch.device) -> Packing:
 
 def mean_of(tokens: Tensor, packing: Packing) -> Tensor:
     """Return each image's mean token, (S, D) to (N, D), in at least fp32."""
-    tokens = _at_least_fp32(tokens)
+    tokens = at_least_fp32(tokens)
     sums = tokens.new_zeros(len(packing.lengths), tokens.shape[1])
     return sums.index_add(0, packing.owner, tokens) / packing.starts.diff().unsqueeze(1)
 
 
 def maximum_of(tokens: Tensor, packing: Packing) -> Tensor:
     """Return each image's channel-wise maximum over tokens, (S, D) to (N, D), in at least fp32."""
-    tokens = _at_least_fp32(tokens)
+    tokens = at_least_fp32(tokens)
     index = packing.owner.unsqueeze(1).expand_as(tokens)
     largest = tokens.new_zeros(len(packing.lengths), tokens.shape[1])
     return largest.scatter_reduce(0, index, tokens, "amax", include_self=False)
-
-
-def _at_least_fp32(tokens: Tensor) -> Tensor:
-    return tokens.to(torch.promote_types(tokens.dtype, torch.float32))

@@ -9,20 +9,26 @@ import torch
 from mama.errors import ConfigError
 
 
+def device_of(name: str) -> torch.device:
+    """Return the device that a name stands for; `auto` is this process's GPU if there is one."""
+    if name == "auto":
+        gpu = f"cuda:{os.environ.get('LOCAL_RANK', 0)}"
+        return torch.device(gpu if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
 def choose_device(name: str) -> torch.device:
-    """Return the device for `auto`, `cpu`, `cuda` or `cuda:1`; `auto` is this process's GPU if any.
+    """Return the device for `auto`, `cpu`, `cuda` or `cuda:1` of a command's option.
 
     Raises:
         ConfigError: another name, or a GPU that does not exist.
     """
-    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if name == "auto":
-        return torch.device(f"cuda:{os.environ.get('LOCAL_RANK', 0)}" if gpus else "cpu")
     where = f"--device {name}"
-    if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", name):
         raise ConfigError("is not a device", where=where, fix="Choose auto, cpu, cuda or cuda:1")
-    device = torch.device(name)
-    if device.type == "cuda" and (device.index or 0) >= gpus:
+    device = device_of(name)
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name != "auto" and device.type == "cuda" and (device.index or 0) >= gpus:
         have = f"only {gpus} found" if gpus else "none found, or this PyTorch has no CUDA support"
         raise ConfigError(f"no such GPU: {have}", where=where, fix="Choose auto or cpu")
     return device

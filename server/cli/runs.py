@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mama.system.environment import untested_flower
+from mama.system.processes import untested_flower
 from server.cli.app import HERE, FederationOption, RunArgument, app
 
 if TYPE_CHECKING:

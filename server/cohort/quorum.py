@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 
 from mama.config.federation import ParticipationConfig
+from mama.system.formats import percent
 
 
 class Quorum:
@@ -32,6 +33,6 @@ class Quorum:
         if len(sites) < self._number:
             return f"{len(sites)} of at least {self._number} sites answered"
         return (
-            f"sites with {self.share(sites, among):.0%} of the public share answered, "
-            f"at least {self._share:.0%} must"
+            f"sites with {percent(self.share(sites, among))} of the public share answered, "
+            f"at least {percent(self._share)} must"
         )

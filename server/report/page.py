@@ -5,14 +5,13 @@ scripts and any request.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from mama.config import Experiment
 from mama.errors import ConfigError
 from mama.system.files import write_text
+from mama.system.formats import ranges
 from mama.system.pages import render as render_page
 from server.cohort.quorum import Quorum
 from server.cohort.sampling import enrolled
@@ -58,7 +57,6 @@ def render(metrics: dict[str, Any], history: RunHistory, experiment: Experiment,
         site["revoked"] = known is not None and known.revoked
     return render_page(
         Path(__file__).with_name("report.html.j2"),
-        {"figure": figure, "size": size, "signed": signed},
         metrics=metrics,
         history=history,
         ending=_ending(history) or metrics["status"],
@@ -100,33 +98,6 @@ def render(metrics: dict[str, Any], history: RunHistory, experiment: Experiment,
             [*metrics["problems"], *(problem.record() for problem in history.problems)]
         ),
     )
-
-
-def figure(value: float | None, digits: int = 3) -> str:
-    """Format a number; a dash for None."""
-    return "–" if value is None else f"{value:,.{digits}f}"
-
-
-def signed(value: float | None) -> str:
-    """Format a difference with its sign; a dash for None."""
-    return "–" if value is None else f"{value:+.3f}"
-
-
-def size(count: float) -> str:
-    """Bytes for people, in powers of 1000."""
-    for unit, digits in (("bytes", 0), ("kB", 1), ("MB", 1)):
-        if count < 1000:
-            return f"{count:,.{digits}f} {unit}"
-        count /= 1000
-    return f"{count:,.1f} GB"
-
-
-def ranges(numbers: Iterable[int]) -> str:
-    """Round numbers in few characters: 1, 2, 3, 7 is "1–3, 7"."""
-    ordered = sorted(set(numbers))
-    cuts = [0, *(i for i, (a, b) in enumerate(pairwise(ordered), 1) if b > a + 1), len(ordered)]
-    runs = [ordered[start:stop] for start, stop in pairwise(cuts) if start < stop]
-    return ", ".join(f"{r[0]}–{r[-1]}" if len(r) > 1 else str(r[0]) for r in runs)
 
 
 def _evaluation(metrics: dict[str, Any], history: RunHistory) -> tuple[dict[str, Any], int | None]:

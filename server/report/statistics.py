@@ -11,6 +11,7 @@ from typing import NamedTuple
 from pydantic import ValidationError
 
 from mama.exchange.metrics import ATTRIBUTES, Attribute, DataStatistics, Table
+from mama.system.formats import percent
 from server.run.history import RunHistory
 
 # Least total variation distance to the others at which a site is said to differ. Of 50 patients
@@ -41,8 +42,8 @@ class Difference(NamedTuple):
 
     def __str__(self) -> str:
         return (
-            f"{self.site}: {self.attribute} {self.category} {100 * self.share:.0f} % against "
-            f"{100 * self.others:.0f} % at the others"
+            f"{self.site}: {self.attribute} {self.category} {percent(self.share)} against "
+            f"{percent(self.others)} at the others"
         )
 
 

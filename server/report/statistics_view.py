@@ -7,6 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table as RichTable
 
 from mama.exchange.metrics import CATEGORIES, UNKNOWN, Attribute, DataStatistics, Table
+from mama.system.formats import percent
 from server.report.statistics import DIFFERS, shares
 
 SUPPRESSED = "*"
@@ -31,7 +32,7 @@ def alike(sites: int) -> str:
     """Return the sentence for sites of which none differs."""
     if sites < 2:
         return "no other site to compare with"
-    return f"no site differs from the others by {100 * DIFFERS:.0f} % or more"
+    return f"no site differs from the others by {percent(DIFFERS)} or more"
 
 
 def table(found: Mapping[str, DataStatistics]) -> RichTable:

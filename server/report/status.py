@@ -8,6 +8,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from mama.errors import ConfigError, IntegrityError
+from mama.system.formats import DASH, duration, figure, short_size
 from mama.system.logs import printable
 from server.report.statistics import differences, statistics_in, without_statistics
 from server.run.events import RoundDone
@@ -83,11 +84,11 @@ def table(whole: Status) -> Table:
             site,
             one["state"],
             f"{one['rounds']}/{one['asked']}",
-            _figure(one["seconds"], ".0f"),
-            size_of(one["bytes_up"]),
-            size_of(one["bytes_down"]),
-            _figure(one["norm"], ".2g"),
-            _figure(one["cosine"], ".2f"),
+            figure(one["seconds"], 0),
+            short_size(one["bytes_up"]),
+            short_size(one["bytes_down"]),
+            DASH if one["norm"] is None else f"{one['norm']:.2g}",
+            figure(one["cosine"], 2),
         )
     return made
 
@@ -127,23 +128,3 @@ def _caption(whole: Status) -> str:
         if one["problem"] and one["state"] in ("failed", "paused", "offline")
     ]
     return "\n".join(lines)
-
-
-def size_of(number: float) -> str:
-    """Bytes in the unit that fits: 412, 2.1M."""
-    for unit in ("", "k", "M", "G"):
-        if number < 999.5:
-            return f"{number:.3g}{unit}"
-        number /= 1000
-    return f"{number:.0f}T"
-
-
-def duration(seconds: float) -> str:
-    """Seconds below two minutes, minutes below two hours, then hours."""
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def _figure(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)

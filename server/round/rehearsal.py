@@ -17,6 +17,7 @@ from mama.config import Experiment
 from mama.errors import IntegrityError, QuorumError
 from mama.exchange.codecs.coding import encode
 from mama.exchange.protocol import Answer, Task
+from mama.system.formats import duration, size
 from mama.system.logs import printable
 from mama.system.sealed import read_sealed, write_sealed
 from server.cohort.signers import Signers
@@ -66,7 +67,7 @@ class RehearsalReport:
     def lines(self) -> list[str]:
         """For a person."""
         lines = [
-            f"{name}: {one.bytes_down / 1e6:.1f} MB down, {one.bytes_up / 1e6:.1f} MB up, "
+            f"{name}: {size(one.bytes_down)} down, {size(one.bytes_up)} up, "
             f"{one.seconds:.1f} s, of it {one.site_seconds:.1f} s at the site: "
             f"{one.mb_s:.1f} MB/s; "
             f"peak memory {one.site_peak_mib} MiB"
@@ -76,7 +77,7 @@ class RehearsalReport:
         return [
             *lines,
             f"a round: {self.seconds:.1f} s on the way beside training; "
-            f"{self.rounds} rounds: {_long(self.run_hours)}",
+            f"{self.rounds} rounds: {duration(self.seconds * self.rounds)}",
             f"server: {self.server_mib} MiB more at its peak",
         ]
 
@@ -173,10 +174,6 @@ def rehearse(
         )
     rounds = experiment.federation.rounds
     return RehearsalReport(sites, problems, last, _peak_mib() - before, rounds)
-
-
-def _long(hours: float) -> str:
-    return f"{hours:.1f} h" if hours >= 1 else f"{hours * 60:.1f} min"
 
 
 def _problem(answer: Answer | None, problem: str) -> str:

@@ -8,7 +8,6 @@ round-0007/
     ...                 optimiser and other state of the aggregation
 """
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -22,7 +21,7 @@ from mama.exchange.arrays import Arrays
 from mama.exchange.codecs.block import Shape, read_shapes
 from mama.exchange.codecs.coding import decode
 from mama.exchange.protocol import Description
-from mama.system.files import private_folder, sync_folder
+from mama.system.files import private_folder, sha256_of, sync_folder
 from mama.system.sealed import read_sealed, write_sealed
 from server.run.log_heads import Head
 from server.run.site_history import SiteHistory
@@ -105,7 +104,7 @@ def write_checkpoint(folder: Path, state: State, files: Mapping[str, Writer]) ->
     try:
         for name, write in files.items():
             write(new / name)
-        state = state.model_copy(update={"files": {name: _sha256(new / name) for name in files}})
+        state = state.model_copy(update={"files": {name: sha256_of(new / name) for name in files}})
         write_sealed(new / STATE, state.model_dump(mode="json"))
         shutil.rmtree(folder, ignore_errors=True)
         os.replace(new, folder)
@@ -123,7 +122,7 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """
     state = read_state(folder)
     try:
-        whole = all(_sha256(folder / name) == digest for name, digest in state.files.items())
+        whole = all(sha256_of(folder / name) == digest for name, digest in state.files.items())
     except OSError:
         whole = False
     if not whole:
@@ -152,8 +151,3 @@ def restate(checkpoint: Checkpoint, heads: Mapping[str, Head]) -> Checkpoint:
 
 def _damaged(folder: Path) -> ModelError:
     return ModelError("checkpoint is damaged", where=str(folder), fix="Take an older one")
-
-
-def _sha256(path: Path) -> str:
-    with open(path, "rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -20,8 +20,7 @@ from typing import Any
 import yaml
 
 from mama.config import Experiment
-from mama.config.load import load
-from mama.config.output_folder import refuse_another
+from mama.config.output_folder import load_saved, refuse_another
 from mama.errors import ConfigError, ModelError
 from mama.exchange.arrays import Arrays
 from mama.exchange.codecs.coding import encode
@@ -83,7 +82,7 @@ class RunFolder:
 
     def experiment(self) -> Experiment:
         """Return the run's experiment."""
-        return load(Experiment, self.path / "experiment.yaml")
+        return load_saved(Experiment, self.path / "experiment.yaml")
 
     def save(self, state: State, files: Mapping[str, Writer], kept: int = 2) -> Checkpoint:
         """Write a checkpoint; afterwards the newest `kept` are there, and the best."""

@@ -8,19 +8,15 @@ and restarts the SuperLink after the certificate was renewed.
 import os
 import re
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from mama.errors import MamaError, ServiceError
-from mama.system.environment import FLOWER
-from mama.system.locks import locked_if_free
+from mama.system.locks import locked_if_free, only_service
 from mama.system.logs import printable
-from mama.system.processes import without_proxies
+from mama.system.processes import FLOWER, without_proxies
 from mama.system.sealed import write_sealed
-from mama.system.supervise import Program, Supervisor, children, log_to, stop_on_signals
+from mama.system.supervise import Program, Supervisor, children, log_to, run_service
 from server.federation.certificates import WARNING_DAYS, days_left
 from server.federation.home import Home, split_address
 from server.federation.roster import read_roster
@@ -37,7 +33,6 @@ NOISE = re.compile(
 LOCK = "service.lock"
 STEP_S = 1.0
 DAY_S = 86400.0
-TRIES = 5
 
 
 def serve(home: Home) -> None:
@@ -50,16 +45,9 @@ def serve(home: Home) -> None:
     read_roster(home)
     home.flower_home.mkdir(mode=0o700, exist_ok=True)
     home.jobs.mkdir(mode=0o700, exist_ok=True)
-    with _alone(home):
+    with only_service(home.state / LOCK, home.file.name):
         supervisor = Supervisor(programs(home), log_to(home.log, "fedmama.service"))
-        stop_on_signals(supervisor.stopping)
-        keeper = threading.Thread(target=_Keeper(home, supervisor).run)
-        keeper.start()
-        try:
-            supervisor.run()
-        finally:
-            supervisor.stopping.set()
-            keeper.join()
+        run_service(supervisor, _Keeper(home, supervisor).run)
 
 
 def programs(home: Home) -> list[Program]:
@@ -178,15 +166,3 @@ def is_running(home: Home) -> bool:
     read_roster(home)  # before provisioning there is nothing to be locked
     with locked_if_free(home.state / LOCK) as free:
         return not free
-
-
-@contextmanager
-def _alone(home: Home) -> Iterator[None]:
-    # More than once, because those who ask whether it runs hold the lock for an instant.
-    for _ in range(TRIES):
-        with locked_if_free(home.state / LOCK) as free:
-            if free:
-                yield
-                return
-        time.sleep(0.2)
-    raise ServiceError("runs already", where=home.file.name, fix="End that one first, or let it be")

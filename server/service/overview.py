@@ -9,11 +9,12 @@ from rich.table import Table
 
 from mama.errors import MamaError, ServiceError
 from mama.exchange.roster import Member
+from mama.system.formats import DASH, duration
 from mama.system.logs import printable
 from server.federation.certificates import days_left
 from server.federation.home import Home
 from server.federation.roster import read_roster
-from server.report.status import duration, status
+from server.report.status import status
 from server.service.control import Control, Node
 from server.service.daemon import is_running
 from server.service.job import Job, place_of, read_jobs
@@ -96,7 +97,7 @@ def _silence(member: Member, nodes: dict[str, Node] | None) -> float | None:
 
 
 def _ago(seconds: float | None) -> str:
-    return "-" if seconds is None else f"{duration(seconds)} ago"
+    return DASH if seconds is None else f"{duration(seconds)} ago"
 
 
 def _service(running: bool, nodes: dict[str, Node] | None) -> str:

@@ -5,10 +5,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from mama.errors import ConfigError, IntegrityError, ModelError
+from mama.system.formats import size
 from server.federation.certificates import WARNING_DAYS, days_left
 from server.federation.home import Home
 from server.federation.roster import read_roster
-from server.report.status import Status, size_of, status
+from server.report.status import Status, status
 from server.run.events import RoundDone
 from server.run.folder import RunFolder
 from server.run.history import RunHistory
@@ -86,7 +87,7 @@ def _of_disk(folder: RunFolder) -> Iterator[str]:
     sizes = [sum(file.stat().st_size for file in path.iterdir()) for path in folder.checkpoints()]
     free = shutil.disk_usage(folder.path).free
     if sizes and free < ROOM * max(sizes):
-        yield f"the disk has {size_of(free)}B left, a checkpoint takes {size_of(max(sizes))}B"
+        yield f"the disk has {size(free)} left, a checkpoint takes {size(max(sizes))}"
 
 
 def _of_sites(history: RunHistory, whole: Status) -> Iterator[str]:

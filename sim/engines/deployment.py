@@ -4,7 +4,6 @@ They use TLS and keys, are started for one run and stopped after it.
 """
 
 import os
-import socket
 import sys
 import threading
 import time
@@ -20,7 +19,7 @@ from mama.config.load import read_yaml
 from mama.errors import ServiceError
 from mama.exchange.signing import write_key_pair
 from mama.system.files import write_text
-from mama.system.processes import without_proxies
+from mama.system.processes import free_port, without_proxies
 from mama.system.sealed import read_if_whole
 from mama.system.supervise import Program, Supervisor, log_to
 from server.federation.home import Home
@@ -129,13 +128,6 @@ def service(name: str, package: str, *arguments: object) -> Program:
     command = [sys.executable, "-I", "-c", code, "start", *map(str, arguments)]
     # All processes are on this machine.
     return Program(name, command, without_proxies(os.environ), Path("/"))
-
-
-def free_port() -> int:
-    """Return a currently free port of loopback."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 def _wait_for(home: Home) -> None:

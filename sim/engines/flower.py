@@ -16,8 +16,7 @@ from flwr.serverapp import Grid, ServerApp
 
 import client.app
 from mama.errors import MamaError, ModelError, ServiceError
-from mama.system.environment import FLOWER
-from mama.system.processes import nothing_left_in, without_proxies
+from mama.system.processes import FLOWER, nothing_left_in, without_proxies
 
 SWITCHES = FLOWER | {
     "RAY_USAGE_STATS_ENABLED": "0",

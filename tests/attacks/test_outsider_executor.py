@@ -32,6 +32,7 @@ from mama.exchange.fingerprint import describe
 from mama.exchange.signing import write_key_pair
 from mama.exchange.tensors import trained_arrays
 from mama.model import build_model
+from mama.system.processes import free_port
 from mama.system.supervise import Supervisor, log_to
 from server.federation.home import Home
 from server.federation.provision import provision
@@ -42,7 +43,7 @@ from server.service.daemon import EXECUTOR, programs
 from server.service.follow import follow, submit
 from server.service.job import Job
 from server.service.jobs import JobFile
-from sim.engines.deployment import LocalDeployment, free_port
+from sim.engines.deployment import LocalDeployment
 from tests.events import records
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sim.engines.deployment import free_port
+from mama.system.processes import free_port
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {"mama-server": "server", "mama-site": "client"}

@@ -18,8 +18,9 @@ import yaml
 from client.identity.tls import context_for
 from client.service.status import ServiceFolder, Status, read_status
 from client.site.config import load_site
+from mama.system.processes import free_port
 from server.federation.authority import site_certificate
-from sim.engines.deployment import LocalDeployment, free_port
+from sim.engines.deployment import LocalDeployment
 
 NGINX = shutil.which("nginx")
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "nginx" / "fedmama.conf"

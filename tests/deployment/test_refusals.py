@@ -28,13 +28,14 @@ from client.identity.enrolment import init_site
 from client.service.status import ServiceFolder, Status, read_status
 from client.site.config import load_site
 from mama.exchange.signing import fingerprint
+from mama.system.processes import free_port
 from server import cli as coordinator
 from server.federation.certificates import make_authority, read_certificate
 from server.federation.roster import enrol, revoke
 from server.run.folder import RunFolder
 from server.service.control import Control
 from server.service.daemon import programs
-from sim.engines.deployment import free_port, service
+from sim.engines.deployment import service
 from tests.certificates import make_server_certificate
 from tests.events import records
 

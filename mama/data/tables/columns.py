@@ -55,10 +55,10 @@ def choose(
             raise ConfigError(
                 f"unknown name '{name}'", where="reports.columns", fix=f"Use {', '.join(known)}"
             )
-    lowered = [_plain(column) for column in table.columns]
+    lowered = [plain_heading(column) for column in table.columns]
     positions: dict[str, int] = {}
     for name in known:
-        heading = _plain(names.get(name, name))
+        heading = plain_heading(names.get(name, name))
         found = [number for number, column in enumerate(lowered) if column == heading]
         if len(found) > 1:
             problems.add(1, f"column {found[1] + 1} is repeated", "Keep one column of each name")
@@ -85,5 +85,6 @@ def missing_fix(required: Sequence[str]) -> str:
     )
 
 
-def _plain(name: str) -> str:
+def plain_heading(name: str) -> str:
+    """Return a heading in lower case, with single blanks."""
     return " ".join(name.lower().split())

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from mama.errors import ModelError
+from mama.system.formats import percent
 from mama.towers.locate import MAPPED
 
 SAMPLE = (
@@ -34,7 +35,9 @@ def remark_on_words(tokeniser: Any, sentences: Iterable[str]) -> str | None:
     unknown, words = unknown_words(tokeniser, sentences)
     if not words or unknown <= MANY * words:
         return None
-    return f"the text tower's tokeniser does not know {unknown / words:.0%} of the reports' words"
+    return (
+        f"the text tower's tokeniser does not know {percent(unknown / words)} of the reports' words"
+    )
 
 
 def require_words(tokeniser: Any, where: str) -> None:

@@ -241,7 +241,7 @@ def test_the_terms_of_a_private_experiment(
     assert f"epsilon 8 at delta 1e-05, {spent:.3f} already spent" in budget.allowed
     # Twice as many steps with the same noise as were planned for 6.
     assert 6 < float(budget.requested.split()[0]) < 8
-    assert slots.requested == "8 of 8 slots filled, 0% of the groups of 2 silent"
+    assert slots.requested == "8 of 8 slots filled, 0 % of the groups of 2 silent"
     assert budget.passes
     assert slots.passes
     (short, _) = review_private(load_site(edit(budget={"epsilon": 6})), experiment)

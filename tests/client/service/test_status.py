@@ -19,9 +19,9 @@ from client.service.outcomes import LASTING, Outcomes
 from client.service.status import FRESH_S, Record, ServiceFolder, format_status, read_status
 from client.site.config import load_site
 from mama.errors import ConfigError, ServiceError
+from mama.system.processes import free_port
 from mama.system.sealed import read_if_whole, write_sealed
 from server.federation.certificates import make_authority
-from sim.engines.deployment import free_port
 
 FILE = "site: north\ndata: {source: archive, dataset: dataset}\nstate: state\nsecret: secret.key\n"
 COORDINATOR = "coordinator: {address: 'a:1', pin: 'PIN', health: '127.0.0.1:PORT'}\n"
@@ -209,7 +209,7 @@ def test_a_site_file_without_a_coordinator(tmp_path: Path) -> None:
 
 
 def test_a_health_port_that_is_taken_ends_the_start_with_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     authority = tmp_path / "ca.crt", tmp_path / "ca.key"
     make_authority("demo", *authority)
@@ -220,6 +220,5 @@ def test_a_health_port_that_is_taken_ends_the_start_with_one_line(
         settings = yaml.safe_load(path.read_text())
         settings["coordinator"]["health"] = f"127.0.0.1:{taken.getsockname()[1]}"
         path.write_text(yaml.safe_dump(settings))
-        monkeypatch.setattr(daemon, "stop_on_signals", lambda stopping: None)
         with pytest.raises(ServiceError, match=r"cannot listen.*free port"):
             daemon.serve(path)

@@ -22,6 +22,7 @@ from client.site.base_models import add_base
 from client.site.config import load_site
 from mama.errors import ConfigError, ModelError
 from mama.exchange.protocol import Task
+from mama.system.formats import size
 
 FILE = (
     "# ours\nsite: north\ndata: {source: archive, dataset: dataset}\nstate: state\n"
@@ -59,9 +60,10 @@ def test_it_is_entered_with_fingerprint_and_licence(
     command: Callable[..., Any], site: Path, folder: Path
 ) -> None:
     ended = command(main, "base", "add", site, folder)
-    digest = hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest()
+    weights = folder / "model.safetensors"
+    digest = hashlib.sha256(weights.read_bytes()).hexdigest()
     assert ended.out == (
-        f"{folder}: 0 MB\n"
+        f"{folder}: {size(weights.stat().st_size)}\n"
         f"  sha256 {digest}  model.safetensors\n"
         f"  licence: Apache License, first line of {folder / 'LICENSE.txt'}\n"
     )

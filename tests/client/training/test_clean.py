@@ -17,6 +17,7 @@ from mama.errors import ConfigError, IntegrityError, ServiceError
 from mama.exchange.codecs.coding import decode, encode
 from mama.exchange.codes import ErrorCode
 from mama.exchange.protocol import Task
+from mama.system.formats import size as size_of
 from mama.system.locks import at_work_in
 
 SMALL = ("lineage.json", "ledger_head", "unmasked_seal", "roster.json", "secure/salt")
@@ -87,9 +88,9 @@ def test_ended_runs_are_cleaned_and_everything_else_stays(
     assert gone > 8 * MB
     lines = ended.out.splitlines()
     assert [line.split(":")[0] for line in lines[:2]] == ["one", "other"]
-    assert lines[2] == f"freed {gone / 1e6:.1f} MB"
+    assert lines[2] == f"freed {size_of(gone)}"
     assert lines[3].startswith("final models kept: 2, ")
-    assert command(main, "clean", site_file).out.startswith("freed 0.0 MB\n")
+    assert command(main, "clean", site_file).out.startswith("freed 0 bytes\n")
 
 
 def test_a_model_goes_by_its_runs_name_alone(

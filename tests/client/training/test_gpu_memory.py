@@ -108,7 +108,7 @@ def test_a_model_that_is_too_large_never_gets_to_the_gpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     small = site(1e-5)
-    monkeypatch.setattr(tasks, "device_of", lambda site: GPU)
+    monkeypatch.setattr(tasks, "device_of", lambda name: GPU)
     reply, _ = answer(small, make_task("describe").encode(), b"")
     assert reply.status == ErrorCode.POLICY_MEMORY
     reply, _ = answer(small, make_task("describe", protocol=2).encode(), b"")

@@ -56,6 +56,22 @@ def test_the_first_difference(there: dict, here: dict, difference: tuple[str, st
     assert first_difference(there, here) == difference
 
 
+def test_a_run_of_an_earlier_version_is_named_as_one(
+    make_experiment: Callable[..., Experiment], tmp_path: Path
+) -> None:
+    path, experiment = tmp_path / "experiment.yaml", make_experiment()
+    values = experiment.model_dump(mode="json")
+    values["federation"]["quorum"] = values["participation"].pop("quorum")
+    path.write_text(yaml.safe_dump(values))
+    with pytest.raises(ConfigError) as error:
+        refuse_another(path, experiment, "another run")
+    assert str(error.value) == (
+        f"{path}: is not of this version: unknown key 'federation.quorum'. Finish the run with "
+        "the version that began it, or begin a new one in another --out (write it as "
+        "participation.quorum there)"
+    )
+
+
 def test_another_experiment_is_refused(
     make_experiment: Callable[..., Experiment], tmp_path: Path
 ) -> None:

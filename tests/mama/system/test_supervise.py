@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 import mama.system.supervise
-from mama.system.supervise import Program, Supervisor, log_to
+from mama.system.supervise import Program, Supervisor, log_to, run_service
 
 ROOT = Path(__file__).parents[3]
 
@@ -155,7 +155,7 @@ def test_the_log_has_no_colours_and_no_noise(
 def test_programs_die_with_a_supervisor_that_is_killed(tmp_path: Path) -> None:
     code = (
         "import os, sys\nfrom pathlib import Path\n"
-        "from mama.system.supervise import Program, Supervisor, log_to\n"
+        "from mama.system.supervise import Program, Supervisor, log_to, run_service\n"
         "sleep = [sys.executable, '-c', 'import time; time.sleep(60)']\n"
         "folder = Path(sys.argv[1])\n"
         "log = log_to(folder / 'it.log', 'x')\n"
@@ -200,3 +200,54 @@ def test_a_program_that_has_failed_for_weeks_is_started_again(
         supervisor.stopping.set()
         thread.join()
     assert "restarting in 15 s" in (tmp_path / "it.log").read_text()
+
+
+@pytest.fixture
+def signals() -> Iterator[None]:
+    """Restore the handlers that a service sets."""
+    before = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("signals")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_service_stops_at_a_signal(
+    program: Callable[..., Program], tmp_path: Path, number: signal.Signals
+) -> None:
+    supervisor = Supervisor(
+        [program("import time; time.sleep(60)")], log_to(tmp_path / "it.log", f"test.{tmp_path}")
+    )
+    seen = []
+
+    def beside() -> None:
+        wait_for(lambda: supervisor.process_id("it"))
+        seen.append(supervisor.process_id("it"))
+        os.kill(os.getpid(), number)
+        supervisor.stopping.wait()
+        seen.append("stopping")
+
+    run_service(supervisor, beside)
+    process, last = seen
+    assert last == "stopping"
+    assert not running(process)
+
+
+@pytest.mark.usefixtures("signals")
+def test_what_runs_beside_a_service_ends_with_its_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    supervisor = Supervisor([], log_to(tmp_path / "it.log", f"test.{tmp_path}"))
+    ended = []
+
+    def fail() -> None:
+        raise OSError("no more processes")
+
+    def beside() -> None:
+        ended.append(supervisor.stopping.wait(20))
+
+    monkeypatch.setattr(supervisor, "run", fail)
+    with pytest.raises(OSError, match="no more processes"):
+        run_service(supervisor, beside)
+    assert ended == [True]

@@ -61,7 +61,7 @@ def test_a_target_that_matches_nothing(language_model) -> None:
     with pytest.raises(ModelError) as error:
         add_lora(backbone, config(targets=["query", "uery"]))
     assert str(error.value) == (
-        "text.lora.targets for x: no layer name ends in uery. "
+        "text.lora.targets for x: no linear layer name ends in uery. "
         "Choose among: dense, key, query, value"
     )
 
@@ -71,7 +71,7 @@ def test_a_target_that_cannot_be_adapted(language_model) -> None:
     with pytest.raises(ModelError) as error:
         add_lora(backbone, config(targets=["ln_1"]))
     assert str(error.value) == (
-        "text.lora.targets for x: PEFT does not support adapters for ln_1. "
+        "text.lora.targets for x: no linear layer name ends in ln_1. "
         "Choose among: c_attn, c_fc, c_proj"
     )
 

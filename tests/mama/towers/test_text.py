@@ -305,7 +305,9 @@ def state_of(tower: TextTower) -> dict[str, Tensor]:
 
 
 def test_errors_name_the_tower(make_tower: MakeTower, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"text\.lora\.targets for bert: no layer name ends"):
+    with pytest.raises(
+        ModelError, match=r"text\.lora\.targets for bert: no linear layer name ends"
+    ):
         make_tower("bert", lora={"targets": ["c_attn"]})
     with pytest.raises(ModelError, match=r"text\.tower bert: has 32 positions"):
         make_tower("bert", max_tokens=33)

@@ -24,7 +24,7 @@ from mama.data.pairs import Batch, StudyPairs
 from mama.errors import ConfigError
 from mama.model import MaMA, build_model
 from mama.training import objective
-from mama.training.device import choose_device
+from mama.training.device import choose_device, device_of
 from mama.training.diagnostics import health
 from mama.training.objective import TERMS, Encoded, encode, losses
 from mama.training.trainer import Trainer
@@ -292,3 +292,11 @@ def test_a_gpu_that_is_not_here_is_refused(monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(ConfigError, match="--device cuda: no such GPU: none found"):
         choose_device("cuda")
     assert choose_device("auto") == choose_device("cpu") == torch.device("cpu")
+
+
+def test_auto_is_the_gpu_of_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert device_of("auto") == torch.device("cuda:0")
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert device_of("auto") == torch.device("cuda:1")
+    assert device_of("cuda") == torch.device("cuda")

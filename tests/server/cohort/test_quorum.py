@@ -47,5 +47,5 @@ def test_the_shortfall_is_given_as_what_is_missing() -> None:
     rule = quorum(quorum=2, quorum_share=0.75)
     assert rule.shortfall(["alder"], SITES) == "1 of at least 2 sites answered"
     assert rule.shortfall(SITES[:2], SITES) == (
-        "sites with 50% of the public share answered, at least 75% must"
+        "sites with 50 % of the public share answered, at least 75 % must"
     )

@@ -10,6 +10,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
+from mama.system.formats import size
 from server.cli import main
 from server.federation.home import Home
 from server.run.folder import RunFolder
@@ -38,10 +39,11 @@ def test_it_is_entered_with_fingerprint_and_licence(
     path.write_text("# ours\n" + path.read_text())
     before = path.read_text()
     ended = command(main, "base", "add", weights, "--federation", path)
-    digest = hashlib.sha256((weights / "model.safetensors").read_bytes()).hexdigest()
+    file = weights / "model.safetensors"
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
     assert (ended.code, ended.err) == (0, "")
     assert ended.out == (
-        f"{weights}: 0 MB\n"
+        f"{weights}: {size(file.stat().st_size)}\n"
         f"  sha256 {digest}  model.safetensors\n"
         f"  licence: Apache License, first line of {weights / 'LICENSE'}\n"
     )

@@ -12,7 +12,7 @@ import yaml
 from mama.config import Experiment
 from mama.errors import ConfigError
 from mama.system.sealed import sealed_line, write_sealed
-from server.report.page import figure, ranges, size, write_report
+from server.report.page import write_report
 from server.run.history import replay
 from tests.events import made
 
@@ -304,26 +304,6 @@ def test_same_run_same_page(tmp_path: Path) -> None:
 def test_folder_without_outcome(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no run's outcome"):
         write_report(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("numbers", "text"),
-    [([], ""), ([4], "4"), ([3, 1, 2, 7, 9, 10], "1–3, 7, 9–10")],
-)
-def test_ranges(numbers: list[int], text: str) -> None:
-    assert ranges(numbers) == text
-
-
-def test_figures_for_people() -> None:
-    assert figure(None) == "–"
-    assert figure(0.12349) == "0.123"
-    assert figure(1234567, 0) == "1,234,567"
-    assert [size(n) for n in (999, 1500, 2_573_077, 3.2e9)] == [
-        "999 bytes",
-        "1.5 kB",
-        "2.6 MB",
-        "3.2 GB",
-    ]
 
 
 def test_who_was_missing_from_every_round_is_named_with_its_public_share(tmp_path: Path) -> None:

@@ -153,7 +153,7 @@ def test_it_fits_a_terminal_of_80_columns(tmp_path: Path) -> None:
     text = console.export_text()
     assert max(map(len, text.splitlines())) <= 80
     assert "university-ho…" in text
-    for word in ("evaluating", "86400", "124G", "80", "-0.25", "cosine", "b: no answer"):
+    for word in ("evaluating", "86,400", "124G", "80", "-0.25", "cosine", "b: no answer"):
         assert word in text
 
 

@@ -87,7 +87,7 @@ def test_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, wa
     monkeypatch.setattr(module.shutil, "disk_usage", lambda path: type(usage)(1000, 0, free))
     found = of(run)
     assert "every checkpoint is damaged" in found.pop(0)
-    assert found == ["the disk has 199B left, a checkpoint takes 100B"] * warned
+    assert found == ["the disk has 199 bytes left, a checkpoint takes 100 bytes"] * warned
     run_of(run, DONE)
     assert len(of(run)) == 1
 

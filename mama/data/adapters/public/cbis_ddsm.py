@@ -137,9 +137,7 @@ def _row(table: Sheet, row: Row, drafts: dict[str, Draft], films: Films, remarks
         remarks.add("row-without-image", table.place(row))
         return
     draft = drafts[patient]
-    draft.dense(density)
-    draft.rate(side, birads)
-    draft.diagnose(side, cancer)
+    draft.label(side, density, birads, cancer)
     draft.describe(side, _findings(table, row))
 
 

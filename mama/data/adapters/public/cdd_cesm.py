@@ -76,10 +76,8 @@ def read(source: Path, config: IngestConfig = DEFAULTS, *_: object) -> RawDatase
             remarks.add("row-without-image", table.place(row))
             continue
         draft = drafts.setdefault(patient, Draft(patient, patient))
-        draft.dense(density)
+        draft.label(side, density, birads, cancer)
         if side:
-            draft.rate(side, birads)
-            draft.diagnose(side, cancer)
             draft.describe(side, findings(table.cell(row, "findings")))
         draft.images.append(RawImage(path, path.stem, side, view))
     table.problems.raise_all()

@@ -55,6 +55,19 @@ class Draft:
         breast.described = True
         breast.findings += findings
 
+    def label(
+        self,
+        side: Laterality | None,
+        density: str | None,
+        birads: str | None,
+        cancer: bool | None = None,
+    ) -> None:
+        """Add the labels of an image's row; those of a breast need its side."""
+        self.dense(density)
+        if side:
+            self.rate(side, birads)
+            self.diagnose(side, cancer)
+
     def dense(self, density: str | None) -> None:
         """Add a density; the denser breast counts."""
         self.density = max(filter(None, (self.density, density)), default=None)

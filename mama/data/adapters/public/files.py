@@ -9,6 +9,7 @@ from mama.data.adapters.notes import Note
 from mama.data.studies import Laterality
 from mama.data.tables import Problems, Row, Table, codes, read_table
 from mama.data.tables.codes import CodeError
+from mama.data.tables.columns import plain_heading
 from mama.errors import DataError
 
 Value = TypeVar("Value")
@@ -38,10 +39,12 @@ class Sheet:
         self.problems = Problems(path)
         self.table: Table = read_table(path, sheet=sheet, problems=self.problems)
         self.name = path.name
-        headings = {_plain(column): n for n, column in reversed([*enumerate(self.table.columns)])}
+        headings = {
+            plain_heading(column): n for n, column in reversed([*enumerate(self.table.columns)])
+        }
         self.positions: dict[str, int] = {}
         for name, spellings in columns.items():
-            found = [headings[_plain(s)] for s in spellings if _plain(s) in headings]
+            found = [headings[plain_heading(s)] for s in spellings if plain_heading(s) in headings]
             if found:
                 self.positions[name] = found[0]
             elif name in required:
@@ -174,10 +177,10 @@ def find_table(source: Path, *names: str) -> Path:
 
 def among(meanings: Mapping[str, Value]) -> Callable[[str], Value | None]:
     """Return a reader of a set's own codes, whatever their case; empty and NaN mean nothing."""
-    plain = {_plain(code): meaning for code, meaning in meanings.items()}
+    plain = {plain_heading(code): meaning for code, meaning in meanings.items()}
 
     def read(text: str) -> Value | None:
-        word = _plain(text)
+        word = plain_heading(text)
         if word in ("", "nan"):
             return None
         if word not in plain:
@@ -191,7 +194,3 @@ def number(text: str) -> str:
     """Return an identifier without the .0 that pandas adds to whole numbers."""
     text = text.strip()
     return text[:-2] if text.endswith(".0") and text[:-2].isdigit() else text
-
-
-def _plain(text: str) -> str:
-    return " ".join(text.lower().split())

@@ -78,14 +78,12 @@ def read(source: Path, config: IngestConfig = DEFAULTS, *_: object) -> RawDatase
         for key in (film, patient):
             exams.setdefault(key, set()).add(exam)
         draft = drafts.setdefault(exam, Draft(patient, exam))
-        draft.dense(density)
+        draft.label(side, density, birads)
         boxes: list[RawBox] = []
         outline = outlines.find(f"{film}.xml")
         findings = _outlines(outline, boxes, outlines, remarks) if outline else []
-        if side:
-            draft.rate(side, birads)
-            if outline or birads == "1":
-                draft.describe(side, findings)
+        if side and (outline or birads == "1"):
+            draft.describe(side, findings)
         draft.images.append(RawImage(path, film, side, view, boxes=tuple(boxes)))
     table.problems.raise_all()
     files.unused(remarks)

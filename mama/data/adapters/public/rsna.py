@@ -53,10 +53,7 @@ def read(source: Path, config: IngestConfig = DEFAULTS, *_: object) -> RawDatase
             remarks.add("row-without-image", table.place(row))
             continue
         draft = drafts.setdefault(patient, Draft(patient, patient))
-        draft.dense(density)
-        if side:
-            draft.rate(side, birads)
-            draft.diagnose(side, cancer)
+        draft.label(side, density, birads, cancer)
         flags = ("implant",) if implant else ()
         draft.images.append(RawImage(path, image, side, view, flags=flags))
     table.problems.raise_all()

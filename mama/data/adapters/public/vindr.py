@@ -75,9 +75,7 @@ def read(source: Path, config: IngestConfig = DEFAULTS, *_: object) -> RawDatase
             remarks.add("row-without-image", table.place(row))
             continue
         draft = drafts.setdefault(study, Draft(study, study, split))
-        draft.dense(density)
-        if side:
-            draft.rate(side, birads)
+        draft.label(side, density, birads)
         draft.images.append(RawImage(path, image, side, view, boxes=tuple(boxes.get(image, ()))))
     table.problems.raise_all()
     for (study, breast), found in described.items():

@@ -231,7 +231,7 @@ def test_the_share_of_unknown_words(language_model) -> None:
     assert remark_on_words(tokeniser, []) is None
     assert remark_on_words(tokeniser, ["no mass"] * 19 + ["no x"]) is None
     said = remark_on_words(tokeniser, ["keine Masse", "no mass"])
-    assert said == "the text tower's tokeniser does not know 50% of the reports' words"
+    assert said == "the text tower's tokeniser does not know 50 % of the reports' words"
 
 
 def test_a_tower_that_mixes_reports_is_found(language_model, monkeypatch) -> None:
