@@ -1,1 +1,1 @@
-"""Benchmarks of rounds across processes and engines."""
+"""Benchmarks of rounds, of the codings of what travels, and of aggregation."""

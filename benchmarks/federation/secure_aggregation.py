@@ -3,7 +3,7 @@
 Five sites, threshold 3, 20 bits, all in one process and one thread; one site drops out after it has
 sent its shares. CPU seconds of every wave, without the network.
 
-    python -m benchmarks.exchange.secure_aggregation [--values 2e6 2e7]
+    python -m benchmarks.federation.secure_aggregation [--values 2e6 2e7]
 
 Last line: JSON by number of values, in CPU seconds per million values, and the error in
 quantisation steps.

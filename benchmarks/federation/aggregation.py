@@ -1,6 +1,6 @@
 """Cost of folding an update, and memory as a function of the number of sites.
 
-    python -m benchmarks.exchange.aggregation [--updates 16] [--repeats 3] [--rule mean]
+    python -m benchmarks.federation.aggregation [--updates 16] [--repeats 3] [--rule mean]
 
 The same random fp32 updates, of the size of configs/mama_vitb.yaml's image tower (86.6M values),
 are combined twice: by this project one at a time (norm, `Combination.fold`, and `result` at the

@@ -1,10 +1,10 @@
 """Duration of a round with eight sites and updates of 86M values on Flower's simulation engine.
 
-    python -m benchmarks.exchange.flower_engine [--sites 8] [--rounds 2] [--tower NAME]
+    python -m benchmarks.federation.flower_engine [--sites 8] [--rounds 2] [--tower NAME]
 
 The server's own loop runs in the process that also contains Flower's state of all messages; sites
 in two or more Ray workers do no work and answer with random values, as in
-benchmarks/exchange/many_sites.py. `peak_over_model` is the process's peak resident memory above its
+benchmarks/federation/many_sites.py. `peak_over_model` is the process's peak resident memory above its
 size after imports, over the model's bytes; workers and Ray's store are not included.
 """
 
@@ -22,7 +22,7 @@ from flwr.clientapp import ClientApp
 from flwr.serverapp import Grid, ServerApp
 
 from benchmarks.common import last_line
-from benchmarks.exchange.many_sites import (
+from benchmarks.federation.many_sites import (
     BASE,
     MeasuredError,
     an_experiment,

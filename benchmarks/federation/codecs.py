@@ -1,7 +1,7 @@
 """Size, speed and error of the codecs, and bytes per round of the adapter recipe.
 
-    python -m benchmarks.exchange.codecs [--repeats 3] [--tower vit_base_patch14_reg4_dinov2]
-    python -m benchmarks.exchange.codecs --quickstart [--seeds 0 1 2] [--work DIR]
+    python -m benchmarks.federation.codecs [--repeats 3] [--tower vit_base_patch14_reg4_dinov2]
+    python -m benchmarks.federation.codecs --quickstart [--seeds 0 1 2] [--work DIR]
 
 The first form uses random updates of the image tower of configs/mama_vitb.yaml (86M values, all
 trained): normal, with rows of different scale, independent between rounds. Rates are GB of float32

@@ -1,1 +1,0 @@
-"""Benchmarks of exchange and aggregation of updates."""
