@@ -3,9 +3,9 @@
     python -m benchmarks.federation.flower_engine [--sites 8] [--rounds 2] [--tower NAME]
 
 The server's own loop runs in the process that also contains Flower's state of all messages; sites
-in two or more Ray workers do no work and answer with random values, as in
-benchmarks/federation/many_sites.py. `peak_over_model` is the process's peak resident memory above its
-size after imports, over the model's bytes; workers and Ray's store are not included.
+in two or more Ray workers do no work and answer with random values, as in many_sites.py.
+`peak_over_model` is the process's peak resident memory above its size after imports, over the
+model's bytes; workers and Ray's store are not included.
 """
 
 import argparse

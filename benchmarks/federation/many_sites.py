@@ -1,6 +1,7 @@
 """Memory and time of the server for a hundred sites with updates of 86M values.
 
-    python -m benchmarks.federation.many_sites [--sites 100] [--rounds 1] [--optimiser X] [--tower X]
+    python -m benchmarks.federation.many_sites [--sites 100] [--rounds 1] [--optimiser X]
+        [--tower X]
 
 Rounds of the server's own loop over sites without local work, which a separate process answers for.
 Everything else is real: both processes decode, check and encode whole blocks of random float32

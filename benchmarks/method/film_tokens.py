@@ -101,18 +101,13 @@ def lesions_of(table: Path, height: int) -> dict[str, list[Lesion]]:
 
 def on_crop(film: np.ndarray, lesion: Lesion) -> Lesion:
     """Return a lesion after ingest's crop, scaling and mirroring (as in `tissue.prepare`)."""
-    search = tissue._resized(film, tissue._fit(film.shape, tissue.SEARCH_SIDE))
-    mask = tissue.breast_mask(search)
-    mask = mask if mask.any() else np.ones_like(mask)
-    rows, columns = tissue._extent(mask, 0), tissue._extent(mask, 1)
-    down = tissue._enlarged(rows, mask, film, 0)
-    across = tissue._enlarged(columns, mask, film, 1)
-    height, width = down.stop - down.start, across.stop - across.start
-    size = tissue._fit((height, width), SIZE)
-    scale = size[1] / width, size[0] / height
-    x, y = (lesion.x - across.start) * scale[0], (lesion.y - down.start) * scale[1]
-    if tissue._chest_wall_right(mask[rows, columns]):
-        x = size[1] - x
+    breast = tissue.prepare(film, SIZE)
+    top, left, bottom, right = breast.box
+    height, width = breast.pixels.shape
+    scale = width / (right - left), height / (bottom - top)
+    x, y = (lesion.x - left) * scale[0], (lesion.y - top) * scale[1]
+    if breast.mirrored:
+        x = width - x
     return Lesion(x, y, lesion.radius * max(scale))
 
 

@@ -17,17 +17,20 @@ MAX_TOKENS = 144
 
 
 class PlainPairs:
-    """Two random views of a study's image or of two of its images, and the whole report."""
+    """Two random views of a study's image or of two of its images, and the whole report.
 
-    def __init__(self, folder: Path, size: int):
+    Views are squares of `size` pixels, or as wide as `width` says.
+    """
+
+    def __init__(self, folder: Path, size: int, width: int | None = None):
         dataset = Dataset(folder)
         self.studies, self.jpegs = dataset.studies("train"), folder / "jpeg"
         self.tokeniser: Any = AutoTokenizer.from_pretrained(folder / TEXT)
         self.tokeniser.pad_token = self.tokeniser.eos_token
         self.transform = transforms.Compose(
             [
-                transforms.Resize((size, size)),
-                transforms.RandomResizedCrop(size, scale=(0.1, 1)),
+                transforms.Resize((size, width or size)),
+                transforms.RandomResizedCrop((size, width or size), scale=(0.1, 1)),
                 transforms.RandomHorizontalFlip(),
                 transforms.RandomVerticalFlip(),
                 transforms.RandomApply([transforms.ColorJitter(0.8, 0.8, 0.8, 0.2)], 0.8),

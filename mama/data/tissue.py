@@ -7,8 +7,9 @@ and black padding around the film; digital mammograms have none of these. One ru
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
 from scipy import ndimage
+
+from mama.data.shrink import fit, resize
 
 SEARCH_SIDE = 256  # pixels; long side of the copy in which the breast is searched
 LEVELS = 1023  # levels of the histogram
@@ -40,15 +41,15 @@ class Breast:
     mirrored: bool
 
 
-def prepare(pixels: np.ndarray, long_side: int) -> Breast:
+def prepare(pixels: np.ndarray, long_side: int, table: np.ndarray | None = None) -> Breast:
     """Crop the breast out of a picture.
 
     Args:
-        pixels: float32 (height, width) in [0, 1].
+        pixels: (height, width), display values in [0, 1] or, with a table, levels.
         long_side: longest side of the result in pixels; the aspect ratio is kept.
+        table: float32, the display value of each level.
     """
-    search = _resized(pixels, _fit(pixels.shape, SEARCH_SIDE))
-    mask = breast_mask(search)
+    mask = breast_mask(resize(pixels, fit(pixels.shape, SEARCH_SIDE), table))
     found = bool(mask.any())
     if not found:
         mask = np.ones_like(mask)
@@ -57,9 +58,9 @@ def prepare(pixels: np.ndarray, long_side: int) -> Breast:
     crop = pixels[tall, wide]
     mask = mask[rows, columns]
 
-    size = _fit(crop.shape, long_side)
-    picture = _resized(crop, size)
-    tissue = _resized(mask.astype(np.float32), size) > 0.5
+    size = fit(crop.shape, long_side)
+    picture = resize(crop, size, table)
+    tissue = resize(mask.astype(np.float32), size) > 0.5
     mirrored = _chest_wall_right(mask)
     if mirrored:
         picture, tissue = picture[:, ::-1], tissue[:, ::-1]
@@ -156,11 +157,6 @@ def _to_bytes(pixels: np.ndarray, tissue: np.ndarray) -> np.ndarray:
     return np.where(tissue, np.round(1 + 254 * scaled), 0).astype(np.uint8)
 
 
-def _fit(shape: tuple[int, ...], long_side: int) -> tuple[int, int]:
-    scale = long_side / max(shape)
-    return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
-
-
 def _extent(mask: np.ndarray, axis: int) -> slice:
     places = np.flatnonzero(mask.any(axis=1 - axis))
     return slice(int(places[0]), int(places[-1]) + 1)
@@ -170,10 +166,3 @@ def _enlarged(part: slice, mask: np.ndarray, pixels: np.ndarray, axis: int) -> s
     """Return the slice of the full picture that covers a slice of the mask."""
     scale = pixels.shape[axis] / mask.shape[axis]
     return slice(int(part.start * scale), int(np.ceil(part.stop * scale)))
-
-
-def _resized(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Resize to `size` in float32; shrinking averages areas, so that small specks survive."""
-    shrinks = size[0] < pixels.shape[0]
-    resample = Image.Resampling.BOX if shrinks else Image.Resampling.BILINEAR
-    return np.asarray(Image.fromarray(pixels).resize(size[::-1], resample))

@@ -6,7 +6,7 @@ N.2).
 """
 
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cached_property, partial
 
 import numpy as np
 import pydicom
@@ -14,33 +14,67 @@ from pydicom.pixels import apply_modality_lut
 
 WINDOW_IGNORED = "window-ignored"
 LUT_IGNORED = "lut-ignored"
+ROWS = 256  # that are counted at once
 
 Curve = Callable[[np.ndarray], np.ndarray]
 
 
-def display(stored: np.ndarray, dataset: pydicom.Dataset) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Return stored pixels as display values, and codes of what was passed over.
+def display(
+    stored: np.ndarray, dataset: pydicom.Dataset
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Return stored pixels as levels, the display value of each, and codes of what was passed over.
 
     Every step is a function of the stored value alone, so it is applied to a table of values
     instead of to every pixel. Padding is background: it is neither scaled nor inverted.
 
+    Args:
+        stored: (height, width), integers of 8 or 16 bits with or without sign.
+        dataset: the header.
+
     Returns:
-        float32 (height, width) in [0, 1]; brighter is more X-ray absorption.
+        The stored values without sign, uint8 or uint16 (height, width), and float32 (256) or
+        (65536) in [0, 1]; brighter is more X-ray absorption.
     """
-    lowest = int(stored.min())
-    index = stored.astype(np.int32) - lowest
-    occurs = np.bincount(index.ravel()) > 0
-    values = np.arange(lowest, lowest + len(occurs), dtype=np.int32)
+    levels = np.ascontiguousarray(stored, stored.dtype.newbyteorder("="))
+    levels = levels.view(np.uint8 if levels.itemsize == 1 else np.uint16)
+    values = np.arange(int(stored.min()), int(stored.max()) + 1, dtype=np.int32)
+    places = values % 2 ** (8 * levels.itemsize)
     padding = _padding(values, dataset)
-    seen = occurs & ~padding
+    seen = _Seen(levels, places, padding)
     table, remarks = _table(_modality(values, dataset), dataset, seen)
-    shown = table[seen]
-    low, high = (shown.min(), shown.max()) if len(shown) else (0, 0)
+    low, high = seen.extremes(table)
     table = np.clip((table - low) / max(high - low, np.finfo(np.float32).tiny), 0, 1)
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         table = 1 - table
     table[padding] = 0
-    return table[index], tuple(sorted(remarks))
+    shown = np.zeros(2 ** (8 * levels.itemsize), np.float32)
+    shown[places] = table
+    return levels, shown, tuple(sorted(remarks))
+
+
+class _Seen:
+    """The values that occur in an image and are no padding; they are counted only if it matters."""
+
+    def __init__(self, levels: np.ndarray, places: np.ndarray, padding: np.ndarray):
+        self.levels, self.places, self.padding = levels, places, padding
+
+    @cached_property
+    def mask(self) -> np.ndarray:
+        counts = np.zeros(2 ** (8 * self.levels.itemsize), np.intp)
+        for top in range(
+            0, len(self.levels), ROWS
+        ):  # as indices, all at once are four times as large
+            counts += np.bincount(self.levels[top : top + ROWS].ravel(), minlength=len(counts))
+        return (counts[self.places] > 0) & ~self.padding
+
+    def extremes(self, table: np.ndarray) -> tuple[float, float]:
+        """Return the lowest and the highest entry of a table (n,) over the n values."""
+        steps = np.diff(table)
+        if not self.padding.any() and ((steps >= 0).all() or (steps <= 0).all()):
+            shown = table[[0, -1]]  # the lowest and the highest value occur
+        else:
+            shown = table[self.mask]
+        return (float(shown.min()), float(shown.max())) if len(shown) else (0.0, 0.0)
 
 
 def _modality(values: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray:
@@ -51,17 +85,18 @@ def _modality(values: np.ndarray, dataset: pydicom.Dataset) -> np.ndarray:
 
 
 def _table(
-    values: np.ndarray, dataset: pydicom.Dataset, seen: np.ndarray
+    values: np.ndarray, dataset: pydicom.Dataset, seen: _Seen
 ) -> tuple[np.ndarray, set[str]]:
     """Apply the first usable LUT or window: one that keeps the image's values apart."""
     remarks: set[str] = set()
-    several = len(np.unique(values[seen])) > 1
+    lowest, highest = seen.extremes(values)
     for name, curve in _curves(dataset):
         try:
             table = curve(values).astype(np.float32)
-            usable = bool(np.isfinite(table).all())
-            if usable and not (several and len(np.unique(table[seen])) < 2):
-                return table, remarks
+            if np.isfinite(table).all():
+                low, high = seen.extremes(table)
+                if low < high or lowest == highest:
+                    return table, remarks
         except (ValueError, TypeError, IndexError, AttributeError):
             pass
         remarks.add(name)

@@ -16,19 +16,26 @@ from mama.data.dicom.reasons import ImageError
 
 
 class Pixels(NamedTuple):
-    """Display values of an image.
+    """Levels of an image and how they are shown; brighter is more X-ray absorption.
 
     Attributes:
-        values: float32 (height, width) in [0, 1]; brighter is more X-ray absorption.
+        levels: uint8 or uint16 (height, width).
+        table: float32, 256 or 65536 display values in [0, 1], one of each level.
         remarks: codes of `mama.data.adapters.notes`, such as a window that was passed over.
     """
 
-    values: np.ndarray
+    levels: np.ndarray
+    table: np.ndarray
     remarks: tuple[str, ...] = ()
+
+    @property
+    def values(self) -> np.ndarray:
+        """Display values, float32 (height, width) in [0, 1]."""
+        return self.table[self.levels]
 
 
 def read_image(path: Path) -> Pixels:
-    """Read one DICOM, PNG, JPEG or PGM file as display values.
+    """Read one DICOM, PNG, JPEG or PGM file as levels and their display values.
 
     Raises:
         ImageError: the file is damaged or has several frames, colour or an unsupported pixel type,
@@ -41,7 +48,7 @@ def read_image(path: Path) -> Pixels:
         if dicom:
             return _read_dicom(handle, path)
         handle.seek(0)
-        return Pixels(_read_picture(handle, path))
+        return _read_picture(handle, path)
 
 
 def read_pixels(path: Path) -> np.ndarray:
@@ -90,7 +97,7 @@ def _decoded(dataset: pydicom.FileDataset, path: Path) -> np.ndarray:
         raise
 
 
-def _read_picture(handle: BinaryIO, path: Path) -> np.ndarray:
+def _read_picture(handle: BinaryIO, path: Path) -> Pixels:
     with Image.open(handle) as picture:
         if getattr(picture, "n_frames", 1) > 1:
             raise ImageError("multi-frame", path)
@@ -101,4 +108,6 @@ def _read_picture(handle: BinaryIO, path: Path) -> np.ndarray:
         scale = {"L": 255, "I;16": 65535, "I;16B": 65535, "I": 65535}.get(picture.mode)
         if scale is None:
             raise ImageError("pixel-type", path)
-        return np.asarray(picture, np.float32) / scale
+        levels = np.asarray(picture).clip(0, scale)
+        table = np.arange(scale + 1, dtype=np.float32) / scale
+        return Pixels(levels.astype(np.uint8 if scale == 255 else np.uint16, copy=False), table)

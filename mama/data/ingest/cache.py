@@ -24,7 +24,7 @@ from mama.data.tissue import prepare
 from mama.errors import DataError
 from mama.system.files import private_folder, remove_unfinished, write_text
 
-RECIPE = 4  # increment when the pixels of pictures change, so that old caches are rebuilt
+RECIPE = 5  # increment when the pixels of pictures change, so that old caches are rebuilt
 NO_HASH = PictureHash("", "")
 CHUNK = 8  # files per worker task
 # Failures that another try may not have, without a change of the file.
@@ -197,7 +197,7 @@ def _cache_one(job: _Job) -> Cached:
         except ImageError as error:
             reasons.append(error.reason)
             continue
-        breast = prepare(image.values, job.long_side)
+        breast = prepare(image.levels, job.long_side, image.table)
         if not breast.found:
             reasons.append("no-tissue")
             continue
