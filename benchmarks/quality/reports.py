@@ -16,11 +16,11 @@ from typing import Any
 import yaml
 
 from benchmarks.common import last_line
+from benchmarks.quality.planted_reports import planted_report
 from mama.data.reports.formats import plain
 from mama.data.reports.identifiers import redact
 from mama.data.reports.language import codes, load_language, recognise
 from mama.data.reports.read import ReadReport, read_report
-from tests.mama.data.reports.planted import planted_report
 
 FOLDER = Path(__file__).parents[2] / "tests" / "mama" / "data" / "reports"
 SIDES = {"L": "L", "R": "R", "both": "both", "none": None}

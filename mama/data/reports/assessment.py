@@ -8,12 +8,14 @@ from mama.data.reports.language import Language
 # Rising concern, in the order in which the atlas takes the category of an exam from its breasts.
 RISING = ("1", "2", "3", "6", "0", "4", "4A", "4B", "4C", "5")
 _ROMAN = {"I": "1", "II": "2", "III": "3", "IV": "4", "V": "5", "VI": "6"}
+_SPELT = ("zero", "one", "two", "three", "four", "five", "six")
 _VALUE = (
-    r"(?<![\w.,/])(?P<value>[0-6](?-i:\s?[ABC]|[abc])?|(?-i:VI|IV|V|I{1,3}))"
-    r"(?![\w%]|[.,:]\d|/\d|\s?(?:mm|cm|%|/|mo\b|month|year|view))"
+    r"(?<![\w.,/])(?P<value>[0-6](?-i:\s?[ABC]|[abc])?|(?-i:VI|IV|V|I{1,3})"
+    rf"|(?:{'|'.join(_SPELT)})(?=\s*(?:[.,;()–-]|$)))"
+    r"(?![\w%]|[.,:]\d|/\d|\s?(?:mm|cm|%|/\s?\d|mo\b|month|year|view))"
 )
-_NAME = r"(?:ACR[\s-])?BI[\s-]?[-–]?RADS?[®™]?"
-_CATEGORY = r"(?:assessment\s)?(?:category|cat\.|categor[ií]a|kategorie|catégorie|categorie)"
+_NAME = r"(?:(?:ACR[\s-])?BI[\s-]?[-–]?RADS?[®™]?|(?-i:BR)(?=[\s-]?[0-6]))"
+_CATEGORY = r"(?:assessment\s)?(?:category|code|cat\.|categor[ií]a|kategorie|catégorie|categorie)"
 _FILLERS = re.compile(
     r"category|cat|code|score|class|classification|assessment|final|overall|is|"
     r"of|the|are|was|acr|bi|rads|birads|kategorie|klassifikation|typ|stufe|"
@@ -36,7 +38,7 @@ _BARE = re.compile(r"\W*([A-Da-d]|[1-4])(?=\s*(?:[),;:–-]|\.(?!\d)|$))")
 _CLOSED = re.compile(r"\s*(?:[).,;:\]–-]|$)")
 _CATEGORICAL = re.compile(
     r"acr|type|typ|tipo|category|kategorie|categoría|categoria|catégorie|"
-    r"categorie|class|grade|patron|patrón|padrão|bi-rads|birads|rads",
+    r"categorie|class|klasse|classe|clase|grade|grad|grado|group|gruppe|grupo|groupe|gruppo|groep|patron|patrón|padrão|bi-rads|birads|rads",
     re.IGNORECASE,
 )
 
@@ -147,6 +149,7 @@ def _in_density(word: str, language: Language) -> bool:
 
 
 def _category(value: str) -> str:
+    value = str(_SPELT.index(value.lower())) if value.lower() in _SPELT else value
     value = value.upper().replace(" ", "")
     value = _ROMAN.get(value, value)
     return value if value[0] == "4" else value[0]

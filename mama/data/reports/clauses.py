@@ -9,7 +9,7 @@ from mama.data.reports.mentions import Mention, mentions
 _VALUE = re.compile(r"(?<![\w.,])[0-6][ABCabc]?(?![\w%]|[.,:]\d|\s?(?:mm|cm|x\s|o['’]))")
 _NAMED = re.compile(r"BI[\s-]?RADS|categor|kategorie|catégor|ACR", re.IGNORECASE)
 _ENTRY = re.compile(r"[:=(]\s?\S")
-_VALUE_END = re.compile(r"(?<![\w.,])[0-6][ABCabc]?[\s)]*$")
+_VALUE_END = re.compile(r"(?<![\w.,])[0-6][ABCabc]?[\s)/|]*$")
 _STRONG = re.compile(r";\s|(?<=[\w.)])\s+[-–—•·*|]+\s+|\.\s")
 _WEAK = re.compile(r",\s")
 _OWN = 2  # words before a side that opens its clause

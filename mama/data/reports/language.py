@@ -119,6 +119,7 @@ def _common() -> dict[str, frozenset[str]]:
     for code, table in tables.items():
         phrases = [*table["left"], *table["right"], *table["nouns"], *table["negation"]["before"]]
         phrases += [p for kind in table["findings"].values() for p in kind]
+        phrases += [*table["generic"], *table["statements"]]
         words[code] = [*words[code], *(p for p in phrases if p.isalpha())]
         words[code] += [heading for headings in table["sections"].values() for heading in headings]
     return {code: frozenset(word.lower() for word in found) for code, found in words.items()}
@@ -135,7 +136,7 @@ def recognise(text: str) -> str:
         return scripts.most_common(1)[0][0]
     words = Counter(word.lower() for word in re.findall(r"[^\W\d_]+", text[:20_000]))
     scores = {
-        code: sum(count for word, count in words.items() if word in common)
+        code: sum(word in common for word in words)  # one word of several languages counts once
         for code, common in _common().items()
     }
     best = max(scores, key=lambda code: scores[code])

@@ -75,7 +75,10 @@ def _letters(language: Language) -> dict[Side, re.Pattern[str]]:
             rf"|(?<![\w.'’-])(?P<d>{letter})(?=\s(?:at\s)?\d{{1,2}}(?::\d\d|\s?o['’]clock|\s?h\b))"
             rf"|(?<!\w)(?i:{noun})\s(?P<e>{letter})(?![\w'’]|\.\s?[^\W\d_])"  # sein G
             rf"|(?<![\w.'’-])(?P<g>{letter})(?=\s?[:=]\s?\d)"  # R:1
-            rf"|^(?P<f>{letter})(?=\s(?:B|BI-?RADS|M|U|P)\s?-?\d)"  # R B4
+            rf"|^(?P<f>{letter})(?=\s(?:B|M|U|P)\s?-?\d)"  # R B4
+            rf"|(?<![\w.'’-])(?P<h>{letter})(?=\s(?i:BI[\s-]?RADS))"  # R BI-RADS 4
+            rf"|(?i:RADS:?\s|/\s?|,\s)(?P<i>{letter})(?=\s[0-6][ABC]?(?![\w.%]|\s?[cm]m))"
+            rf"|^(?P<j>{letter})(?=\s[0-6][ABC]?[\s.)]*$)"  # R 4B / L 1
         )
     return patterns
 
@@ -86,8 +89,8 @@ def _merged(found: list[Mention], text: str, language: Language) -> list[Mention
     small = language.words["articles"] | language.words["nouns"] | language.words["joins"]
     for mention in found:
         last = merged[-1] if merged else None
-        if last and mention.start < last.end:
-            continue
+        if last and (mention.start < last.end or text[last.end : mention.start].isspace()):
+            continue  # of "right LOQ" the second is a lower quadrant
         if last and {last.side, mention.side} == {"L", "R"} and mention.start - last.end <= _GAP:
             between = text[last.end : mention.start]
             words = [word.lower() for word in _WORD.findall(between)]

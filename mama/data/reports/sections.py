@@ -12,6 +12,7 @@ ORDER = (
     *("composition", "comparison", "indication"),
 )
 DROPPED = frozenset({"technique", "exam", "administrative"})
+_REMARK = re.compile(r"\s?\([^()]+\)")  # Left breast (symptomatic)
 _BULLET = re.compile(r"(?:[-–—•*·>+]+\s*|\(?\d{1,2}[.)]\s+(?=\D)|#\d{1,2}:?\s+)+")
 _TITLE = re.compile(r"([^\W\d_][^:\n]{0,59}?)\s?:(?!\d)(?=\s|$|[^\W_])\s*")
 _DASHED = re.compile(r"([^\W\d_][^:\n–—-]{0,39}?)\s+[-–—]+\s+(?=\S)")
@@ -91,6 +92,8 @@ def is_administrative(sentence: str, language: Language) -> bool:
 
 def _title(text: str, language: Language) -> Title | None:
     """Return what a heading says; None if the words are no heading."""
+    bare = _REMARK.sub("", text)
+    text = bare if sides_of(bare, language) else text
     words = [word.lower() for word in _WORD.findall(text)]
     if not words or len(words) > MOST:
         return None

@@ -76,6 +76,9 @@ class Discourse:
     def _side(self, clause: Clause, found: list[Term]) -> Side | None:
         named = mentions(clause.text, self.language)
         own = {mention.side for mention in named if mention.side}
+        if "both" in own and len(own) > 1:  # "US of both breasts: a cyst on the right"
+            entry = mentions(clause.text.partition(":")[2], self.language)
+            own = {mention.side for mention in entry if mention.side} or own
         if own:
             side = own.pop() if len(own) == 1 else "both"
             if self.inline and side != self.heading:
@@ -155,7 +158,7 @@ class Discourse:
             return True
         word = self.language["determiners"].match(text, first)
         near = [term for term in found if term.start <= first + _NEAR]
-        if word and near and near[0].polarity != "absent":
+        if word and near and (near[0].polarity != "absent" or self._key(near[0]) in self.by_kind):
             return True
         return any(
             term.kind != "other" and term.polarity != "absent" and self._definite(text, term)
@@ -167,12 +170,14 @@ class Discourse:
         words = text[max(0, term.start - 24) : term.start].split()
         return any(self.language["determiners"].fullmatch(word) for word in words[-2:])
 
+    def _key(self, term: Term) -> str:
+        return term.word if term.kind == "other" else term.kind
+
     def _antecedent(self, found: list[Term], definite: bool) -> Side | None:
         """Return the side where the finding was named last."""
         for term in found:
-            key = term.word if term.kind == "other" else term.kind
-            if key in self.by_kind:
-                return self.by_kind[key]
+            if self._key(term) in self.by_kind:
+                return self.by_kind[self._key(term)]
         if not definite:
             return None
         before = self.last if self.known else None
@@ -205,7 +210,7 @@ class Discourse:
             if term.polarity != "absent":
                 self.sides_by_kind.setdefault(term.kind, set()).add(side)
             if side and term.polarity != "absent":
-                self.by_kind[term.word if term.kind == "other" else term.kind] = side
+                self.by_kind[self._key(term)] = side
                 if side != "both" and clause.section != "comparison":
                     (self.others if term.kind == "other" else self.lesions).add(side)
         named = mentions(clause.text, self.language)

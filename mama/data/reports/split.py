@@ -25,6 +25,9 @@ _NAME = re.compile(
     re.IGNORECASE,
 )
 _LETTERS = re.compile(r"[^\W\d_]+")
+_GRADE = re.compile(
+    r"\b(?:ACR|type|typ|tipo|category|grade|class[ei]?|klasse)\s[A-D]\.$", re.IGNORECASE
+)
 _INITIAL = re.compile(r"[^\W\d_]\.")
 
 
@@ -102,6 +105,8 @@ def _continues(sentence: str, rest: str, cased: bool, language: Language | None)
     """Return whether the sentence continues after its final full stop."""
     last = sentence[-80:].split()[-1].lstrip("([\"'“")
     if sentence[-1] in "。！？":
+        return False
+    if _GRADE.search(sentence[-24:]):
         return False
     if _ENUMERATION.fullmatch(sentence) or rest[0] in ",;)%":
         return True

@@ -7,9 +7,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.quality.planted_reports import TEMPLATES, planted_report
 from benchmarks.quality.reports import read_labelled, recall
 from mama.data.reports.identifiers import redact
-from tests.mama.data.reports.planted import TEMPLATES, planted_report
 
 REPORTS = 400
 
