@@ -30,9 +30,10 @@ def drawn(number: int) -> Iterator[np.ndarray]:
         yield draw(seed, (1024, 768)).astype(np.float32) / 4095
 
 
-def films(folder: Path) -> Iterator[np.ndarray]:
-    """Yield the films of a folder as display values."""
-    for path in sorted((folder / "png").glob("*.png")):
+def films(folder: Path, number: int) -> Iterator[np.ndarray]:
+    """Yield every n-th film of a folder as display values, `number` or a few more."""
+    paths = sorted((folder / "png").glob("*.png"))
+    for path in paths[:: max(1, len(paths) // number)]:
         yield read_pixels(path)
 
 
@@ -51,25 +52,26 @@ def objects(shape: tuple[int, int], right: bool) -> dict[str, np.ndarray]:
     return {name: mark[:, ::-1] if right else mark for name, mark in marks.items()}
 
 
-def mask_of(pixels: np.ndarray) -> np.ndarray:
-    """Return the breast in a picture of any range, which a header without a window would show."""
-    shown = (pixels - pixels.min()) / max(pixels.max() - pixels.min(), 1e-6)
-    return breast_mask(resize(shown.astype(np.float32), fit(pixels.shape, SEARCH_SIDE)))
+def mask_of(small: np.ndarray, top: float) -> np.ndarray:
+    """Return the breast in a picture of search size, shown from 0 to `top`."""
+    return breast_mask((small / top).astype(np.float32))
 
 
 def overlaps(film: np.ndarray) -> dict[tuple[str, float], float]:
     """Return the IoU by object and brightness."""
     size = fit(film.shape, SEARCH_SIDE)
-    plain = mask_of(film)
     small = resize(film, size)
+    plain = mask_of(small, float(film.max()))
     brightest = float(np.percentile(small[plain], 99.5)) if plain.any() else 1.0
     half = plain.shape[1] // 2
     right = bool(plain[:, half:].sum() > plain[:, :half].sum())
     result = {}
     for name, mark in objects(film.shape, right).items():
-        free = resize(mark.astype(np.float32), size) == 0
+        covered = resize(mark.astype(np.float32), size)
+        rest, free = resize(np.where(mark, 0, film).astype(np.float32), size), covered == 0
         for times in TIMES:
-            found = mask_of(np.where(mark, times * brightest, film))
+            light = times * brightest
+            found = mask_of(rest + light * covered, max(float(film.max()), light))
             union = ((found | plain) & free).sum()
             result[name, times] = ((found & plain & free).sum() / union) if union else 1.0
     return result
@@ -81,7 +83,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path)
     options = parser.parse_args()
     measured = [
-        overlaps(film) for film in (films(options.data) if options.data else drawn(options.films))
+        overlaps(film)
+        for film in (films(options.data, options.films) if options.data else drawn(options.films))
     ]
     result: dict[str, Any] = {"films": len(measured)}
     for name in ("marker", "tape", "frame"):
