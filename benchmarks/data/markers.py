@@ -17,7 +17,7 @@ import numpy as np
 from benchmarks.common import last_line
 from benchmarks.data.films import draw
 from mama.data.dicom.pixels import read_pixels
-from mama.data.shrink import fit, resize
+from mama.data.dicom.shrink import fit, resize
 from mama.data.tissue import SEARCH_SIDE, breast_mask
 
 TIMES = (1, 1.5, 2, 3, 5, 10)

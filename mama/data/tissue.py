@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from mama.data.shrink import fit, resize
+from mama.data.dicom.shrink import fit, resize
 
 SEARCH_SIDE = 256  # pixels; long side of the copy in which the breast is searched
 LEVELS = 1023  # levels of the histogram

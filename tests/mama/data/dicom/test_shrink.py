@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mama.data.shrink import fit, resize
+from mama.data.dicom.shrink import fit, resize
 
 LEVELS = np.random.default_rng(0).integers(0, 4096, (301, 207), dtype=np.uint16)
 TABLE = np.linspace(0, 1, 2**16, dtype=np.float32) ** 2
