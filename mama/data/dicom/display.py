@@ -43,7 +43,7 @@ def display(
     seen = _Seen(levels, places, padding)
     table, remarks = _table(_modality(values, dataset), dataset, seen)
     low, high = seen.extremes(table)
-    table = np.clip((table - low) / max(high - low, np.finfo(np.float32).tiny), 0, 1)
+    table = np.clip((table - low) / max(high - low, float(np.finfo(np.float32).tiny)), 0, 1)
     if dataset.PhotometricInterpretation == "MONOCHROME1":
         table = 1 - table
     table[padding] = 0
@@ -61,9 +61,8 @@ class _Seen:
     @cached_property
     def mask(self) -> np.ndarray:
         counts = np.zeros(2 ** (8 * self.levels.itemsize), np.intp)
-        for top in range(
-            0, len(self.levels), ROWS
-        ):  # as indices, all at once are four times as large
+        # By rows, because as indices all at once are four times as large.
+        for top in range(0, len(self.levels), ROWS):
             counts += np.bincount(self.levels[top : top + ROWS].ravel(), minlength=len(counts))
         return (counts[self.places] > 0) & ~self.padding
 
