@@ -139,9 +139,7 @@ def trained(experiment: Experiment, site_files: list[Path], out: Path) -> Path:
 
 def only_test(dataset: Dataset) -> Dataset:
     """Return the dataset without its training studies."""
-    dataset.manifest = dataset.manifest.model_copy(
-        update={"studies": tuple(dataset.studies("test"))}
-    )
+    dataset.manifest = dataset.manifest.model_copy(update={"studies": dataset.studies("test")})
     return dataset
 
 

@@ -130,4 +130,5 @@ def roster_to_be(site: SiteFile, studies: Iterable[Study], slots: int) -> Patien
 
 def _fingerprint(site: SiteFile) -> str:
     """Return the dataset's fingerprint, recorded only: ingesting again does not renew a budget."""
-    return hashlib.sha256(ingested(site).read_bytes()).hexdigest()[:16]
+    with ingested(site).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()[:16]

@@ -1,5 +1,6 @@
 """The site's report: its mammograms and reports with model predictions; it stays at the site."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from client.training.gpu_memory import limit_gpu_memory
 from client.training.strategy import LocalMethod
 from mama.config.earlier import find_final
 from mama.data.picture import data_url
-from mama.data.studies import Image, Split, Study
+from mama.data.studies import Image, Split, Studies, Study
 from mama.errors import ModelError
 from mama.evaluation.bootstrap import LEAST
 from mama.evaluation.features import image_features
@@ -35,6 +36,13 @@ from mama.training.device import device_of
 SHOWN = 8
 THUMBNAIL = 480  # pixels, the longer side at most
 LABELS: dict[Label, str] = {"density": "Breast density", "suspicious": "Suspicious lesion"}
+COUNTED = (
+    "images",
+    "empty reports",
+    "studies of known density",
+    "breasts with a suspicious lesion",
+    "breasts without",
+)
 TRUTHS = {True: "yes", False: "no", None: None}
 
 
@@ -117,18 +125,21 @@ def write_site_report(site: SiteFile, folder: Path, path: Path, local: Path | No
     return path
 
 
-def choose(studies: list[Study]) -> list[Case]:
+def choose(studies: Iterable[Study]) -> list[Case]:
     """Return at most SHOWN cases, one per study, half of them with a suspicious lesion if possible.
 
     They are the first in the order of the studies, independent of the model's predictions.
     """
-    cases, first = [], 0
+    worrying: list[Case] = []
+    others: list[Case] = []
+    first = 0
     for study in studies:
         of_study = [Case(study, image, first + i) for i, image in enumerate(study.images)]
         first += len(of_study)
-        cases += sorted(of_study, key=lambda case: case.suspicious is not True)[:1]
-    worrying = [case for case in cases if case.suspicious]
-    others = [case for case in cases if not case.suspicious]
+        for case in sorted(of_study, key=lambda case: case.suspicious is not True)[:1]:
+            kind = worrying if case.suspicious else others
+            if len(kind) < SHOWN:
+                kind.append(case)
     half = SHOWN // 2
     kept = max(half, SHOWN - len(others))
     return worrying[:kept] + others[: SHOWN - len(worrying[:kept])]
@@ -167,15 +178,14 @@ def _png(pixels: np.ndarray) -> str:
     return data_url(picture)
 
 
-def _counts(split: str, studies: list[Study]) -> dict[str, Any]:
-    breasts = [truth for study in studies for truth in (study.labels.suspicious or {}).values()]
-    return {
-        "split": split,
-        "patients": len({study.patient for study in studies}),
-        "studies": len(studies),
-        "images": sum(len(study.images) for study in studies),
-        "empty reports": sum(not study.sentences for study in studies),
-        "studies of known density": sum(study.labels.density is not None for study in studies),
-        "breasts with a suspicious lesion": sum(breasts),
-        "breasts without": len(breasts) - sum(breasts),
-    }
+def _counts(split: str, studies: Studies) -> dict[str, Any]:
+    found = dict.fromkeys(COUNTED, 0)
+    for study in studies:
+        found["images"] += len(study.images)
+        found["empty reports"] += not study.sentences
+        found["studies of known density"] += study.labels.density is not None
+        breasts = (study.labels.suspicious or {}).values()
+        found["breasts with a suspicious lesion"] += sum(breasts)
+        found["breasts without"] += len(breasts) - sum(breasts)
+    patients = len(set(studies.patients))
+    return {"split": split, "patients": patients, "studies": len(studies), **found}

@@ -10,6 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from client.site.config import SiteFile
 from mama.data.ingest.ids import ids_of
 from mama.data.manifest import MANIFEST, Dataset
@@ -114,7 +116,7 @@ def _opened(site: SiteFile) -> tuple[Dataset, Withdrawal]:
     if site.data.withdrawn is None:
         return dataset, Withdrawal(0, [])
     whole = dataset.manifest.studies
-    known = {study.patient for study in whole} | {study.id for study in whole}
+    known = {*whole.patients, *whole.ids}
     gone: set[str] = set()
     unknown = []
     for line, name in _names(site.data.withdrawn).items():
@@ -123,7 +125,8 @@ def _opened(site: SiteFile) -> tuple[Dataset, Withdrawal]:
         if not found and not name.startswith(COMMENT):
             unknown.append(line)
         gone |= found
-    kept = tuple(study for study in whole if study.patient not in gone and study.id not in gone)
+    both = zip(whole.patients, whole.ids, strict=True)
+    kept = whole[np.array([gone.isdisjoint(names) for names in both], bool)]
     dataset.manifest = dataset.manifest.model_copy(update={"studies": kept})
     return dataset, Withdrawal(len(whole) - len(kept), unknown)
 

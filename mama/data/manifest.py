@@ -11,35 +11,49 @@ resized with its aspect ratio kept. The tissue mask is `pixels > 0` and is not s
 
 import hmac
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from pydantic import BeforeValidator, ConfigDict
 
 from mama.data.picture import read_picture
 from mama.data.secret import key_check
-from mama.data.studies import Image, Record, Split, Study
+from mama.data.studies import Columns, Image, Record, Split, Studies, Study, Table
 from mama.errors import ConfigError, DataError, IntegrityError
-from mama.system.sealed import read_sealed, write_sealed
+from mama.system.sealed import SealedRecords, write_records
 
 MANIFEST = "manifest.json"
-FORMAT: Literal[3] = 3
+FORMAT: Literal[4] = 4
 INGEST = "ingest images and reports (`mama ingest`, at a site `mama-site ingest`)"
 
 
-class Manifest(Record):
-    """All studies of a dataset.
+class Facts(Record):
+    """Facts on a dataset as a whole.
 
     `long_side` is the longest side of the cached images in pixels; `key_check` identifies the key
     of all ids. `share_weights` is False if the data's licence lets no weights trained on it be
     shared.
     """
 
-    format: Literal[3] = FORMAT
     adapter: str
     key_check: str
     long_side: int
     share_weights: bool = True
-    studies: tuple[Study, ...]
+
+
+class Manifest(Facts):
+    """All studies of a dataset, and the facts on it; any iterable of studies makes one."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    studies: Annotated[Studies, BeforeValidator(Studies.of)]
+
+
+class Head(Facts):
+    """Head of the manifest's file: all but the studies, each of which is a record of the file."""
+
+    format: Literal[4] = FORMAT
+    columns: Columns
 
 
 class Dataset:
@@ -56,9 +70,9 @@ class Dataset:
         self.folder = Path(folder)
         self.manifest = read_manifest(self.folder)
 
-    def studies(self, split: Split) -> list[Study]:
+    def studies(self, split: Split) -> Studies:
         """Return the studies of one split, in manifest order."""
-        return [study for study in self.manifest.studies if study.split == split]
+        return self.manifest.studies.of_split(split)
 
     def require_key(self, key: bytes) -> None:
         """Refuse a key other than the one the ids were made with.
@@ -138,15 +152,46 @@ def read_manifest(folder: Path) -> Manifest:
             fix=f"First {INGEST}",
         )
     try:
-        return Manifest.model_validate(read_sealed(path))
-    except (IntegrityError, ValueError) as error:
-        raise DataError(
-            "the manifest is damaged or of another version",
-            where=str(path),
-            fix="Ingest the dataset again",
-        ) from error
+        file = SealedRecords(path)
+        head = Head.model_validate_json(file.head)
+        if len(file) != len(head.columns.id):
+            raise ValueError("a study without a record")
+    except (IntegrityError, ValueError):
+        raise _damaged(path) from None
+    table = Table(head.columns, lambda row: _study(file, head.columns, row, path))
+    return Manifest(
+        **head.model_dump(include=set(Facts.model_fields)), studies=Studies.all_of(table)
+    )
+
+
+def _study(file: SealedRecords, columns: Columns, row: int, path: Path) -> Study:
+    """Build a study from its record.
+
+    Raises:
+        DataError: the record is no study, or not the one of this row.
+    """
+    try:
+        study = Study.model_validate_json(file.record(row))
+    except (IntegrityError, ValueError):
+        raise _damaged(path) from None
+    expected = (columns.id[row], columns.patients[columns.patient[row]], columns.split[row])
+    if (study.id, study.patient, study.split) != expected:
+        raise _damaged(path)
+    return study
+
+
+def _damaged(path: Path) -> DataError:
+    return DataError(
+        "the manifest is damaged or of another version",
+        where=str(path),
+        fix="Ingest the dataset again",
+    )
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:
     """Write the manifest atomically, after all images: a folder with a manifest is complete."""
-    write_sealed(folder / MANIFEST, manifest.model_dump(mode="json"))
+    studies = manifest.studies
+    facts = manifest.model_dump(include=set(Facts.model_fields))
+    head = Head(**facts, columns=Columns.of(studies))
+    records = (study.model_dump_json() for study in studies)
+    write_records(folder / MANIFEST, head.model_dump_json(), records)

@@ -12,7 +12,7 @@ from torch import Tensor
 from mama.config import Experiment
 from mama.data.augment import augment, normalise, on_canvas
 from mama.data.manifest import Dataset
-from mama.data.studies import Image, Sentence, Study
+from mama.data.studies import Image, Sentence, Studies, Study
 from mama.errors import EmptyReportsError, NoStudiesError
 from mama.system.seeds import numpy_generator
 
@@ -76,6 +76,8 @@ class StudyPairs:
     same breast (or any other image of the study), else a second augmentation of the same image. A
     batch is never larger than the number of patients.
 
+    `studies` is the number of training studies, the weight of this site's updates.
+
     Args:
         dataset: the site's ingested dataset.
         experiment: image size, augmentation, batch size and seed.
@@ -90,26 +92,20 @@ class StudyPairs:
     def __init__(self, dataset: Dataset, experiment: Experiment, stream: str):
         dataset.require(experiment.image.size)
         self.dataset, self.experiment, self.stream = dataset, experiment, stream
-        by_patient: dict[str, list[Study]] = {}
-        for study in dataset.studies("train"):
-            by_patient.setdefault(study.patient, []).append(study)
-        if not by_patient:
+        train = dataset.studies("train")
+        if not train:
             raise NoStudiesError(
                 "no studies to train on", where=str(dataset.folder), fix="Check the ingest's source"
             )
-        if not any(study.sentences for studies in by_patient.values() for study in studies):
+        if not any(study.sentences for study in train):
             raise EmptyReportsError(
                 "all reports are empty",
                 where=str(dataset.folder),
                 fix="Check the columns 'study' and 'report' of the report table",
             )
-        self.patients = [by_patient[patient] for patient in sorted(by_patient)]
+        self.studies, self.patients = len(train), train.by_patient()
         self.batch_size = min(experiment.optimiser.batch_size, len(self.patients))
-
-    @property
-    def studies(self) -> int:
-        """Number of training studies, the weight of this site's updates."""
-        return sum(map(len, self.patients))
+        self._order = (-1, np.zeros(0, np.int64))
 
     def patients_in(self, steps: range) -> int:
         """Return the number of distinct patients in the batches of these optimiser steps."""
@@ -117,8 +113,7 @@ class StudyPairs:
         batches = range(steps.start * each, steps.stop * each)
         if len(batches) * self.batch_size >= 2 * len(self.patients):
             return len(self.patients) // self.batch_size * self.batch_size  # at least one full pass
-        seen = {id(patient) for step in batches for patient in self._patients_of(step)}
-        return len(seen)
+        return len({number for step in batches for number in self._numbers_of(step).tolist()})
 
     def batch(self, step: int, share: Share = whole) -> Batch:
         """Return the batch of a global step, or this process's share of it."""
@@ -129,7 +124,7 @@ class StudyPairs:
             for row in range(len(patients))[share(len(patients))]
         )
 
-    def _batch_of(self, rows: Iterable[tuple[list[Study], np.random.Generator]]) -> Batch:
+    def _batch_of(self, rows: Iterable[tuple[Studies, np.random.Generator]]) -> Batch:
         """Build a batch of one row per patient, each sampled with its own generator."""
         first, second, described = [], [], []
         reports: list[list[str]] = []
@@ -180,19 +175,23 @@ class StudyPairs:
                 for future in waiting:
                     future.cancel()
 
-    def _patients_of(self, step: int) -> list[list[Study]]:
+    def _patients_of(self, step: int) -> list[Studies]:
+        return [self.patients[number] for number in self._numbers_of(step).tolist()]
+
+    def _numbers_of(self, step: int) -> np.ndarray:
+        """Return the numbers of the patients of a batch, (batch_size,) int64."""
         passes, place = divmod(step, len(self.patients) // self.batch_size)
-        order = numpy_generator(self.experiment.seed, self.stream, "order", passes)
-        chosen = order.permutation(len(self.patients))
-        return [
-            self.patients[i]
-            for i in chosen[place * self.batch_size : (place + 1) * self.batch_size]
-        ]
+        known, order = self._order  # of the last pass, as it costs the time of all patients
+        if known != passes:
+            random = numpy_generator(self.experiment.seed, self.stream, "order", passes)
+            order = random.permutation(len(self.patients))
+            self._order = (passes, order)
+        return order[place * self.batch_size : (place + 1) * self.batch_size]
 
     def _pair(
-        self, studies: list[Study], random: np.random.Generator
+        self, studies: Studies, random: np.random.Generator
     ) -> tuple[Image, Image, list[Sentence], bool]:
-        study = studies[random.integers(len(studies))]
+        study = studies[int(random.integers(len(studies)))]
         firsts = self._first_candidates(study)
         first = firsts[int(random.integers(len(firsts)))]
         config = self.experiment.augment

@@ -8,7 +8,7 @@ import torch
 
 from mama.data.ingest.run import Progress, ingest, untold
 from mama.data.manifest import MANIFEST, Dataset
-from mama.data.studies import Split, Study
+from mama.data.studies import Split, Studies
 from mama.errors import DataError
 from mama.evaluation.features import image_features
 from mama.evaluation.predictions import Predictions, balanced, by_pathology, metrics
@@ -54,7 +54,7 @@ def ingested(
     return Dataset(cache)
 
 
-def scored(dataset: Dataset) -> tuple[Split, list[Study]]:
+def scored(dataset: Dataset) -> tuple[Split, Studies]:
     """Return the studies to score: the test split or, if it is empty, the training split.
 
     Raises:

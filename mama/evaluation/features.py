@@ -1,6 +1,8 @@
 """Image features of a dataset, computed once for zero-shot classification and linear probes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -25,7 +27,7 @@ class Features:
 
 @torch.no_grad()
 def image_features(
-    model: MaMA, dataset: Dataset, studies: list[Study], device: torch.device
+    model: MaMA, dataset: Dataset, studies: Sequence[Study], device: torch.device
 ) -> Features:
     """Encode every image of `studies`, without augmentation.
 
@@ -36,13 +38,10 @@ def image_features(
     canvas = model.image.config
     dataset.require(canvas.size)
     model.eval()
-    images = [image for study in studies for image in study.images]
+    images = (image for study in studies for image in study.images)
     embeddings, pooled = [], []
-    for first in range(0, len(images), CHUNK):
-        canvases = [
-            on_canvas(dataset.pixels(image), canvas.size, canvas.layout)
-            for image in images[first : first + CHUNK]
-        ]
+    while chunk := list(islice(images, CHUNK)):
+        canvases = [on_canvas(dataset.pixels(image), canvas.size, canvas.layout) for image in chunk]
         features = model.image(normalise(canvases).to(device)).pooled
         pooled.append(features.float().cpu())
         embeddings.append(F.normalize(model.image_projection(features), dim=-1).float().cpu())

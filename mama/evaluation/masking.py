@@ -20,7 +20,7 @@ import hmac
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from mama.data.studies import Labels, Study
+from mama.data.studies import Labels, Studies, Study
 from mama.evaluation.predictions import SCHEMES, scheme_of
 from mama.exchange.metrics import Label
 
@@ -59,28 +59,25 @@ class Mask:
             return Rates()
         return Rates(self._odds / (self._odds + others), 1 / (self._odds + others))
 
-    def apply(self, studies: list[Study]) -> list[Study]:
-        """Return the studies with masked labels, in their order.
+    def apply(self, studies: Iterable[Study]) -> Studies:
+        """Return the studies with masked labels, in their order; each is masked when it is read.
 
         Of each patient, only one study keeps its labels; the others have none.
         """
+        studies = Studies.of(studies)
         if self._odds is None:
             return studies
-        chosen: dict[str, Study] = {}
+        chosen: dict[str, str] = {}
         for study in studies:
             if study.labels != Labels():
-                other = chosen.setdefault(study.patient, study)
-                chosen[study.patient] = min(study, other, key=lambda s: self._draw("study", s.id))
-        return [
-            study.model_copy(
-                update={
-                    "labels": self._masked(study)
-                    if chosen.get(study.patient) is study
-                    else Labels()
-                }
-            )
-            for study in studies
-        ]
+                both = (study.id, chosen.get(study.patient, study.id))
+                chosen[study.patient] = min(both, key=lambda id: self._draw("study", id))
+
+        def masked(study: Study) -> Study:
+            kept = chosen.get(study.patient) == study.id
+            return study.model_copy(update={"labels": self._masked(study) if kept else Labels()})
+
+        return studies.mapped(masked)
 
     def _masked(self, study: Study) -> Labels:
         density, suspicious = study.labels.density, study.labels.suspicious

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -88,7 +88,7 @@ def mismatch(labels: Collection[str], classes: Collection[str]) -> str | None:
     return f"the labels are {_described(labelled)}, the model's classes {_described(scored)}"
 
 
-def units_of(studies: list[Study], label: Truth) -> list[Unit]:
+def units_of(studies: Sequence[Study], label: Truth) -> list[Unit]:
     """Return the units of a label; image numbers run through all images of `studies` in order."""
     units, first = [], 0
     for study in studies:
@@ -119,7 +119,7 @@ def units_of(studies: list[Study], label: Truth) -> list[Unit]:
     return units
 
 
-def by_pathology(predictions: Predictions, studies: list[Study]) -> Predictions:
+def by_pathology(predictions: Predictions, studies: Sequence[Study]) -> Predictions:
     """Return predictions of `suspicious` with the results of pathology as truths.
 
     Breasts without a result are unknown, whatever a radiologist said of them.

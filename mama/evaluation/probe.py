@@ -1,6 +1,7 @@
 """Linear probes: logistic regression on frozen image features, fitted and tested within a site."""
 
 import warnings
+from collections.abc import Sequence
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -14,7 +15,10 @@ from mama.exchange.metrics import LABELS, Label
 
 
 def linear_probe(
-    train: list[Study], train_pooled: np.ndarray, test: list[Study], test_pooled: np.ndarray
+    train: Sequence[Study],
+    train_pooled: np.ndarray,
+    test: Sequence[Study],
+    test_pooled: np.ndarray,
 ) -> dict[Label, Predictions]:
     """Fit on the training studies' labels and predict the test studies.
 

@@ -59,7 +59,7 @@ def metadata(image: Image) -> tuple[str, ...]:
 def zero_shot(
     model: MaMA,
     experiment: Experiment,
-    studies: list[Study],
+    studies: Sequence[Study],
     features: Features,
     device: torch.device,
 ) -> dict[Label, Predictions]:
@@ -69,14 +69,17 @@ def zero_shot(
     section 3: its training reports contain such a sentence too). Each image is classified
     independently: nothing depends on the order or number of studies.
     """
-    images = [image for study in studies for image in study.images]
-    prefixes = [metadata(image) if experiment.evaluation.metadata else () for image in images]
+    prefixes = [
+        metadata(image) if experiment.evaluation.metadata else ()
+        for study in studies
+        for image in study.images
+    ]
     scale = float(model.logit_scale.detach().exp())
     answers: dict[Label, Predictions] = {}
     for label in LABELS:
         prompts: dict[str, list[str]] = getattr(experiment.evaluation, label)
         ordered = {name: prompts[name] for name in sorted(prompts)}
-        cosines = torch.zeros(len(images), len(ordered))
+        cosines = torch.zeros(len(prefixes), len(ordered))
         for prefix in sorted(set(prefixes)):  # at most lateralities times views
             rows = torch.tensor([other == prefix for other in prefixes])
             classes = class_embeddings(model, ordered, device, prefix)

@@ -1,9 +1,11 @@
 """Batches of private groups: one study pair per slot, or no batch at all."""
 
+import numpy as np
+
 from mama.config import Experiment
 from mama.data.manifest import Dataset
 from mama.data.pairs import Batch, StudyPairs
-from mama.data.studies import Image, Study
+from mama.data.studies import Image, Studies, Study
 from mama.errors import DataError
 from mama.privacy.slots import PatientSlots
 from mama.system.seeds import numpy_generator
@@ -26,12 +28,11 @@ class SlotPairs(StudyPairs):
         self, dataset: Dataset, experiment: Experiment, stream: str, patient_slots: PatientSlots
     ):
         super().__init__(dataset, experiment, stream)
-        described = {
-            studies[0].patient: [study for study in studies if described_images(study)]
-            for studies in self.patients
-        }
+        nobody = dataset.studies("train")[:0]
+        numbers = {name: number for number, name in enumerate(self.patients.names)}
         self.slots = [
-            described.get(patient, []) if patient else [] for patient in patient_slots.slots
+            _described(self.patients[numbers[patient]]) if patient in numbers else nobody
+            for patient in patient_slots.slots
         ]
 
     def group(self, step: int, slots: list[int]) -> Batch | None:
@@ -50,6 +51,10 @@ class SlotPairs(StudyPairs):
     def _first_candidates(self, study: Study) -> list[Image]:
         """Return only described images; an image without text would void its group."""
         return described_images(study)
+
+
+def _described(studies: Studies) -> Studies:
+    return studies[np.array([bool(described_images(study)) for study in studies], bool)]
 
 
 def described_images(study: Study) -> list[Image]:

@@ -10,7 +10,6 @@ from mama.data.ingest.run import ingest
 from mama.data.manifest import MANIFEST, Dataset
 from mama.errors import ConfigError, DataError
 from mama.system.files import write_json
-from mama.system.sealed import seal
 from sim.config import DealtDataset, SimulatedExperiment
 
 POOL, CLAIM = "pool", "dealt.json"
@@ -103,4 +102,5 @@ def _refuse_another(out: Path, dataset: Dataset) -> None:
 
 
 def _digest(dataset: Dataset) -> str:
-    return seal(dataset.manifest.model_dump(mode="json"))
+    with (dataset.folder / MANIFEST).open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

@@ -20,6 +20,7 @@ from client.site.config import load_site
 from client.site.dataset import dataset_of
 from mama.data.adapters import find
 from mama.data.manifest import Dataset, write_manifest
+from mama.data.studies import Study
 from mama.exchange.signing import write_key_pair
 from tests.client.preflight.checks import by_name, change
 
@@ -117,9 +118,8 @@ def test_a_dataset_that_lacks_something(
 ) -> None:
     folder = site_file.parent / "dataset"
     manifest = Dataset(folder).manifest
-    values = manifest.model_dump()
-    values["studies"] = [s | study for s in values["studies"]]
-    write_manifest(folder, type(manifest).model_validate(values))
+    changed = [Study.model_validate(s.model_dump() | study) for s in manifest.studies]
+    write_manifest(folder, manifest.model_copy(update={"studies": changed}))
     assert by_name(check_data(load_site(site_file)))[name].verdict == verdict
 
 

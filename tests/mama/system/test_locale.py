@@ -62,7 +62,7 @@ def test_ingest_check_and_train(site_file: Path, small_config: Callable, tmp_pat
     ended = run("client", "ingest", site_file, "--long-side", 96)
     assert ended.returncode == 0, ended.stderr.decode()
     manifest = json.loads((site_file.parent / "dataset/manifest.json").read_bytes())
-    sentences = [s["text"] for study in manifest["studies"] for s in study["sentences"]]
+    sentences = [s["text"] for study in manifest["records"] for s in study["sentences"]]
     assert WORDS in sentences
     ended = run("client", "check", site_file, "--experiment", experiment)
     assert b"Traceback" not in ended.stderr
