@@ -1,4 +1,4 @@
-"""`mama`: train and evaluate the model without a federation."""
+"""`mama`: train, evaluate and use the model without a federation."""
 
 import os
 import tempfile
@@ -13,17 +13,16 @@ from mama.config import Experiment
 from mama.config.earlier import earlier_model
 from mama.config.load import load
 from mama.errors import ConfigError
+from mama.final import commands
 from mama.system.cli import log_errors_only, run_cli, unfit_data_as_configuration
 from mama.system.files import write_json
-
-DEVICES = "auto, cpu, cuda or cuda:1"
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
 
 @app.callback()
 def _root() -> None:
-    """Train and evaluate the model without a federation."""
+    """Train, evaluate and use the model without a federation."""
 
 
 @app.command()
@@ -37,7 +36,7 @@ def evaluate(
     json_: Annotated[
         Path | None, typer.Option("--json", help="Also write the metrics to this file")
     ] = None,
-    device: Annotated[str, typer.Option(help=DEVICES)] = "auto",
+    device: Annotated[str, typer.Option(help=commands.DEVICES)] = "auto",
 ) -> None:
     """Score zero-shot predictions of a model. Nothing is fitted.
 
@@ -48,7 +47,7 @@ def evaluate(
     _refuse_folder(json_)
     from mama.config.earlier import find_final
     from mama.evaluation.evaluate import evaluate_whole, ingested
-    from mama.export import read_experiment
+    from mama.final.saved import read_experiment
     from mama.system.console import print_figures, stage_bars
     from mama.training.device import choose_device
 
@@ -148,7 +147,7 @@ def train(
         list[str] | None, typer.Option("--set", help="Override one key: a.b=value; repeatable")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Override the file's seed")] = None,
-    device: Annotated[str, typer.Option(help=DEVICES)] = "auto",
+    device: Annotated[str, typer.Option(help=commands.DEVICES)] = "auto",
     every: Annotated[int, typer.Option(min=1, help="Steps between checkpoints")] = 50,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print only the outcome")] = False,
 ) -> None:
@@ -191,6 +190,10 @@ def train(
         typer.echo(f"no metrics: {evaluation['reason']}")
     typer.echo(f"metrics: {out / 'metrics.json'}")
     typer.echo(f"model:   {out / 'final'}")
+
+
+for command in (commands.show, commands.embed, commands.export):
+    app.command()(command)
 
 
 def _refuse_folder(path: Path | None) -> None:

@@ -16,7 +16,7 @@ from mama.config.output_folder import refuse_another, refuse_foreign
 from mama.exchange.fingerprint import describe
 from mama.exchange.tensors import put_trained
 from mama.exchange.update import Update, initial_arrays
-from mama.export import save_final
+from mama.final.saved import save_final
 from mama.model import build_model
 from mama.privacy.plan import require_possible
 from mama.system.files import write_text

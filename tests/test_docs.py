@@ -13,7 +13,9 @@ import pytest
 import yaml
 
 from client.site.config import load_site
-from tests.conftest import SMALL
+from mama.cli import main
+from mama.final.saved import save_final
+from mama.model import build_model
 
 ROOT = Path(__file__).parents[1]
 SHORT = ["--set", "federation.rounds=1", "--set", "federation.local_steps=2"]
@@ -42,20 +44,61 @@ def test_the_methods_commands_run_as_written(
     assert figures["zero_shot"]["density"]["n"] == 12
 
 
-@pytest.mark.slow
-def test_the_readmes_python_runs_on_a_run_of_the_quickstart(tmp_path: Path) -> None:
+@pytest.fixture
+def run(
+    made_sites: Path,
+    small_config: Callable[..., Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
+    """What `make demo` leaves in runs/, with a small model that was not trained."""
+    folder = tmp_path / "runs" / "quickstart-1"
+    experiment = small_config().experiment()
+    save_final(folder / "final", build_model(experiment), experiment)
+    for name in ("hospitals", "sites"):
+        (folder / name).symlink_to(made_sites / name)
+    monkeypatch.chdir(tmp_path)
+    return folder
+
+
+def test_the_readmes_python_runs(run: Path, capsys: pytest.CaptureFixture) -> None:
     (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
-    short = [word for setting in SMALL for word in ("--set", setting)]
-    words = ["run", str(ROOT / "configs" / "quickstart.yaml"), "--quiet", *short]
-    program = [sys.executable, "-c", "from sim.cli import main; main()", *words]
-    subprocess.run(program, check=True, cwd=tmp_path, timeout=300)
-    command = [sys.executable, "-c", block]
-    shown = subprocess.run(
-        command, check=True, cwd=tmp_path, timeout=120, capture_output=True, text=True
-    )
-    cosines = re.findall(r"-?\d\.\d+", shown.stdout)
-    assert len(cosines) == 2
-    assert all(abs(float(cosine)) <= 1 for cosine in cosines)
+    exec(block, {})
+    probabilities, cosines = capsys.readouterr().out.splitlines()
+    assert sum(map(float, re.findall(r"\d\.\d+", probabilities))) == pytest.approx(1)
+    found = [float(cosine) for cosine in re.findall(r"-?\d\.\d+", cosines)]
+    assert len(found) == 2
+    assert all(abs(cosine) <= 1 for cosine in found)
+
+
+def test_the_models_page_runs(
+    run: Path, tmp_path: Path, command: Callable[..., Any], capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "report.txt").write_text("Dense breasts. No mass.")
+    places = {
+        "path/to/run": run,
+        "path/to/image.dcm": next(run.glob("hospitals/alder/dicom/*/1.dcm")),
+        "path/to/report.txt": tmp_path / "report.txt",
+        "path/to/dataset": run / "sites" / "alder" / "dataset",
+    }
+    page = (ROOT / "docs" / "model.md").read_text()
+    for place, path in places.items():
+        page = page.replace(place, str(path))
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.S)
+    exec(block, {})
+    assert capsys.readouterr().out.count("tensor") == 1
+    (block,) = re.findall(r"```bash\n(.*?)```", page, re.S)
+    for line in block.splitlines():
+        ended = command(main, *shlex.split(line)[1:])
+        assert (ended.code, ended.err) == (0, ""), line
+    exported = {path.name for path in (tmp_path / "exported").iterdir()}
+    named = set(re.findall(r"`([a-z]+(?:/|\.json|\.safetensors))`", page.partition("| file")[2]))
+    assert exported - {"README.md"} == {name.rstrip("/") for name in named} - {
+        "metrics.json",
+        "final",
+    }
+    assert (tmp_path / "maps.png").is_file()
+    assert (tmp_path / "embeddings.parquet").is_file()
 
 
 def test_the_privacy_pages_experiments_are_read(small_config: Callable[..., Any]) -> None:

@@ -30,7 +30,7 @@ from mama.data.manifest import Dataset
 from mama.evaluation.features import image_features
 from mama.evaluation.predictions import Predictions, auc
 from mama.evaluation.zero_shot import zero_shot
-from mama.export import load_final
+from mama.final.saved import load_final
 from mama.system.seeds import numpy_generator
 from sim.config import SimulatedExperiment
 from sim.run import simulate

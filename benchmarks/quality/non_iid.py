@@ -27,7 +27,7 @@ from mama.config.load import load
 from mama.evaluation.evaluate import answers
 from mama.exchange.metrics import LABELS
 from mama.exchange.tensors import local_tensors
-from mama.export import load_final, save_final
+from mama.final.saved import load_final, save_final
 from server.run.folder import RunFolder
 from sim.config import SimulatedExperiment
 

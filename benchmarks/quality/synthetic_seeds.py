@@ -27,7 +27,7 @@ from mama.data.studies import Study
 from mama.evaluation.evaluate import answers
 from mama.evaluation.predictions import Predictions, auc
 from mama.exchange.metrics import LABELS, Label
-from mama.export import save_final
+from mama.final.saved import save_final
 from mama.model import build_model
 from server.run.folder import RunFolder
 from sim.config import SimulatedExperiment

@@ -15,7 +15,7 @@ from mama.config import Experiment
 from mama.errors import ModelError
 from mama.exchange.fingerprint import fingerprint, trained_fingerprint
 from mama.exchange.tensors import put_trained, trained_arrays
-from mama.export import load_final
+from mama.final.saved import load_final
 from mama.model import MaMA, build_model
 from mama.system.sealed import read_sealed
 

@@ -16,7 +16,7 @@ from mama.errors import ConfigError, IntegrityError, ModelError
 from mama.evaluation.bootstrap import Estimate, Scored
 from mama.evaluation.predictions import Predictions
 from mama.exchange.metrics import LABELS, Label
-from mama.export import load_final, read_experiment
+from mama.final.saved import load_final, read_experiment
 from mama.model import MaMA
 from mama.training.warm_start import require_same
 

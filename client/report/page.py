@@ -27,7 +27,7 @@ from mama.evaluation.predictions import Predictions, metrics
 from mama.evaluation.zero_shot import zero_shot
 from mama.exchange.metrics import Label
 from mama.exchange.tensors import local_tensors
-from mama.export import load_final
+from mama.final.saved import load_final
 from mama.model import MaMA
 from mama.system.files import write_text
 from mama.system.pages import render

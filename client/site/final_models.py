@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 from client.site.config import SiteFile
 from mama.config import Experiment, Section
 from mama.exchange.protocol import Identifier, Sha256
-from mama.export import save_final
+from mama.final.saved import save_final
 from mama.model import MaMA
 from mama.system.sealed import read_if_whole, write_sealed
 

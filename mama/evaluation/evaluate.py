@@ -14,7 +14,7 @@ from mama.evaluation.features import image_features
 from mama.evaluation.predictions import Predictions, balanced, by_pathology, metrics
 from mama.evaluation.zero_shot import zero_shot
 from mama.exchange.metrics import Label
-from mama.export import load_final, read_experiment
+from mama.final.saved import load_final, read_experiment
 
 
 def ingested(

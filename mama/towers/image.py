@@ -106,19 +106,27 @@ class ImageTower(nn.Module):
             kept: the result of `kept`, on the CPU; None computes it, and waits for a GPU.
         """
         kept = self.kept(images).cpu() if kept is None else kept
+        tokens, packing = self.encode(images, kept)
+        patches = tokens
         if self.transformer:
-            standard = isinstance(self.model, VisionTransformer)
-            encode = self._vision_transformer if standard else self._other_transformer
-            tokens, packing = encode(images, kept)
             patches = self.model.norm(tokens.index_select(0, packing.patches))
-        else:
-            tokens, packing = self._feature_map(images, kept)
-            patches = tokens
+        return ImageFeatures(self.pool(tokens, packing), patches, packing.counts)
+
+    def encode(self, images: Tensor, kept: Tensor) -> tuple[Tensor, Packing]:
+        """Return the tokens that are pooled, packed (S, C); arguments as in `forward`."""
+        if not self.transformer:
+            return self._feature_map(images, kept)
+        if isinstance(self.model, VisionTransformer):
+            return self._vision_transformer(images, kept)
+        return self._other_transformer(images, kept)
+
+    def pool(self, tokens: Tensor, packing: Packing) -> Tensor:
+        """Return the pooled features (N, D) of packed tokens (S, C)."""
         pooled = mean_of(tokens, packing)
-        if self.config.pooling == "mean_max":
-            parts = (pooled, maximum_of(tokens, packing))
-            pooled = torch.cat([layer_norm(part, part.shape[-1:]) for part in parts], dim=-1)
-        return ImageFeatures(pooled, patches, packing.counts)
+        if self.config.pooling == "mean":
+            return pooled
+        parts = (pooled, maximum_of(tokens, packing))
+        return torch.cat([layer_norm(part, part.shape[-1:]) for part in parts], dim=-1)
 
     def kept(self, images: Tensor) -> Tensor:
         """Return the patches (N, P) bool that the features of images (N, 1, H, W) contain."""
@@ -163,12 +171,13 @@ class ImageTower(nn.Module):
 
     def _feature_map(self, images: Tensor, kept: Tensor) -> tuple[Tensor, Packing]:
         """Return the cells of the feature map, packed (S, C)."""
-        features = self._channels_first(self.model.forward_features(images))
+        features = self.channels_first(self.model.forward_features(images))
         packing = pack(kept, 0, images.device)
         cells = features.flatten(2).transpose(1, 2).flatten(0, 1)
         return cells.index_select(0, packing.rows), packing
 
-    def _channels_first(self, features: Tensor) -> Tensor:
+    def channels_first(self, features: Tensor) -> Tensor:
+        """Return a feature map as (N, C, H, W)."""
         return features.permute(0, 3, 1, 2) if self.channels_last else features
 
     @torch.no_grad()
@@ -183,14 +192,14 @@ class ImageTower(nn.Module):
                 where=where,
                 fix="Choose another image.size, or a tower that accepts any size",
             ) from None
-        if features.ndim != 4 or self._channels_first(features).shape[1] != model.num_features:
+        if features.ndim != 4 or self.channels_first(features).shape[1] != model.num_features:
             raise ModelError(
                 "has neither patch tokens nor a feature map",
                 where=where,
                 fix="Choose a vision transformer or a convolutional tower",
             )
         model.train()
-        rows, columns = self._channels_first(features).shape[2:]
+        rows, columns = self.channels_first(features).shape[2:]
         return rows, columns
 
 

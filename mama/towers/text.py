@@ -31,6 +31,13 @@ class TextFeatures(NamedTuple):
     counts: Tensor
 
 
+class SpecialIds(NamedTuple):
+    """Token ids at the start of a report and after a sentence; None if the model has none."""
+
+    start: int | None
+    separator: int | None
+
+
 class TextTower(nn.Module):
     """A transformers encoder or causal model whose own weights stay frozen.
 
@@ -72,6 +79,11 @@ class TextTower(nn.Module):
                 lambda numbers: self(self.tokenise([PROBE_REPORTS[n] for n in numbers]))[:2],
                 where,
             )
+
+    @property
+    def special_ids(self) -> SpecialIds:
+        """Special tokens of the base model that the tower uses."""
+        return SpecialIds(self._reports.start_id, self._reports.separator_id)
 
     def tokenise(self, reports: Sequence[Sequence[str]]) -> Tokens:
         """Tokenise N >= 1 reports, each a sequence of sentences; see `ReportTokeniser`."""

@@ -24,7 +24,7 @@ from mama.exchange.codecs.coding import decode
 from mama.exchange.fingerprint import describe
 from mama.exchange.tensors import put_trained
 from mama.exchange.update import Update, initial_arrays
-from mama.export import save_final
+from mama.final.saved import save_final
 from mama.model import build_model
 from mama.system.tensors import save_tensors
 from mama.training.warm_start import start_from

@@ -31,7 +31,7 @@ from mama.errors import ConfigError, IntegrityError, ModelError, TrainingError
 from mama.evaluation.evaluate import evaluate_whole
 from mama.evaluation.predictions import mismatch
 from mama.exchange.fingerprint import tower_fingerprint
-from mama.export import save_final
+from mama.final.saved import save_final
 from mama.model import MaMA, build_model
 from mama.system.files import write_text
 from mama.system.sealed import read_if_whole, read_sealed, write_sealed

@@ -8,7 +8,7 @@ from mama.config import Experiment
 from mama.config.earlier import KEY
 from mama.errors import ModelError
 from mama.exchange.fingerprint import fingerprint, trained_fingerprint
-from mama.export import load_final, read_experiment
+from mama.final.saved import load_final, read_experiment
 from mama.model import MaMA
 
 # Options that change no name, shape or base of a weight.

@@ -154,7 +154,7 @@ def test_the_sites_own_report_of_such_a_model_is_one_line(
     site: SiteFile, experiment: Experiment, tmp_path: Path
 ) -> None:
     from client.report.page import write_site_report
-    from mama.export import save_final
+    from mama.final.saved import save_final
 
     model = build_model(experiment)
     model.logit_scale.data.fill_(800.0)

@@ -14,7 +14,7 @@ from mama.cli import main
 from mama.config import Experiment
 from mama.evaluation.evaluate import answers, ingested
 from mama.evaluation.predictions import Predictions
-from mama.export import save_final
+from mama.final.saved import save_final
 from mama.model import build_model
 
 

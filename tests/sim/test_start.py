@@ -24,7 +24,7 @@ from mama.exchange.codecs.block import digest_of
 from mama.exchange.codecs.coding import encode
 from mama.exchange.fingerprint import arrays_fingerprint
 from mama.exchange.update import VARIATE, initial_arrays
-from mama.export import load_final, save_final
+from mama.final.saved import load_final, save_final
 from mama.model import build_model
 from mama.training.standalone import train
 from server.run.folder import RunFolder

@@ -22,7 +22,7 @@ from mama.evaluation.evaluate import answers
 from mama.exchange.fingerprint import trained_fingerprint
 from mama.exchange.metrics import LABELS, Label
 from mama.exchange.tensors import local_tensors
-from mama.export import save_final
+from mama.final.saved import save_final
 from mama.model import MaMA, build_model
 from mama.system.sealed import write_sealed
 from mama.system.tensors import save_tensors

@@ -17,7 +17,7 @@ from mama.data.picture import write_picture
 from mama.data.secret import key_check, make_secret
 from mama.data.studies import Image, Labels, Split, Study
 from mama.evaluation.evaluate import evaluate_whole
-from mama.export import save_final
+from mama.final.saved import save_final
 from mama.model import build_model
 from tests.reports import sided
 

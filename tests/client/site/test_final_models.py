@@ -19,7 +19,7 @@ from mama.exchange.codecs.coding import decode
 from mama.exchange.codes import ErrorCode
 from mama.exchange.protocol import Task
 from mama.exchange.tensors import trained_arrays
-from mama.export import load_final
+from mama.final.saved import load_final
 
 
 @pytest.fixture

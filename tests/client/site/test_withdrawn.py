@@ -33,7 +33,7 @@ from mama.errors import DataError
 from mama.exchange.codecs.coding import encode
 from mama.exchange.metrics import TrainingMetrics
 from mama.exchange.tensors import trained_arrays
-from mama.export import save_final
+from mama.final.saved import save_final
 from mama.model import build_model
 
 MARK = "Zzyzx withdrew."

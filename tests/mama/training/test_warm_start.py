@@ -13,7 +13,7 @@ from mama.config.earlier import earlier_model
 from mama.config.load import load
 from mama.errors import ConfigError, MamaError, ModelError
 from mama.exchange.fingerprint import trained_fingerprint
-from mama.export import save_final
+from mama.final.saved import save_final
 from mama.model import MaMA, build_model
 from mama.system.tensors import load_tensors, save_tensors
 from mama.training.global_model import start

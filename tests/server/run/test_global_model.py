@@ -8,7 +8,7 @@ import torch
 
 from mama.exchange.fingerprint import describe, trained_fingerprint
 from mama.exchange.update import initial_arrays
-from mama.export import load_final
+from mama.final.saved import load_final
 from mama.model import build_model
 from server.run.folder import RunFolder
 from server.run.global_model import write_final

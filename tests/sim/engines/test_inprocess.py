@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 from client.training import tasks
 from mama.data.manifest import Dataset, write_manifest
 from mama.errors import QuorumError
-from mama.export import load_final
+from mama.final.saved import load_final
 from server.run.folder import RunFolder
 from sim.run import federate
 from tests.events import records

@@ -12,7 +12,7 @@ from mama.config.earlier import find_final
 from mama.data.manifest import Dataset, Manifest, write_manifest
 from mama.errors import ConfigError, DataError, ModelError
 from mama.evaluation.evaluate import evaluate_whole
-from mama.export import load_final, save_final
+from mama.final.saved import load_final, save_final
 from mama.model import MaMA
 
 

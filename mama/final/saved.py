@@ -1,4 +1,4 @@
-"""Export of the finished model as a self-contained folder: weights, experiment, tokeniser.
+"""The finished model as a self-contained folder: weights, experiment, tokeniser.
 
 model.safetensors   all weights of both towers and heads
 experiment.json     prompts, preprocessing, pooling, architecture
@@ -15,33 +15,12 @@ from mama.config.earlier import TRAINED
 from mama.config.load import build
 from mama.errors import ModelError
 from mama.exchange.fingerprint import trained_fingerprint
+from mama.final.card import final_card
 from mama.model import MaMA, build_model
 from mama.system.files import private_folder, write_text
 from mama.system.tensors import load_tensors, save_tensors
 
 FORMAT = 1
-
-
-CARD = """\
-# {name}
-
-A vision-language model of mammograms, trained with FedMaMA: image tower {image}, text tower {text},
-images of {height} x {width} pixels with the chest wall on the left.
-
-    from mama.export import load_final
-    model, experiment = load_final("path/to/this/folder")
-
-Research use only: this is no medical device, and its answers are no diagnosis.
-
-## Licence
-
-{licence} The licences of the base models apply as well.
-"""
-SHARED = "No training data was marked as having a licence that lets no weights be shared."
-NOT_SHARED = (
-    "**These weights derive from data whose licence does not allow weights to be shared.** Do not\n"
-    "publish them or pass them on without the licensor's agreement."
-)
 
 
 def save_final(
@@ -75,21 +54,9 @@ def save_final(
     write_text(
         folder / "experiment.json", json.dumps(experiment.model_dump(mode="json"), indent=1) + "\n"
     )
-    write_text(folder / "README.md", _card(experiment, share_weights=share_weights))
+    write_text(folder / "README.md", final_card(experiment, share_weights=share_weights))
     state = {"format": FORMAT, TRAINED: trained_fingerprint(model)}
     save_tensors(folder / "model.safetensors", model.state_dict(), state)
-
-
-def _card(experiment: Experiment, *, share_weights: bool) -> str:
-    height, width = experiment.image.size
-    return CARD.format(
-        name=experiment.name,
-        image=experiment.image.tower,
-        text=experiment.text.tower,
-        height=height,
-        width=width,
-        licence=SHARED if share_weights else NOT_SHARED,
-    )
 
 
 def _with_original_base(
