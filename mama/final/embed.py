@@ -7,7 +7,7 @@ import torch
 
 from mama.data.manifest import Dataset
 from mama.data.studies import Study
-from mama.errors import DataError
+from mama.errors import ConfigError, DataError
 from mama.evaluation.features import CHUNK, image_features
 from mama.final.pretrained import NO_DEVICE, PretrainedMaMA
 from mama.system.files import replacing
@@ -20,11 +20,16 @@ def embed(model: PretrainedMaMA, dataset: Dataset, out: Path) -> int:
     `embedding`, a unit vector. Memory does not grow with the dataset.
 
     Raises:
+        ConfigError: pyarrow is not installed.
         DataError: the dataset has no image, or an image is missing, damaged or too small.
         TrainingError: the model's outputs are not finite.
     """
-    import pyarrow as pa
-    from pyarrow import parquet
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError:
+        fix = "Run: pip install 'fedmama[parquet]'"
+        raise ConfigError("Parquet needs pyarrow", where="mama embed", fix=fix) from None
 
     width = model.experiment.heads.embedding
     columns = ("image", "study", "patient", "side", "view", "split")

@@ -1,5 +1,6 @@
 """`mama embed`: a row per image, in the dataset's order, written in parts."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from pyarrow import parquet
 
 from mama.cli import main
 from mama.data.manifest import Dataset, Manifest, write_manifest
+from mama.errors import ConfigError
 from mama.evaluation.features import image_features
 from mama.final import embed
 from mama.final.pretrained import PretrainedMaMA
@@ -49,3 +51,12 @@ def test_the_command(
     assert (ended.code, ended.err.count("\n")) == (3, 1)
     assert "has no images" in ended.err
     assert not (tmp_path / "none.parquet").exists()
+
+
+def test_without_pyarrow_one_line_says_what_to_install(
+    pretrained: PretrainedMaMA, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ConfigError, match=r"Parquet needs pyarrow.*fedmama\[parquet\]"):
+        embed.embed(pretrained, dataset, tmp_path / "e.parquet")
+    assert list(tmp_path.iterdir()) == []
