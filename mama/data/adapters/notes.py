@@ -9,10 +9,15 @@ class Note(NamedTuple):
     Attributes:
         code: a key of `NOTES`.
         where: a path relative to the source, or a line of a table.
+        detail: the values that differ, or the other file.
     """
 
     code: str
     where: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.detail}" if self.detail else self.where
 
 
 # What each remark means, and what to do about it.

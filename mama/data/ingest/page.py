@@ -108,13 +108,13 @@ def _one_each(notes: Iterable[Note]) -> list[Note]:
 
 def _thumbnails(notes: list[Note], places: Mapping[str, Stored], pictures: Path) -> list[Thumbnail]:
     found = []
-    for code, where in notes:
-        image = places[where]
+    for note in notes:
+        where, image = note.where, places[note.where]
         try:
             pixels = read_picture(pictures / f"{image.id}.npy")
         except (OSError, ValueError):
             continue
-        found.append(Thumbnail(where, place_of(image), code, _outlined(pixels)))
+        found.append(Thumbnail(where, place_of(image), note.code, _outlined(pixels)))
     return found
 
 

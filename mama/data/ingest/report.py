@@ -150,7 +150,7 @@ class IngestReport:
 
     def remarked(self) -> list[Group]:
         """Return the remarks by code, the most frequent first."""
-        return self._grouped(self.notes)
+        return self._grouped((note.code, str(note)) for note in self.notes)
 
     def write(self, folder: Path) -> None:
         """Write the JSON file: counts, then every skipped file and remark by its code."""

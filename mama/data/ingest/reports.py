@@ -1,5 +1,6 @@
 """Report of a study at ingest: plain text without identifiers, read in its language."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from mama.config.ingest import ReportsConfig
@@ -8,7 +9,7 @@ from mama.data.reports.formats import plain
 from mama.data.reports.identifiers import redact
 from mama.data.reports.language import codes, load_language, recognise
 from mama.data.reports.read import ReadReport, read_plain
-from mama.data.studies import Labels
+from mama.data.studies import Labels, Laterality
 
 
 class TextOf(NamedTuple):
@@ -51,6 +52,22 @@ def read_text(report: str, labels: Labels, config: ReportsConfig) -> TextOf:
     if language is None and read.sentences:
         notes.append("language-unknown")
     return TextOf(read, tuple(notes), clean.counts)
+
+
+def values(code: str, read: ReadReport, labels: Labels) -> str:
+    """Return the values of the text and of the table that a remark is about; empty if of none."""
+    if code == "report-density-table":
+        return f"text {read.density}, table {labels.density}"
+    if code == "report-birads-table":
+        suspicious = {
+            side: "yes" if found else "no" for side, found in (labels.suspicious or {}).items()
+        }
+        return f"text BI-RADS {_by_side(read.birads)}, table suspicious {_by_side(suspicious)}"
+    return ""
+
+
+def _by_side(found: Mapping[Laterality, str]) -> str:
+    return ", ".join(f"{side} {value}" for side, value in sorted(found.items()))
 
 
 def with_text(labels: Labels, read: ReadReport) -> Labels:

@@ -25,7 +25,7 @@ from mama.data.ingest.headers import HEADERS, HeaderCache
 from mama.data.ingest.ids import Ids, key_for, known_key, require_compatible
 from mama.data.ingest.page import write_page
 from mama.data.ingest.report import PAGE, IngestReport
-from mama.data.ingest.reports import read_text, with_text
+from mama.data.ingest.reports import read_text, values, with_text
 from mama.data.manifest import MANIFEST, Manifest, write_manifest
 from mama.data.secret import key_check
 from mama.data.studies import Image, Split, Study
@@ -177,7 +177,7 @@ def _take(found: _Found, raw: RawStudy, place: _Place, split: Split) -> None:
         return
     text = read_text(raw.report or "", raw.labels, place.config.reports)
     where = place.name(raw.images[0].path)
-    found.notes += [Note(code, where) for code in text.notes]
+    found.notes += [Note(code, where, values(code, text.read, raw.labels)) for code in text.notes]
     found.redacted.update(text.redacted)
     found.languages.update([text.read.language or "unknown"] if text.read.sentences else [])
     found.studies.append(
