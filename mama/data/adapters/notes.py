@@ -110,6 +110,10 @@ NOTES: dict[str, tuple[str, str]] = {
         "the row of the report table matches several studies, so none got its report",
         "Name the StudyInstanceUID in the row",
     ),
+    "report-key-contradiction": (
+        "keys of the row contradict each other, so that no study got its report",
+        "Compare the row's study, accession, patient and date with the images' headers",
+    ),
     "report-key-scientific": (
         "study or accession numbers in scientific notation, which a spreadsheet made of digits",
         "Export the column as text",

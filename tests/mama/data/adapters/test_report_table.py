@@ -59,11 +59,40 @@ def test_studies_without_a_row_are_named_by_their_files(tmp_path: Path) -> None:
         ("accession,report", "0,spiculated"),  # one accession, two patients
         ("study,report", "0,spiculated"),
         ("patient,date,report", "P4,20210404,spiculated"),  # one visit, two studies
-        ("study,accession,report", "1.2.1,B102,spiculated"),  # two keys, two studies
     ],
 )
 def test_an_ambiguous_key_gives_its_report_to_nobody(tmp_path: Path, lines: tuple) -> None:
     assert run(tmp_path, *lines) == ({}, [Note("report-key-ambiguous", "reports.csv line 2")])
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("study,accession,report", "1.2.1,B102,spiculated"),  # two keys, two studies
+        ("study,accession,report", "1.2.5,B102,spiculated"),  # 1.2.5 has no accession number
+        ("study,accession,report", "1.2.99,B102,spiculated"),  # an exam that was not exported
+        ("accession,patient,report", "B102,P1,spiculated"),
+        ("accession,patient,report", "B102,P9,spiculated"),
+        ("study,patient,report", "1.2.2,P9,spiculated"),
+        ("accession,patient,date,report", "B102,P9,20200101,spiculated"),
+        ("accession,date,report", "B102,20200101,spiculated"),
+        ("accession,patient,date,report", "B999,P2,20210403,spiculated"),
+    ],
+)
+def test_keys_that_contradict_each_other_give_a_report_to_nobody(
+    tmp_path: Path, lines: tuple
+) -> None:
+    assert run(tmp_path, *lines) == ({}, [Note("report-key-contradiction", "reports.csv line 2")])
+
+
+def test_keys_that_a_study_lacks_do_not_contradict_it(tmp_path: Path) -> None:
+    lines = ("study,accession,patient,report", "1.2.5,C7,P4,a", "1.2.2,B102,,b")
+    assert run(tmp_path, *lines) == ({"1.2.5": "a", "1.2.2": "b"}, [])
+    exams = [Exam("1.2.6", frozenset(["D8"]), "P6", uids=frozenset(["1.2.6", "1.2.7"]))]
+    lines = ("study,accession,patient,date,report", "1.2.7,D8,P6,20210403,a")
+    assert run(tmp_path, *lines, exams=exams) == ({"1.2.6": "a"}, [])
+    exams = [Exam("1.2.6", frozenset(), "P6", uids=frozenset(["1.2.6"]))]
+    assert run(tmp_path, *lines[:1], "1.2.6,D8,P6,,a", exams=exams)[0] == {"1.2.6": "a"}
 
 
 def test_a_further_key_decides(tmp_path: Path) -> None:
@@ -201,5 +230,7 @@ def test_a_report_goes_only_where_every_matching_key_leads(exams: list, keys: Ke
             assert keys.study in (exam.study, *exam.accessions) or (
                 keys.accession in exam.accessions or keys.patient == exam.patient
             )
+            assert keys.accession in ("", *exam.accessions)
+            assert keys.patient in ("", exam.patient)
             others = [other for other in all_exams if other.study != found]
             assert not any(keys.study == other.study for other in others)
