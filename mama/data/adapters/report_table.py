@@ -14,6 +14,7 @@ from mama.data.adapters.joining import Exam, Joiner, Keys
 from mama.data.adapters.labels import COLUMNS as LABELS
 from mama.data.adapters.labels import LabelReader
 from mama.data.adapters.notes import Note
+from mama.data.adapters.raw import Part
 from mama.data.studies import Labels, Laterality, Split
 from mama.data.tables import Problems, Row, Table, codes, read_table
 from mama.data.tables.columns import Columns, choose
@@ -23,14 +24,13 @@ TABLE = "reports.csv"
 KINDS = (".csv", ".tsv", ".xlsx", ".jsonl", ".ndjson", ".parquet")
 KEYS = ("study", "accession", "patient", "date")
 KNOWN = (*KEYS, "report", "laterality", *LABELS)
-SIDES: dict[Laterality, str] = {"L": "Left breast", "R": "Right breast"}
 
 
 @dataclass(frozen=True)
 class Entry:
     """Report, labels and part of one study."""
 
-    report: str | None = field(default=None, repr=False)
+    report: str | tuple[Part, ...] | None = field(default=None, repr=False)
     labels: Labels = field(default_factory=Labels)
     split: Split | None = None
 
@@ -170,8 +170,11 @@ def _entry(
     problems: Problems,
     columns: Columns,
 ) -> Entry:
-    """Join the rows of one study: addenda by the rule, one text a breast or one for both."""
-    texts: dict[Laterality | None, list[str]] = {}
+    """Join the rows of one study: addenda by the rule, texts of one breast or of both.
+
+    Each text keeps its own mark-up, and the side of its row.
+    """
+    texts: dict[Laterality | None, list[Part]] = {}
     kept: list[Parsed] = []
     for one in rows:
         repeated = one.side in texts
@@ -185,11 +188,9 @@ def _entry(
         texts.setdefault(one.side, [])
         kept.append(one)
         if one.report:
-            texts[one.side].append(one.report)
-    parts = [
-        f"{SIDES[side]}: {chr(10).join(found)}" if side else "\n".join(found)
-        for side, found in texts.items()
-        if found
-    ]
+            texts[one.side].append(Part(one.report, one.side))
+    parts = tuple(part for found in texts.values() for part in found)
     values, split = labels.read([(one.row, one.side) for one in kept])
-    return Entry("\n".join(parts) or None, values, split)
+    if len(parts) == 1 and parts[0].side is None:
+        return Entry(parts[0].text, values, split)
+    return Entry(parts or None, values, split)

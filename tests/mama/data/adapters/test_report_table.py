@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mama.config.ingest import IdentityConfig, IngestConfig, ReportsConfig
 from mama.data.adapters.joining import Exam, Joiner, Keys
 from mama.data.adapters.notes import NOTES, Note
+from mama.data.adapters.raw import Part
 from mama.data.adapters.report_table import ReportTable, find_table
 from mama.data.studies import Labels
 from mama.errors import ConfigError, DataError
@@ -128,7 +129,10 @@ def test_addenda(tmp_path: Path) -> None:
     lines = ("study,report,density", "1.2.1,first,B", "B102,other,", "00101,second,c", "1.2.1,,")
     with pytest.raises(DataError, match="2 errors: line 4, column 'study': duplicate row"):
         run(tmp_path, *lines)
-    assert run(tmp_path, *lines, config=settings("append"))[0]["1.2.1"] == "first\nsecond"
+    assert run(tmp_path, *lines, config=settings("append"))[0]["1.2.1"] == (
+        Part("first"),
+        Part("second"),
+    )
     entries, _ = ReportTable(tmp_path, settings("append")).join(EXAMS)
     assert entries["1.2.1"].labels == Labels(density="C")
     assert run(tmp_path, *lines[:-1], config=settings("last"))[0]["1.2.1"] == "second"
@@ -142,7 +146,7 @@ def test_rows_of_one_breast(tmp_path: Path) -> None:
         "1.2.2,B,Dense.,,",
     )
     reports, _ = run(tmp_path, *lines)
-    assert reports == {"1.2.1": "Right breast: Mass.\nLeft breast: Normal.", "1.2.2": "Dense."}
+    assert reports == {"1.2.1": (Part("Mass.", "R"), Part("Normal.", "L")), "1.2.2": "Dense."}
     entries, _ = ReportTable(tmp_path).join(EXAMS)
     labels = Labels(birads={"R": "4A", "L": "1"}, cancer={"R": True, "L": False})
     assert entries["1.2.1"].labels == labels
