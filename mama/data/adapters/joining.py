@@ -48,6 +48,12 @@ def _lower(key: str) -> str:
     return key.lower()
 
 
+def _without_signs(key: str) -> str:
+    """Return a key without what a spreadsheet added: ="1001", '1001, 1001.0."""
+    bare = key.lstrip("='\"\u2018\u2019 ").rstrip("'\"\u2018\u2019 ")
+    return re.sub(r"(?<=^\d{3})(\d*)\.0+$", r"\1", re.sub(r"\s", "", bare))
+
+
 class Joiner:
     """Finds the study of a row, and remembers why others were not found.
 
@@ -62,6 +68,7 @@ class Joiner:
         self._near = {
             "report-key-zeros": _Index(exams, self.patient, _without_zeros),
             "report-key-case": _Index(exams, self.patient, _lower),
+            "report-key-signs": _Index(exams, self.patient, _without_signs),
         }
         self._notes: list[Note] = []
         self._counts: Counter[str] = Counter()

@@ -126,6 +126,14 @@ NOTES: dict[str, tuple[str, str]] = {
         "study, accession or patient numbers match only if capitals are ignored",
         "Export them as the archive writes them",
     ),
+    "report-key-signs": (
+        "study, accession or patient numbers match only without signs that a program added",
+        "Export the column as text, without a quotation mark, an equals sign or .0",
+    ),
+    "report-empty": (
+        "the report is a word for nothing, such as NULL",
+        "Export the report again, if there is one",
+    ),
     "column-unknown": (
         "a column of the table is passed over",
         "Map it in reports.columns if it is needed",

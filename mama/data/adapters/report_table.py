@@ -99,8 +99,18 @@ class ReportTable:
         notes += [Note("column-unknown", f"{name} column '{c}'") for c in self.columns.unknown]
         if self.labels.validation:
             notes.append(Note("validation-as-training", name))
+        notes += self._empty()
         without = [Note("study-without-report", e.place) for e in exams if e.study not in entries]
         return entries, [*notes, *joiner.notes(name), *without]
+
+    def _empty(self) -> list[Note]:
+        """Return the remark on reports that are a word for nothing, such as NULL."""
+        rows = [
+            one.row
+            for one in self.parsed
+            if not one.report and self.columns.cell(one.row, "report")
+        ]
+        return [Note("report-empty", self.table.place(row)) for row in rows]
 
     def _require_keys(self) -> None:
         columns = self.columns
@@ -148,7 +158,8 @@ def _parse(table: Table, row: Row, columns: Columns, problems: Problems) -> Pars
         patient=codes.meaning(code("patient")) or "",
         day=problems.code(codes.day, code("date"), row.line, columns.heading("date")) or "",
     )
-    if not (keys.study or keys.accession or (keys.patient and keys.day)):
+    dated = codes.meaning(code("date")) is not None  # an unknown date is named as such
+    if not (keys.study or keys.accession or (keys.patient and dated)):
         names = [name for name in KEYS if name in columns]
         fix = "Enter the StudyInstanceUID or AccessionNumber"
         if "study" not in names:

@@ -145,11 +145,7 @@ def _dates() -> list[Rule]:
             rf"(?<!\w)(?:on|dated)\s(?P<x>{_MONTH}/{_DAY})(?![\w/-]|\s(?:of|view|image|projection))",
             caseless=True,
         ),
-        _rule(
-            "date",  # le 12/03, vom 12.3.
-            rf"(?<!\w)(?:(?:le|du|del|el|il|dal|em|op)\s(?P<x>{_DAY}/{_MONTH})(?![\w/-]))",
-            caseless=True,
-        ),
+        _rule("date", rf"(?<!\w)(?i:le|du|del|el|il|dal|em|op)\s(?P<x>{_DAY}/{_MONTH})(?![\w/-])"),
         _rule("date", rf"(?<!\w)(?i:vom|am|zum|bis)\s(?P<x>{_DAY}\.\s?{_MONTH}\.)(?!\d)"),
         _rule(
             "date",  # 3 mars 2019, March 3, 2019, March 2019

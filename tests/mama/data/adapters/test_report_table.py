@@ -117,6 +117,31 @@ def test_keys_that_a_spreadsheet_changed(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("key", ["'1001", '="1001"', "1001.0", "1001 "])
+def test_keys_with_signs_that_a_program_added(tmp_path: Path, key: str) -> None:
+    exams = [Exam("1.2.1", frozenset(["1001"]), "P1", "20210403", "x")]
+    reports, notes = run(tmp_path, "accession,report", f"{key},a", exams=exams)
+    if key == "1001 ":
+        assert reports == {"1.2.1": "a"}
+    else:
+        assert Note("report-key-signs", "reports.csv, 1 row from line 2") in notes
+
+
+def test_a_word_for_nothing_is_no_report_and_is_named(tmp_path: Path) -> None:
+    words = [r"\N", "#NV", "N.A.", "[NULL]", "#REF!", "k.A.", "."]
+    rows = [f"1.2.{number},{word}" for number, word in enumerate(words, 1)]
+    exams = [Exam(f"1.2.{number}") for number in range(1, 9)]
+    reports, notes = run(tmp_path, "study,report", *rows, "1.2.8,", exams=exams)
+    assert reports == dict.fromkeys(f"1.2.{number}" for number in range(1, 9))
+    assert notes == [Note("report-empty", f"reports.csv line {n}") for n in range(2, 9)]
+
+
+def test_an_unknown_date_is_the_only_error_of_its_row(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"line 2, column 'date'.*: unknown value") as caught:
+        run(tmp_path, "patient,date,report", "P1,01/02/2021,a")
+    assert "empty cell" not in str(caught.value)
+
+
 def test_identity_rules_hold_for_the_table(tmp_path: Path) -> None:
     exams = [Exam("1.2.1", frozenset(), "00077^^^HOSP", "20210403", "x")]
     lines = ("patient,date,report", "77,20210403,a")

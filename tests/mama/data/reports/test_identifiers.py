@@ -107,6 +107,7 @@ def test_identifiers(text: str, clean: str, rule: str):
         ("en", "Name.....: Doe, Jane", "Name.....: [NAME]"),
         ("en", "Radiologist - John Smith", "Radiologist - [NAME]"),
         ("en", "John Smith\nConsultant Radiologist", "[NAME]\nConsultant Radiologist"),
+        ("en", "Mrs O'Brien-Smith has", "Mrs [NAME] has"),
         ("en", "DOB: 1950", "DOB: [DATE]"),
         ("en", "Hosp No K123456", "Hosp No [ID]"),
         ("en", "MRN 123", "MRN [ID]"),
