@@ -74,13 +74,12 @@ def _keys(exam: Exam, where: str) -> Keys:
     days = {header.date for header in headers if header.date}
     return Keys(
         study=exam.study,
-        # With `study: accession` the study's key is no UID of an image.
-        accessions=frozenset(
-            key for header in headers for key in (header.accession, header.study) if key
-        ),
+        accessions=frozenset(header.accession for header in headers if header.accession),
         patient=headers[0].patient,
         day=days.pop() if len(days) == 1 else "",
         place=where,
+        # With `study: accession` the study's key is no UID of an image.
+        uids=frozenset(header.study for header in headers if header.study),
     )
 
 

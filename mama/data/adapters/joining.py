@@ -16,7 +16,7 @@ SCIENTIFIC = re.compile(r"\d([.,]\d*)?[eE]\+?\d+")
 class Exam:
     """One study and the keys by which a row can name it; `place` is a path within the source.
 
-    `day` is YYYYMMDD, or empty.
+    `uids` are its StudyInstanceUIDs where `study` is another key; `day` is YYYYMMDD, or empty.
     """
 
     study: str = field(repr=False)
@@ -24,6 +24,7 @@ class Exam:
     patient: str = field(default="", repr=False)
     day: str = field(default="", repr=False)
     place: str = ""
+    uids: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 class Keys(NamedTuple):
@@ -47,6 +48,12 @@ def _lower(key: str) -> str:
     return key.lower()
 
 
+def _without_signs(key: str) -> str:
+    """Return a key without what a spreadsheet added: ="1001", '1001, 1001.0."""
+    bare = key.lstrip("='\"\u2018\u2019 ").rstrip("'\"\u2018\u2019 ")
+    return re.sub(r"(?<=^\d{3})(\d*)\.0+$", r"\1", re.sub(r"\s", "", bare))
+
+
 class Joiner:
     """Finds the study of a row, and remembers why others were not found.
 
@@ -61,6 +68,7 @@ class Joiner:
         self._near = {
             "report-key-zeros": _Index(exams, self.patient, _without_zeros),
             "report-key-case": _Index(exams, self.patient, _lower),
+            "report-key-signs": _Index(exams, self.patient, _without_signs),
         }
         self._notes: list[Note] = []
         self._counts: Counter[str] = Counter()
@@ -75,17 +83,18 @@ class Joiner:
     def find(self, keys: Keys, place: str) -> str | None:
         """Return the study of a row; None, with a remark, if there is none or not only one."""
         found = self._exact.find(keys)
-        if found is not None and len(found) == 1:
-            return next(iter(found))
-        if found is not None:
+        if len(found.agreed) == 1:
+            return next(iter(found.agreed))
+        if found.agreed:
             self._notes.append(Note("report-key-ambiguous", place))
             return None
-        self._notes.append(Note("report-without-study", place))
+        code = "report-key-contradiction" if found.named else "report-without-study"
+        self._notes.append(Note(code, place))
         if any(SCIENTIFIC.fullmatch(key) for key in keys[:3]):
             self._count("report-key-scientific", place)
-        for code, index in self._near.items():
-            if index.find(keys):
-                self._count(code, place)
+        for near, index in self._near.items():
+            if index.find(keys).agreed:
+                self._count(near, place)
         return None
 
     def notes(self, table: str) -> list[Note]:
@@ -101,32 +110,62 @@ class Joiner:
         self._first.setdefault(code, place.split(" ", 1)[-1])
 
 
+class _Match(NamedTuple):
+    """Studies that a key of a row names, and those of them that no key of it contradicts."""
+
+    named: set[str]
+    agreed: set[str]
+
+
 class _Index:
     """Studies by each of their keys, compared in one way."""
 
     def __init__(
         self, exams: Iterable[Exam], patient: Callable[[str], str], compare: Callable[[str], str]
     ):
-        self.patient, self.compare = patient, compare
+        self.patient = lambda number: compare(patient(number))
+        self.compare = compare
+        self.exams = {exam.study: exam for exam in exams}
         self.studies: dict[str, set[str]] = defaultdict(set)
         self.accessions: dict[str, set[str]] = defaultdict(set)
-        self.visits: dict[tuple[str, str], set[str]] = defaultdict(set)
-        for exam in exams:
+        self.patients: dict[str, set[str]] = defaultdict(set)
+        for exam in self.exams.values():
             self.studies[compare(exam.study)].add(exam.study)
-            for accession in exam.accessions:
+            for accession in exam.accessions | exam.uids:
                 self.accessions[compare(accession)].add(exam.study)
-            if exam.patient and exam.day:
-                self.visits[compare(patient(exam.patient)), exam.day].add(exam.study)
+            if exam.patient:
+                self.patients[self.patient(exam.patient)].add(exam.study)
 
-    def find(self, keys: Keys) -> set[str] | None:
-        """Return the studies that all matching keys agree on; None if no key matches."""
-        sets = []
-        if keys.study:
-            study = self.compare(keys.study)
-            sets.append(self.studies.get(study) or self.accessions.get(study))
-        if keys.accession:
-            sets.append(self.accessions.get(self.compare(keys.accession)))
-        if keys.patient and keys.day:
-            sets.append(self.visits.get((self.compare(self.patient(keys.patient)), keys.day)))
-        matching = [found for found in sets if found]
-        return set.intersection(*matching) if matching else None
+    def find(self, keys: Keys) -> _Match:
+        """Return the studies that a row names, and those with which all its keys agree.
+
+        A key that the study lacks contradicts it only if it is another study's.
+        """
+        study = self.compare(keys.study)
+        by_study = self.studies.get(study) or self.accessions.get(study) or set()
+        by_accession = self.accessions.get(self.compare(keys.accession)) or set()
+        by_patient = self.patients.get(self.patient(keys.patient)) or set()
+        same_day = {name for name in by_patient if self.exams[name].day == keys.day}
+        named = set()
+        for key, found in (
+            (keys.study, by_study),
+            (keys.accession, by_accession),
+            (keys.patient and keys.day, same_day),
+        ):
+            named |= found if key else set()
+        agreed = set()
+        for name in named:
+            exam = self.exams[name]
+            if (
+                (not keys.study or name in by_study)
+                and _agrees(keys.accession, name, by_accession, bool(exam.accessions))
+                and _agrees(keys.patient, name, by_patient, bool(exam.patient))
+                and keys.day in ("", exam.day or keys.day)
+            ):
+                agreed.add(name)
+        return _Match(named, agreed)
+
+
+def _agrees(key: str, study: str, found: set[str], has: bool) -> bool:
+    """Return True if a row's key is the study's, not given, or neither its nor another's."""
+    return not key or study in found or not (has or found)

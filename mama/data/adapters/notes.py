@@ -115,6 +115,10 @@ NOTES: dict[str, tuple[str, str]] = {
         "the row of the report table matches several studies, so none got its report",
         "Name the StudyInstanceUID in the row",
     ),
+    "report-key-contradiction": (
+        "keys of the row contradict each other, so that no study got its report",
+        "Compare the row's study, accession, patient and date with the images' headers",
+    ),
     "report-key-scientific": (
         "study or accession numbers in scientific notation, which a spreadsheet made of digits",
         "Export the column as text",
@@ -126,6 +130,14 @@ NOTES: dict[str, tuple[str, str]] = {
     "report-key-case": (
         "study, accession or patient numbers match only if capitals are ignored",
         "Export them as the archive writes them",
+    ),
+    "report-key-signs": (
+        "study, accession or patient numbers match only without signs that a program added",
+        "Export the column as text, without a quotation mark, an equals sign or .0",
+    ),
+    "report-empty": (
+        "the report is a word for nothing, such as NULL",
+        "Export the report again, if there is one",
     ),
     "column-unknown": (
         "a column of the table is passed over",

@@ -31,6 +31,14 @@ class RawBox(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Part:
+    """One text of a report as exported, and the breast that it is about if its row names one."""
+
+    text: str = field(repr=False)
+    side: Laterality | None = None
+
+
+@dataclass(frozen=True)
 class RawImage:
     """One mammogram file; `id` is the hospital's identifier of the image.
 
@@ -61,15 +69,16 @@ def may_show_one_view(one: Place, other: Place) -> bool:
 class RawStudy:
     """One exam, under the hospital's own identifiers, which `repr` omits.
 
-    `split` is None if ingest should choose it; `report` is None if the study has none. `age` is the
-    band of the patient's age (`mama.data.dicom.ages`); None if unknown.
+    `split` is None if ingest should choose it; `report` is None if the study has none, and parts if
+    it has several texts or one of a single breast. `age` is the band of the patient's age
+    (`mama.data.dicom.ages`); None if unknown.
     """
 
     patient: str = field(repr=False)
     study: str = field(repr=False)
     split: Split | None
     images: tuple[RawImage, ...]
-    report: str | None = field(repr=False)
+    report: str | tuple[Part, ...] | None = field(repr=False)
     labels: Labels
     age: str | None = None
 

@@ -14,6 +14,7 @@ from mama.data.adapters.joining import Exam, Joiner, Keys
 from mama.data.adapters.labels import COLUMNS as LABELS
 from mama.data.adapters.labels import LabelReader
 from mama.data.adapters.notes import Note
+from mama.data.adapters.raw import Part
 from mama.data.studies import Labels, Laterality, Split
 from mama.data.tables import Problems, Row, Table, codes, read_table
 from mama.data.tables.columns import Columns, choose
@@ -23,14 +24,13 @@ TABLE = "reports.csv"
 KINDS = (".csv", ".tsv", ".xlsx", ".jsonl", ".ndjson", ".parquet")
 KEYS = ("study", "accession", "patient", "date")
 KNOWN = (*KEYS, "report", "laterality", *LABELS)
-SIDES: dict[Laterality, str] = {"L": "Left breast", "R": "Right breast"}
 
 
 @dataclass(frozen=True)
 class Entry:
     """Report, labels and part of one study."""
 
-    report: str | None = field(default=None, repr=False)
+    report: str | tuple[Part, ...] | None = field(default=None, repr=False)
     labels: Labels = field(default_factory=Labels)
     split: Split | None = None
 
@@ -99,8 +99,18 @@ class ReportTable:
         notes += [Note("column-unknown", f"{name} column '{c}'") for c in self.columns.unknown]
         if self.labels.validation:
             notes.append(Note("validation-as-training", name))
+        notes += self._empty()
         without = [Note("study-without-report", e.place) for e in exams if e.study not in entries]
         return entries, [*notes, *joiner.notes(name), *without]
+
+    def _empty(self) -> list[Note]:
+        """Return the remark on reports that are a word for nothing, such as NULL."""
+        rows = [
+            one.row
+            for one in self.parsed
+            if not one.report and self.columns.cell(one.row, "report")
+        ]
+        return [Note("report-empty", self.table.place(row)) for row in rows]
 
     def _require_keys(self) -> None:
         columns = self.columns
@@ -148,7 +158,8 @@ def _parse(table: Table, row: Row, columns: Columns, problems: Problems) -> Pars
         patient=codes.meaning(code("patient")) or "",
         day=problems.code(codes.day, code("date"), row.line, columns.heading("date")) or "",
     )
-    if not (keys.study or keys.accession or (keys.patient and keys.day)):
+    dated = codes.meaning(code("date")) is not None  # an unknown date is named as such
+    if not (keys.study or keys.accession or (keys.patient and dated)):
         names = [name for name in KEYS if name in columns]
         fix = "Enter the StudyInstanceUID or AccessionNumber"
         if "study" not in names:
@@ -170,8 +181,11 @@ def _entry(
     problems: Problems,
     columns: Columns,
 ) -> Entry:
-    """Join the rows of one study: addenda by the rule, one text a breast or one for both."""
-    texts: dict[Laterality | None, list[str]] = {}
+    """Join the rows of one study: addenda by the rule, texts of one breast or of both.
+
+    Each text keeps its own mark-up, and the side of its row.
+    """
+    texts: dict[Laterality | None, list[Part]] = {}
     kept: list[Parsed] = []
     for one in rows:
         repeated = one.side in texts
@@ -185,11 +199,9 @@ def _entry(
         texts.setdefault(one.side, [])
         kept.append(one)
         if one.report:
-            texts[one.side].append(one.report)
-    parts = [
-        f"{SIDES[side]}: {chr(10).join(found)}" if side else "\n".join(found)
-        for side, found in texts.items()
-        if found
-    ]
+            texts[one.side].append(Part(one.report, one.side))
+    parts = tuple(part for found in texts.values() for part in found)
     values, split = labels.read([(one.row, one.side) for one in kept])
-    return Entry("\n".join(parts) or None, values, split)
+    if len(parts) == 1 and parts[0].side is None:
+        return Entry(parts[0].text, values, split)
+    return Entry(parts or None, values, split)

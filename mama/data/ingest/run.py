@@ -175,7 +175,7 @@ def _take(found: _Found, raw: RawStudy, place: _Place, split: Split) -> None:
     images = [image for one in raw.images if (image := _image(found, one, place)) is not None]
     if not images:
         return
-    text = read_text(raw.report or "", raw.labels, place.config.reports)
+    text = read_text(raw.report or (), raw.labels, place.config.reports)
     where = place.name(raw.images[0].path)
     found.notes += [Note(code, where, values(code, text.read, raw.labels)) for code in text.notes]
     found.redacted.update(text.redacted)

@@ -12,9 +12,11 @@ from mama.data.reports.language import codes
 # Words inside a name: "van der Berg".
 _LEADING = "van|von|de|der|den|del|della|di|da|dos|do|la|le|el|bin|al|ten|zu|st|saint"
 LEADING = frozenset(_LEADING.split("|"))
-_UPPER = r"[A-ZÀ-ÖØ-ÞŠŽŁŚ]"
+# Capitals of the Latin, Greek and Cyrillic scripts; others have none.
+_UPPER = f"[{''.join(chr(code) for code in range(0x530) if chr(code).isupper())}]"
+_UNCASED = r"[\u0590-\u06ff\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]"
 _PART = (
-    rf"(?:{_UPPER}\.-?|{_UPPER}[\w'’]{{1,30}}(?:-{_UPPER}?[\w'’]{{1,30}})?"
+    rf"(?:{_UPPER}(?:\.-?|(?![\w'’]))|{_UPPER}[\w'’]{{1,30}}(?:-{_UPPER}?[\w'’]{{1,30}})?"
     rf"|\b(?:{_LEADING})\b-?)"
 )
 _NAME = rf"{_PART}(?:,?[ ]{{0,2}}{_PART}){{0,5}}"
@@ -74,9 +76,9 @@ def _rule(
 
 
 @cache
-def rules() -> tuple[Rule, ...]:
-    """Return all rules in the order in which they apply."""
-    return (*_contacts(), *_labelled(), *_dates(), *_numbers(), *_names())
+def rules(language: str | None = None) -> tuple[Rule, ...]:
+    """Return all rules in the order in which they apply to a language."""
+    return (*_contacts(), *_labelled(), *_dates(), *_numbers(), *_names(language))
 
 
 def _contacts() -> list[Rule]:
@@ -91,6 +93,8 @@ def _contacts() -> list[Rule]:
             rf"(?<!\w)(?:{_any('addresses')})\s?[:=]\s{{0,3}}(?P<x>[^\s\[][^\n\[]{{3,100}})",
             caseless=True,
         ),
+        _rule("address", r"(?<!\w)(?P<x>P\.?\s?O\.?\sBox\s\d{1,8})(?!\w)", caseless=True),
+        _rule("address", rf"(?<![\w.,])(?P<x>\d{{4}}\s[A-Z]{{2}}\s{_UPPER}[\w-]{{2,25}})(?!\w)"),
         _rule(
             "address",  # 12 Oak Street, Springfield, IL 62701
             rf"(?<![\w.])(?P<x>\d{{1,5}}[A-Za-z]?\s(?:(?:[NSEW]\.?|{_UPPER}[\w'’.]{{1,20}})\s){{1,4}}",
@@ -119,6 +123,8 @@ def _contacts() -> list[Rule]:
 
 def _dates() -> list[Rule]:
     month = rf"(?:{_any('months')})\.?"
+    named = "|".join(name for name in _table()["months"] if len(name) > 3)
+    short = r"(?:Jan|Feb|Apr|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
     ordinal = r"(?:st|nd|rd|th|\.|º|er)?"
     joint = r"(?:and|und|y|et|e|en|to|through)"
     years = rf"{_YEAR}(?:(?:,|\s?[-–/]|,?\s{joint})\s?{_YEAR}){{0,6}}"
@@ -139,13 +145,20 @@ def _dates() -> list[Rule]:
             rf"(?<!\w)(?:on|dated)\s(?P<x>{_MONTH}/{_DAY})(?![\w/-]|\s(?:of|view|image|projection))",
             caseless=True,
         ),
+        _rule("date", rf"(?<!\w)(?i:le|du|del|el|il|dal|em|op)\s(?P<x>{_DAY}/{_MONTH})(?![\w/-])"),
+        _rule("date", rf"(?<!\w)(?i:vom|am|zum|bis)\s(?P<x>{_DAY}\.\s?{_MONTH}\.)(?!\d)"),
         _rule(
             "date",  # 3 mars 2019, March 3, 2019, March 2019
             rf"(?<![\w./-])(?P<x>{_DAY}{ordinal}\s?(?:de\s|of\s)?[ -]?{month},?",
             r"(?:\s(?:de|del|of))?",
             rf"[ -]?(?:{_YEAR}|'?\d\d(?!\d|\s?(?:mm|cm)))",
-            rf"|{month}\s{_DAY}(?:st|nd|rd|th)?,?\s{_YEAR}|{month}\s(?:de\s|del\s)?{_YEAR})(?!\w)",
+            rf"|{month}\s['’]\d\d|{month}\s{_DAY}(?:st|nd|rd|th)?,?\s{_YEAR}|{month}\s(?:de\s|del\s)?{_YEAR})(?!\w)",
             caseless=True,
+        ),
+        _rule(
+            "date",  # 12 mars, March 3rd, Jan 5; not "may 2" or "mar"
+            rf"(?<![\w./-])(?P<x>{_DAY}{ordinal}\s(?:de\s|of\s)?(?:(?i:{named})|{short})",
+            rf"|(?:(?i:{named})|{short}\.?)\s{_DAY}(?:st|nd|rd|th)?{_NO_UNIT}(?![.,]\d))(?!\w)",
         ),
         _rule(
             "date",  # HL7: 20240301, with a time of day or without
@@ -155,7 +168,7 @@ def _dates() -> list[Rule]:
         _rule(
             "year",  # since 2019
             rf"(?<!\w)(?:(?:{_any('since')})(?:\s(?:the|year|jahr|l'année|año|anno))?",
-            rf"|\[DATE\],?(?:\s{joint})?)\s?[:,(]?\s?(?P<x>{years})(?!\w){_NO_UNIT}",
+            rf"|\[DATE\],?(?:\s{joint})?)\s?[:,(.]?\s?(?P<x>{years})(?!\w){_NO_UNIT}",
             caseless=True,
         ),
     ]
@@ -169,7 +182,8 @@ def _labelled() -> list[Rule]:
         _rule("id", r"(?<!\w)(?P<x>[A-Z]{6}\d\d[A-Z]\d\d[A-Z]\d{3}[A-Z])(?!\w)"),  # a tax number
         _rule(
             "id",
-            rf"(?<!\w)(?:{_any('numbers')})(?:{colon})(?P<x>[A-Z]{{0,5}}[-/]?\d[\w./-]{{3,24}})(?!\w)",
+            rf"(?<!\w)(?:{_any('numbers')})(?:{colon})(?P<x>[A-Z]{{0,5}}[-/]?\d[\w./-]{{2,24}})(?!\w)",
+            _NO_UNIT,
             caseless=True,
         ),
     ]
@@ -180,6 +194,7 @@ def _numbers() -> list[Rule]:
     return [
         _rule("phone", r"(?<![\w.])(?P<x>0\d(?:[ .]\d\d){4})(?![\w])"),
         _rule("id", r"(?<![\w.])(?P<x>\d{1,5}(?:\.\d{1,40}){5,20})(?![\w.]\d)"),  # a UID
+        _rule("url", r"(?<![\w.])(?P<x>\d{1,3}(?:\.\d{1,3}){3})(?![\w.]\d|\w)"),
         _rule("id", r"(?<![\w-])(?P<x>\d{3}-\d\d-\d{4})(?![\w-])"),
         _rule(
             "phone",
@@ -212,7 +227,12 @@ def _numbers() -> list[Rule]:
     ]
 
 
-def _names() -> list[Rule]:
+def _names(language: str | None) -> list[Rule]:
+    # In Spanish and Portuguese MD is the right breast.
+    degrees = r"M\.D\.?" if language in ("es", "pt") else r"M\.?D\.?"
+    roles = "|".join((_any("roles"), _any("roles").title()))
+    born = r"geb(?:oren)?|née?|born|d\.?o\.?b|nat[ao]|nascid[ao]|nacid[ao]"
+    seen = r"(?:is|was)\s(?:an?\s\d|seen|examined|referred)|present(?:s|ed)\s(?:for|with|today)"
     title = r"(?:(?i:dr|mr|mrs|ms|prof|dra|dott)\.?\s)?"
     patient = r"patient|patientin|paciente|patiente|paziente|patiënte?|by|with|informed|notified"
     patient += "|daughter|son|husband|wife|mother|sister"
@@ -227,7 +247,8 @@ def _names() -> list[Rule]:
         _rule("name_hl7", r"(?<!\w)(?P<x>[^\W\d_]{2,40}(?:\^[^\W\d_]{0,40}){1,5})"),
         _rule(
             "name_label",
-            rf"(?<!\w)(?i:{_any('labels')})\s?[:=]\s{{0,3}}{title}(?P<x>{_NAME})",
+            rf"(?<!\w)(?i:{_any('labels')})(?:[\s.]{{0,20}}[:=：]\s{{0,3}}|\s[-–]\s)",
+            rf"{title}(?P<x>{_NAME}|{_UNCASED}{{2,20}})",
             named=True,
         ),
         _rule(
@@ -249,7 +270,12 @@ def _names() -> list[Rule]:
         _rule(
             "name_degree",
             rf"(?<!\w)(?P<x>{signed})",
-            r"(?=,?\s(?:M\.?D\.?|D\.O\.|FRCR|FACR|MBBS|Ph\.?D\.?|R\.?N\.?|RT\(R\))(?!\w))",
+            rf"(?=,?\s(?:{degrees}|D\.O\.|FRCR|FACR|MBBS|Ph\.?D\.?|R\.?N\.?|RT\(R\)|{roles})(?!\w))",
+            named=True,
+        ),
+        _rule(
+            "name_patient",  # Erika Müller, geb.
+            rf"(?<!\w)(?P<x>{signed})(?=,?\s(?i:{born})(?!\w))",
             named=True,
         ),
         _rule(
@@ -260,12 +286,13 @@ def _names() -> list[Rule]:
         ),
         _rule(
             "name_patient",
-            rf"(?<!\w)(?P<x>{word}(?:\s{_UPPER}\.)?\s{word})(?=,?\s(?:is|was)\san?\s\d)",
+            rf"(?<!\w)(?P<x>{word}(?:\s{_UPPER}\.?)?\s{word}|[A-Z]{{2,20}}\s[A-Z]{{2,20}})(?=,?\s(?:{seen}))",
             named=True,
             least=2,
         ),
         _rule(
             "name_patient",
             r"(?<!\w)(?i:patient)\s(?P<x>[A-Z]{2,20},\s[A-Z]{2,20}(?:\s[A-Z]\b)?)(?!\w)",
+            named=True,
         ),
     ]

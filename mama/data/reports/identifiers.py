@@ -44,7 +44,7 @@ def redact(text: str, mode: Mode = "redact", language: str | None = None) -> Red
     clean = text
     for _ in range(_ROUNDS):
         before = clean
-        for rule in rules():
+        for rule in rules(language):
             clean = rule.pattern.sub(_replacing(rule, counts, ordinary(language)), clean)
         if clean == before:
             break
@@ -74,7 +74,8 @@ def _replacing(
 def _name_length(words: str, rule: Rule, common: frozenset[str]) -> int:
     """Return the length of the part of capitalised words that can be a name; 0 if none can."""
     end = count = 0
-    most = 2 if words.isupper() else _MOST_NAMES
+    # In capitals, a name's end is known only behind a label of it.
+    most = 2 if words.isupper() and rule.code != "name_label" else _MOST_NAMES
     for word in _WORD.finditer(words):
         bare = word[0].rstrip(".").lower().removesuffix("'s").removesuffix("’s")
         initial = len(bare) == 1 or bare in LEADING

@@ -14,6 +14,21 @@ import yaml
 from mama.errors import ConfigError
 
 FEW = 3  # frequent words that a report must have of a language
+SHORTEST_STEM = 3  # letters; a shorter beginning is one of words of many languages
+SHARE = 7  # one word of so many at least must be known
+NEUTRAL = frozenset(
+    ["mm", "cm", "bi", "rads", "birads", "acr", "cc", "mlo", "l", "r", "name", "date"]
+)
+# Letters beside a to z; Danish "højre" in a German text tells that it is none.
+LETTERS = {
+    "de": "äöüß",
+    "en": "",
+    "es": "áéíóúüñªº",
+    "fr": "àâæçéèêëîïôœùûüÿ",
+    "it": "àèéìíîòóùúªº",
+    "nl": "áäèéêëíïóöúü",
+    "pt": "áâãàçéêíóôõúüªº",
+}
 NEVER = re.compile(r"(?!)")
 Words = re.Pattern[str]
 
@@ -114,7 +129,8 @@ def _common() -> dict[str, frozenset[str]]:
         code: yaml.safe_load((_folder() / f"{code}.yaml").read_text(encoding="utf-8"))
         for code in codes()
     }
-    words = {code: table["common"] for code, table in tables.items()} | others
+    words = {code: [*others.get(code, ()), *table["common"]] for code, table in tables.items()}
+    words = others | words
     # Short reports hold few frequent words, but name a side, a breast and what is found.
     for code, table in tables.items():
         phrases = [*table["left"], *table["right"], *table["nouns"], *table["negation"]["before"]]
@@ -123,6 +139,19 @@ def _common() -> dict[str, frozenset[str]]:
         words[code] = [*words[code], *(p for p in phrases if p.isalpha())]
         words[code] += [heading for headings in table["sections"].values() for heading in headings]
     return {code: frozenset(word.lower() for word in found) for code, found in words.items()}
+
+
+@cache
+def _stems() -> dict[str, tuple[str, ...]]:
+    """Return the beginnings of words for sides and findings by language with a table."""
+    stems = {}
+    for code in codes():
+        table = yaml.safe_load((_folder() / f"{code}.yaml").read_text(encoding="utf-8"))
+        phrases = [*table["left"], *table["right"], *table["generic"]]
+        phrases += [phrase for kind in table["findings"].values() for phrase in kind]
+        found = {p[:-1].lower() for p in phrases if p.endswith("*") and p[:-1].isalpha()}
+        stems[code] = tuple(sorted(stem for stem in found if len(stem) > SHORTEST_STEM))
+    return stems
 
 
 def recognise(text: str) -> str:
@@ -134,14 +163,36 @@ def recognise(text: str) -> str:
     scripts = Counter(_script(letter) for letter in letters if letter > "ɏ")
     if scripts and scripts.total() * 3 > len(letters):
         return scripts.most_common(1)[0][0]
-    words = Counter(word.lower() for word in re.findall(r"[^\W\d_]+", text[:20_000]))
-    scores = {
-        code: sum(word in common for word in words)  # one word of several languages counts once
+    words = Counter(
+        word.lower()
+        for word in re.findall(r"[^\W\d_]+", text[:20_000])
+        if word.lower() not in NEUTRAL
+    )
+    known = {
+        code: {
+            word: n
+            for word, n in words.items()
+            if word in common or word.startswith(_stems().get(code, ()))
+        }
         for code, common in _common().items()
     }
-    best = max(scores, key=lambda code: scores[code])
-    few = min(FEW, -(-words.total() // 6)) or 1
-    return best if scores[best] >= few else ""
+    # One word of several languages counts once; how often it stands decides between equals.
+    scores = {code: len(found) - _foreign(words, code) for code, found in known.items()}
+    ranks = {code: (scores[code], sum(found.values())) for code, found in known.items()}
+    best, second = sorted(ranks, key=lambda code: ranks[code], reverse=True)[:2]
+    score, total = scores[best], len(words)
+    if ranks[best] == ranks[second]:
+        return ""
+    enough = score >= (min(FEW, -(-total // 6)) or 1) and score * SHARE >= total
+    # One frequent word may be of any language.
+    return best if enough and (score > 1 or total <= FEW) else ""
+
+
+def _foreign(words: Counter[str], code: str) -> int:
+    """Return the number of words with a letter that a language with a table does not use."""
+    if code not in LETTERS:
+        return 0
+    return sum(any(c > "z" and c not in LETTERS[code] for c in word) for word in words)
 
 
 def _script(letter: str) -> str:

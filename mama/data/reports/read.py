@@ -1,5 +1,6 @@
 """Reports: sentences with their breast and section, BI-RADS, density, findings and conflicts."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from mama.data.reports import assessment
@@ -71,17 +72,39 @@ def read_plain(text: str, language: Language | None) -> ReadReport:
         text: text as `formats.plain` returns it; mark-up is not looked for again.
         language: table of its language; None if there is none.
     """
+    return read_parts({None: text}, language)
+
+
+def read_parts(texts: Mapping[Laterality | None, str], language: Language | None) -> ReadReport:
+    """Read a report of several texts, each about one breast as its row says, or about the exam.
+
+    Args:
+        texts: plain texts by breast; in that of one breast only words can lead to the other.
+        language: table of their language; None if there is none.
+    """
     if language is None:
-        whole = [sentence for part in split(text, None) for sentence in part.sentences]
-        return ReadReport(tuple(Sentence(text=s, side=None, section=None) for s in whole), None)
-    parts = _parts(text, language)
-    discourse = Discourse(language, _exam_side(parts.exams, language), _held(parts))
+        return ReadReport(
+            tuple(
+                Sentence(text=sentence, side=side, section=None)
+                for side, text in texts.items()
+                for part in split(text, None)
+                for sentence in part.sentences
+            ),
+            None,
+        )
     stated = Stated()
-    sentences = []
-    for clause in parts.clauses:
-        side = discourse.side(clause)
-        sentences.append(Sentence(text=clause.text, side=side, section=clause.section))
-        _note(clause, side, stated, language)
+    sentences: list[Sentence] = []
+    dropped: list[str] = []
+    for breast, text in texts.items():
+        parts = _parts(text, language)
+        exam_side = breast or _exam_side(parts.exams, language)
+        discourse = Discourse(language, exam_side, _held(parts))
+        stated.chain = -1
+        for clause in parts.clauses:
+            side = discourse.side(clause) or breast
+            sentences.append(Sentence(text=clause.text, side=side, section=clause.section))
+            _note(clause, side, stated, language)
+        dropped += parts.dropped
     rank = {section: place for place, section in enumerate(ORDER)}
     sentences.sort(key=lambda sentence: rank.get(sentence.section or "findings", 0))
     breasts = {side: value for side in _BREASTS if (value := _category(stated, side))}
@@ -97,7 +120,7 @@ def read_plain(text: str, language: Language | None) -> ReadReport:
         findings=_kinds(stated, "present"),
         possible=_kinds(stated, "possible"),
         conflicts=conflicts(stated),
-        dropped=tuple(parts.dropped),
+        dropped=tuple(dropped),
     )
 
 

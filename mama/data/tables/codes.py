@@ -8,10 +8,11 @@ from datetime import date, datetime
 
 from mama.data.studies import Laterality, Split
 
-# Cells that databases, pandas and spreadsheets write where there is no value.
-EMPTY = frozenset(
-    ["", "null", "nan", "none", "n/a", "na", "-", "--", "#n/a", "<na>", "nat", "(null)"]
-)
+# What databases, pandas, spreadsheets and people write where there is no value: words in any
+# brackets, and those that mean so only behind a sign, such as \\N and #NV. Signs alone are none.
+NOTHING = frozenset(["", "null", "nan", "none", "na", "nat", "nil", "ka", "undefined", "leer"])
+ERRORS = frozenset(["n", "nv", "ref", "value", "name", "div0", "num", "bezug", "wert", "zahl"])
+_SIGNS = re.compile(r"[\s.,;:!?#*/\\\[\](){}<>'\"_–—-]+")
 DENSITIES = {"1": "A", "2": "B", "3": "C", "4": "D", "I": "A", "II": "B", "III": "C", "IV": "D"}
 YES = frozenset(["1", "yes", "y", "true", "t", "ja", "j", "oui", "si", "sí", "sim"])
 NO = frozenset(["0", "no", "n", "false", "f", "nein", "non", "nee", "não"])
@@ -56,7 +57,8 @@ class CodeError(ValueError):
 def meaning(text: str) -> str | None:
     """Return the text of a cell, or None if it stands for nothing, such as NULL or NaN."""
     text = text.strip()
-    return None if text.lower() in EMPTY else text
+    word = _SIGNS.sub("", text[:40]).lower()
+    return None if word in NOTHING or (text[0] in "#\\[<(" and word in ERRORS) else text
 
 
 def density(text: str) -> str | None:
@@ -103,9 +105,9 @@ def laterality(text: str) -> Laterality | None:
 
 def sides(text: str) -> tuple[Laterality, ...]:
     """Return the breasts that a cell names, such as `B` or `both`; none for an empty one."""
-    word = text.strip().lower().removesuffix(".")
-    if word in EMPTY:
+    if meaning(text) is None:
         return ()
+    word = text.strip().lower().removesuffix(".")
     for names, found in ((LEFT, ("L",)), (RIGHT, ("R",)), (BOTH, ("L", "R"))):
         if word in names:
             return found  # type: ignore[return-value]

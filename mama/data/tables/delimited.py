@@ -21,7 +21,7 @@ class Record:
     """One record: where it starts and ends in the text, its lines, cells, and their quotes.
 
     `quoted` are the cells that were in quotes; `opened` tells of a quote inside a cell that looks
-    like the start of another cell, `unclosed` of one that never ended.
+    like the start of another cell, `unclosed` of one that never ended, `loose` of one that is text.
     """
 
     start: int
@@ -31,6 +31,7 @@ class Record:
     quoted: list[int] = field(default_factory=list)
     opened: bool = False
     unclosed: bool = False
+    loose: bool = False
 
     @property
     def blank(self) -> bool:
@@ -114,4 +115,5 @@ def _quoted(text: str, separator: str, position: int, record: Record) -> tuple[s
             record.opened = True  # the rest of the line is lost with the cell
             end = LINE_END.search(text, quote)
             return "".join(parts) + text[begin:quote], end.start() if end else len(text)
+        record.loose = True
         position = quote + 1

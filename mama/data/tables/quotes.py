@@ -65,7 +65,11 @@ class Keys:
         if not (whole or ends):
             return False
         own = self._with(record)
-        if any(own.like_a_row(_cells(line, separator)) for line in whole):
+        rows = [cells for line in whole if len(cells := _cells(line, separator)) == self.width]
+        if any(own.like_a_row(cells) for cells in rows):
+            return True
+        # Keys too short for a shape of their own: the next number, or a quote that is not doubled.
+        if any(_next_row(record, number, cells) for cells in rows):
             return True
         # A quote in a row below ended the cell: the first line is the end of a row, the last one
         # the beginning of another.
@@ -95,6 +99,31 @@ class Keys:
             inner = text[end.end() : stop.start() if stop else len(text)]
             if inner and own.like_a_row(next(records(inner, separator)).cells):
                 yield end.end(), line
+
+
+def _next_row(record: Record, quoted: int, cells: list[str]) -> bool:
+    """Return whether cells may be of the row below a record, by their keys."""
+    pairs = list(enumerate(zip(record.cells, cells, strict=False)))
+    return any(
+        _follows(own, other) or (record.loose and _short_shape(own) == _short_shape(other) != "")
+        for column, (own, other) in pairs
+        if column != quoted
+    )
+
+
+def _follows(key: str, other: str) -> bool:
+    """Return whether a key is the next number, as A2 of A1 or 102 of 101; 1 and 2 may be a list."""
+    one, two = (re.fullmatch(r"(\S*?)(\d{1,18})", text.strip()) for text in (key, other))
+    if not one or not two or one[1] != two[1] or not (one[1] or len(one[2]) >= SHORTEST_KEY):
+        return False
+    return int(two[2]) == int(one[2]) + 1
+
+
+def _short_shape(cell: str) -> str:
+    cell = cell.strip()
+    if re.search(r"\s", cell) or not re.search(r"\d", cell):
+        return ""
+    return re.sub(r"[^\W\d_]", "a", re.sub(r"\d", "9", cell))
 
 
 def _cells(line: str, separator: str) -> list[str]:

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from mama.config.ingest import IdentityConfig, IngestConfig, ReportsConfig
 from mama.data.adapters.joining import Exam, Joiner, Keys
 from mama.data.adapters.notes import NOTES, Note
+from mama.data.adapters.raw import Part
 from mama.data.adapters.report_table import ReportTable, find_table
 from mama.data.studies import Labels
 from mama.errors import ConfigError, DataError
@@ -59,11 +60,40 @@ def test_studies_without_a_row_are_named_by_their_files(tmp_path: Path) -> None:
         ("accession,report", "0,spiculated"),  # one accession, two patients
         ("study,report", "0,spiculated"),
         ("patient,date,report", "P4,20210404,spiculated"),  # one visit, two studies
-        ("study,accession,report", "1.2.1,B102,spiculated"),  # two keys, two studies
     ],
 )
 def test_an_ambiguous_key_gives_its_report_to_nobody(tmp_path: Path, lines: tuple) -> None:
     assert run(tmp_path, *lines) == ({}, [Note("report-key-ambiguous", "reports.csv line 2")])
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("study,accession,report", "1.2.1,B102,spiculated"),  # two keys, two studies
+        ("study,accession,report", "1.2.5,B102,spiculated"),  # 1.2.5 has no accession number
+        ("study,accession,report", "1.2.99,B102,spiculated"),  # an exam that was not exported
+        ("accession,patient,report", "B102,P1,spiculated"),
+        ("accession,patient,report", "B102,P9,spiculated"),
+        ("study,patient,report", "1.2.2,P9,spiculated"),
+        ("accession,patient,date,report", "B102,P9,20200101,spiculated"),
+        ("accession,date,report", "B102,20200101,spiculated"),
+        ("accession,patient,date,report", "B999,P2,20210403,spiculated"),
+    ],
+)
+def test_keys_that_contradict_each_other_give_a_report_to_nobody(
+    tmp_path: Path, lines: tuple
+) -> None:
+    assert run(tmp_path, *lines) == ({}, [Note("report-key-contradiction", "reports.csv line 2")])
+
+
+def test_keys_that_a_study_lacks_do_not_contradict_it(tmp_path: Path) -> None:
+    lines = ("study,accession,patient,report", "1.2.5,C7,P4,a", "1.2.2,B102,,b")
+    assert run(tmp_path, *lines) == ({"1.2.5": "a", "1.2.2": "b"}, [])
+    exams = [Exam("1.2.6", frozenset(["D8"]), "P6", uids=frozenset(["1.2.6", "1.2.7"]))]
+    lines = ("study,accession,patient,date,report", "1.2.7,D8,P6,20210403,a")
+    assert run(tmp_path, *lines, exams=exams) == ({"1.2.6": "a"}, [])
+    exams = [Exam("1.2.6", frozenset(), "P6", uids=frozenset(["1.2.6"]))]
+    assert run(tmp_path, *lines[:1], "1.2.6,D8,P6,,a", exams=exams)[0] == {"1.2.6": "a"}
 
 
 def test_a_further_key_decides(tmp_path: Path) -> None:
@@ -87,6 +117,31 @@ def test_keys_that_a_spreadsheet_changed(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize("key", ["'1001", '="1001"', "1001.0", "1001 "])
+def test_keys_with_signs_that_a_program_added(tmp_path: Path, key: str) -> None:
+    exams = [Exam("1.2.1", frozenset(["1001"]), "P1", "20210403", "x")]
+    reports, notes = run(tmp_path, "accession,report", f"{key},a", exams=exams)
+    if key == "1001 ":
+        assert reports == {"1.2.1": "a"}
+    else:
+        assert Note("report-key-signs", "reports.csv, 1 row from line 2") in notes
+
+
+def test_a_word_for_nothing_is_no_report_and_is_named(tmp_path: Path) -> None:
+    words = [r"\N", "#NV", "N.A.", "[NULL]", "#REF!", "k.A.", "."]
+    rows = [f"1.2.{number},{word}" for number, word in enumerate(words, 1)]
+    exams = [Exam(f"1.2.{number}") for number in range(1, 9)]
+    reports, notes = run(tmp_path, "study,report", *rows, "1.2.8,", exams=exams)
+    assert reports == dict.fromkeys(f"1.2.{number}" for number in range(1, 9))
+    assert notes == [Note("report-empty", f"reports.csv line {n}") for n in range(2, 9)]
+
+
+def test_an_unknown_date_is_the_only_error_of_its_row(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"line 2, column 'date'.*: unknown value") as caught:
+        run(tmp_path, "patient,date,report", "P1,01/02/2021,a")
+    assert "empty cell" not in str(caught.value)
+
+
 def test_identity_rules_hold_for_the_table(tmp_path: Path) -> None:
     exams = [Exam("1.2.1", frozenset(), "00077^^^HOSP", "20210403", "x")]
     lines = ("patient,date,report", "77,20210403,a")
@@ -99,7 +154,10 @@ def test_addenda(tmp_path: Path) -> None:
     lines = ("study,report,density", "1.2.1,first,B", "B102,other,", "00101,second,c", "1.2.1,,")
     with pytest.raises(DataError, match="2 errors: line 4, column 'study': duplicate row"):
         run(tmp_path, *lines)
-    assert run(tmp_path, *lines, config=settings("append"))[0]["1.2.1"] == "first\nsecond"
+    assert run(tmp_path, *lines, config=settings("append"))[0]["1.2.1"] == (
+        Part("first"),
+        Part("second"),
+    )
     entries, _ = ReportTable(tmp_path, settings("append")).join(EXAMS)
     assert entries["1.2.1"].labels == Labels(density="C")
     assert run(tmp_path, *lines[:-1], config=settings("last"))[0]["1.2.1"] == "second"
@@ -113,7 +171,7 @@ def test_rows_of_one_breast(tmp_path: Path) -> None:
         "1.2.2,B,Dense.,,",
     )
     reports, _ = run(tmp_path, *lines)
-    assert reports == {"1.2.1": "Right breast: Mass.\nLeft breast: Normal.", "1.2.2": "Dense."}
+    assert reports == {"1.2.1": (Part("Mass.", "R"), Part("Normal.", "L")), "1.2.2": "Dense."}
     entries, _ = ReportTable(tmp_path).join(EXAMS)
     labels = Labels(birads={"R": "4A", "L": "1"}, cancer={"R": True, "L": False})
     assert entries["1.2.1"].labels == labels
@@ -201,5 +259,7 @@ def test_a_report_goes_only_where_every_matching_key_leads(exams: list, keys: Ke
             assert keys.study in (exam.study, *exam.accessions) or (
                 keys.accession in exam.accessions or keys.patient == exam.patient
             )
+            assert keys.accession in ("", *exam.accessions)
+            assert keys.patient in ("", exam.patient)
             others = [other for other in all_exams if other.study != found]
             assert not any(keys.study == other.study for other in others)

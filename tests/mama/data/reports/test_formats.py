@@ -33,6 +33,72 @@ def test_formats(report: str, text: str):
     assert plain(report) == text
 
 
+BODY = "PID|1||778899||DOE^JANE\rOBX|1|TX|X||Left: mass.\rOBX|2|TX|X||Right: clear.\r"
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        "ORC|RE|778899|A1\r" + BODY,
+        "PV1|1|O|||||7^DOE^JOHN\r" + BODY,
+        "FHS|^~\\&|A\rBHS|^~\\&|A\rMSH|^~\\&|RIS\r" + BODY,
+        "Report of DOE JANE\nMSH|^~\\&|RIS\n" + BODY.replace("\r", "\n"),
+        "MSH|^~\\&|RIS " + BODY.replace("\r", " "),
+        r"MSH|^~\&|RIS\r" + BODY.replace("\r", r"\r"),
+        "MSH#^~\\&#RIS\r" + BODY.replace("|", "#"),
+        "MSH|^~\\&|RIS\rPID|1||778899||DOE^JANE\rNTE|1||Left: mass.\rNTE|2||Right: clear.\r",
+        r"{\rtf1{\headerl DOE JANE 778899}{\headerr DOE}{\footerf DOE}{\annotation DOE}"
+        r"{\rsidtbl DOE}Left: {\deleted DOE }{\v DOE \b DOE}\v DOE\v0 mass.\par Right: clear.}",
+        "Report\n{\\rtf1 {\\footnote DOE}Left: mass.\\par Right: clear.}",
+        r"\rtf1\ansi Left: mass.\par Right: clear.",
+        "<ClinicalDocument><recordTarget><patient><name>DOE</name></patient></recordTarget>"
+        "<author>DOE</author><component><section><title>Report</title><text>"
+        "<paragraph>Left: mass.</paragraph><paragraph>Right: clear.</paragraph></text></section>"
+        "</component></ClinicalDocument>",
+        "<report><PatientName>DOE</PatientName><text>Left: mass.</text>"
+        "<text>Right: clear.</text></report>",
+        "Left: <strong>mass</strong>.<hr>Right: <em>clear</em>.",
+        "<tr><td>Left: mass.</td></tr><tr><td>Right: clear.</td></tr>",
+        "Left: <u>mass</u>.&#10;<i>Right:</i>&#32;clear.",
+        "Left: mass.&#13;&#10;Right: clear.",
+        "&lt;p&gt;Left: mass.&lt;/p&gt;&lt;p&gt;Right: clear.&lt;/p&gt;",
+        "<![CDATA[Left: mass.\nRight: clear.]]>",
+        r"Left: mass.\nRight: clear.",
+        r"Left: mass.\r\nRight: clear.",
+        '{"resourceType": "DiagnosticReport", "id": "DOE", "subject": {"display": "DOE JANE"},'
+        ' "conclusion": "Left: mass.\\nRight: clear."}',
+        '{"patient_name": "DOE", "report": "<p>Left: mass.</p>Right: clear."}',
+    ],
+)
+def test_only_the_text_of_an_export_is_read(report: str):
+    lines = [" ".join(line.split()) for line in plain(report).split("\n")]
+    assert [line for line in lines if line not in ("", "Report")] == [
+        "Left: mass.",
+        "Right: clear.",
+    ]
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        "A mass <5 mm; nodes < 1 cm, > 3 of them & a cyst.",
+        "<< RIGHT >> mass, <LEFT> clear; R&L.",
+        "{mass} [NAME] 3|4 PID 5",
+        "Mass L>R.\tNone.",
+    ],
+)
+def test_signs_in_prose_are_no_mark_up(report: str):
+    assert plain(report) == report
+
+
+def test_elements_of_xml_become_headings():
+    text = plain("<r><findings>Mass.</findings><impression>BI-RADS 4</impression></r>")
+    assert [line for line in text.split("\n") if line] == [
+        "findings: Mass.",
+        "impression: BI-RADS 4",
+    ]
+
+
 def test_other_segments_of_a_message_are_left_out():
     assert not any(word in plain(HL7) for word in ("DOE", "778899", "55", "R92"))
 

@@ -92,6 +92,49 @@ def test_identifiers(text: str, clean: str, rule: str):
     assert (refused.refused, refused.text) == (True, "")
 
 
+@pytest.mark.parametrize(
+    ("language", "text", "left"),
+    [
+        ("en", "Dr J Smith, consultant", "Dr [NAME], consultant"),
+        ("en", "cc: Dr A Patel", "cc: Dr [NAME]"),
+        ("en", "Signed: J Smith", "Signed: [NAME]"),
+        ("en", "PATIENT NAME: DOE JANE MARIE", "PATIENT NAME: [NAME]"),
+        ("en", "PATIENT: DOE JANE BILATERAL MAMMOGRAM", "PATIENT: [NAME] BILATERAL MAMMOGRAM"),
+        ("en", "Patient: Łukasz Żółć", "Patient: [NAME]"),
+        ("en", "Patient: Δήμητρα Παππά", "Patient: [NAME]"),
+        ("en", "Patient: 王小明", "Patient: [NAME]"),
+        ("en", "Pt: Doe, Jane", "Pt: [NAME]"),
+        ("en", "Name.....: Doe, Jane", "Name.....: [NAME]"),
+        ("en", "Radiologist - John Smith", "Radiologist - [NAME]"),
+        ("en", "John Smith\nConsultant Radiologist", "[NAME]\nConsultant Radiologist"),
+        ("en", "Mrs O'Brien-Smith has", "Mrs [NAME] has"),
+        ("en", "DOB: 1950", "DOB: [DATE]"),
+        ("en", "Hosp No K123456", "Hosp No [ID]"),
+        ("en", "MRN 123", "MRN [ID]"),
+        ("en", "Seen on the 3rd of March.", "Seen on the [DATE]."),
+        ("en", "It may 3 weeks later be seen.", "It may 3 weeks later be seen."),
+        ("it", "Dr.ssa Bianchi", "Dr.ssa [NAME]"),
+        ("nl", "mw. A. Jansen", "mw. [NAME]"),
+        ("fr", "Pr. Lefèvre", "Pr. [NAME]"),
+        ("fr", "vue le 12 mars", "vue le [DATE]"),
+        ("es", "Fdo: Ana Pérez", "Fdo: [NAME]"),
+        ("es", "Ana Pérez, M.D.", "[NAME], M.D."),
+        ("de", "MTRA: Schulze", "MTRA: [NAME]"),
+        ("de", "Untersucher: Schmidt", "Untersucher: [NAME]"),
+        ("de", "Erika Müller, geb. 1950", "[NAME], geb. [DATE]"),
+        (
+            "es",
+            "Quistes MD, Mastectomía MD, Prótesis MI",
+            "Quistes MD, Mastectomía MD, Prótesis MI",
+        ),
+        ("es", "BI-RADS MD 2, MI 5", "BI-RADS MD 2, MI 5"),
+        ("pt", "BI-RADS MD 2, ME 4A. Mamoplastia MD.", "BI-RADS MD 2, ME 4A. Mamoplastia MD."),
+    ],
+)
+def test_identifiers_of_other_forms(language: str, text: str, left: str):
+    assert redact(text, language=language).text == left
+
+
 PARTS = st.sampled_from(
     [
         "Dr. ",

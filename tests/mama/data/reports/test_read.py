@@ -154,3 +154,11 @@ def test_reading_needs_no_torch():
         "assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_quadrant_without_its_breast_names_no_side():
+    text = (
+        "RIGHT BREAST: There is a 12 mm mass in the LOQ, a cyst in the LIQ.\nLEFT BREAST: Normal."
+    )
+    sides = [s.side for s in read_report(text, load_language("en")).sentences]
+    assert sides == ["R", "L"]

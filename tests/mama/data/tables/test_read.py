@@ -135,6 +135,21 @@ def test_a_quote_in_a_row_below_ends_the_cell(tmp_path: Path) -> None:
     assert cells(write(tmp_path, text))[0][2] == "A"
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        '1001,"one\n1002,two says "normal"\n1003,"three"\n',
+        'A1,"one\nA2,two says "normal"\nA3,"three"\n',
+        'A1,"one\nA2,two"\nA3,three\n',
+        '101,"one\n102,two"\n103,three\n',
+        '7,"one\n9,two says "normal"\n11,three\n',
+    ],
+)
+def test_an_unclosed_quote_among_short_keys(tmp_path: Path, text: str) -> None:
+    with pytest.raises(DataError, match="line 2: a quote is not closed"):
+        read_table(write(tmp_path, "study,report\n" + text))
+
+
 def test_a_cell_of_very_many_lines_is_no_report(tmp_path: Path) -> None:
     rows = "\n".join(f"row {number}" for number in range(300))
     with pytest.raises(DataError, match="line 3: a quote is not closed"):
@@ -145,6 +160,8 @@ def test_reports_with_lists_are_no_rows(tmp_path: Path) -> None:
     report = "Findings:\n1, stable mass\n2, no calcification\nMass, 12 mm\n2019, unchanged"
     path = write(tmp_path, f'study,report\nA10023,"{report}"\nA10024,Normal.\n')
     assert cells(path) == [("A10023", report), ("A10024", "Normal.")]
+    path = write(tmp_path, f'study,report\n1,"{report}"\n1001,"{report}"\n')
+    assert cells(path) == [("1", report), ("1001", report)]
 
 
 def test_all_mistakes_are_named_in_one_run(tmp_path: Path) -> None:
