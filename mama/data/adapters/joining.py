@@ -4,12 +4,14 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from datetime import date
 from typing import NamedTuple
 
 from mama.config.ingest import IdentityConfig
 from mama.data.adapters.notes import Note
 
 SCIENTIFIC = re.compile(r"\d([.,]\d*)?[eE]\+?\d+")
+DAYS = 31  # between an exam and the signature of its report, which tables often give as the date
 
 
 @dataclass(frozen=True)
@@ -160,10 +162,18 @@ class _Index:
                 (not keys.study or name in by_study)
                 and _agrees(keys.accession, name, by_accession, bool(exam.accessions))
                 and _agrees(keys.patient, name, by_patient, bool(exam.patient))
-                and keys.day in ("", exam.day or keys.day)
+                and _near(keys.day, exam.day)
             ):
                 agreed.add(name)
         return _Match(named, agreed)
+
+
+def _near(day: str, exam: str) -> bool:
+    """Return True if a row's day fits the exam's: reports are signed within a month of the exam."""
+    try:
+        return abs((date.fromisoformat(day) - date.fromisoformat(exam)).days) <= DAYS
+    except ValueError:  # one of them is not known
+        return True
 
 
 def _agrees(key: str, study: str, found: set[str], has: bool) -> bool:

@@ -44,7 +44,8 @@ _UNNAMED = frozenset(_UNNAMED_WORDS.split())
 
 def is_markup(text: str) -> bool:
     """Return True if the text has tags of HTML, a declaration, or paired tags of XML."""
-    opened, closed = set(), set()
+    opened: set[str] = set()
+    closed: set[str] = set()
     for tag in _TAG.finditer(text):
         name = (tag["name"] or "").lower()
         if not name or name in _HTML:

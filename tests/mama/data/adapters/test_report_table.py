@@ -96,6 +96,15 @@ def test_keys_that_a_study_lacks_do_not_contradict_it(tmp_path: Path) -> None:
     assert run(tmp_path, *lines[:1], "1.2.6,D8,P6,,a", exams=exams)[0] == {"1.2.6": "a"}
 
 
+@pytest.mark.parametrize(("day", "joined"), [("20210410", True), ("20210601", False), ("", True)])
+def test_a_report_may_be_signed_within_a_month_of_the_exam(
+    tmp_path: Path, day: str, joined: bool
+) -> None:
+    exams = [Exam("1.2.6", frozenset(["D8"]), "P6", day="20210403")]
+    found, _ = run(tmp_path, "accession,date,report", f"D8,{day},a", exams=exams)
+    assert found == ({"1.2.6": "a"} if joined else {})
+
+
 def test_a_further_key_decides(tmp_path: Path) -> None:
     lines = ("study,accession,report", "1.2.3,0,a")
     assert run(tmp_path, *lines) == ({"1.2.3": "a"}, [])
