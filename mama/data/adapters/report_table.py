@@ -115,11 +115,15 @@ class ReportTable:
     def _require_keys(self) -> None:
         columns = self.columns
         visit = "patient" in columns and "date" in columns
-        if not (visit or "study" in columns or "accession" in columns):
-            fix = "Add it to the header, or name another key, accession or patient and date"
-            self.problems.add(1, "column 'study' is missing", f"{fix}, in reports.columns")
-            self.problems.raise_all()
-        if "report" not in columns:
+        keyed = visit or "study" in columns or "accession" in columns
+        # A missing column that the map names is an error already, and may be the key.
+        if not keyed and not self.problems.found:
+            self.problems.add(
+                1,
+                "no column says which study a row is of",
+                "Name it study or accession, or patient and date, or map columns to these names",
+            )
+        if not keyed or "report" not in columns:
             self.problems.raise_all()
 
 
@@ -191,8 +195,10 @@ def _entry(
         repeated = one.side in texts
         if repeated and config.reports.addenda == "refuse":
             key = next(name for name in KEYS if name in columns)
-            fix = "Keep one row per study, or set reports.addenda to append or last"
-            problems.add(one.row.line, "duplicate row for a study", fix, columns.heading(key))
+            first = next(other.row.line for other in rows if other.side == one.side)
+            fix = "Set data.ingest.reports.addenda to append or last, or keep one row a study"
+            what = f"duplicate row for the study of line {first}"
+            problems.add(one.row.line, what, fix, columns.heading(key))
         if repeated and config.reports.addenda == "last":
             texts[one.side] = []
             kept = [other for other in kept if other.side != one.side]

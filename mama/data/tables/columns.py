@@ -7,6 +7,8 @@ from mama.data.tables.problems import Problems
 from mama.data.tables.table import Row, Table
 from mama.errors import ConfigError
 
+SEPARATORS = "Separate the columns by a comma, semicolon, tab or |"
+
 
 @dataclass(frozen=True)
 class Columns:
@@ -53,10 +55,13 @@ def choose(
     for name in names:
         if name not in known:
             raise ConfigError(
-                f"unknown name '{name}'", where="reports.columns", fix=f"Use {', '.join(known)}"
+                f"unknown name '{name}'",
+                where="data.ingest.reports.columns",
+                fix=f"Use {', '.join(known)}",
             )
     lowered = [plain_heading(column) for column in table.columns]
     positions: dict[str, int] = {}
+    missing: list[str] = []
     for name in known:
         heading = plain_heading(names.get(name, name))
         found = [number for number, column in enumerate(lowered) if column == heading]
@@ -65,7 +70,9 @@ def choose(
         if found:
             positions[name] = found[0]
         elif name in names or name in required:
-            problems.add(1, f"column '{names.get(name, name)}' is missing", missing_fix(required))
+            missing.append(name)
+    if missing:
+        _add_missing(problems, table, positions, {name: names.get(name, name) for name in missing})
     used = set(positions.values())
     return Columns(
         positions=positions,
@@ -76,13 +83,28 @@ def choose(
     )
 
 
-def missing_fix(required: Sequence[str]) -> str:
-    """Return the remedy for a column that the header lacks."""
-    names = " and ".join(f"'{name}'" for name in required)
-    return (
-        "Add it to the header, with a comma, semicolon, tab or | between the names, or map a "
-        f"column to it{f' ({names} are needed)' if names else ''}"
-    )
+def _add_missing(
+    problems: Problems, table: Table, positions: Mapping[str, int], missing: Mapping[str, str]
+) -> None:
+    """Add one error for all missing columns.
+
+    Args:
+        problems: of the table.
+        table: the table.
+        positions: of the columns that were found.
+        missing: headings by the names here.
+    """
+    several = len(missing) > 1
+    headings = " and ".join(f"'{heading}'" for heading in missing.values())
+    what = f"{'columns' if several else 'column'} {headings} {'are' if several else 'is'} missing"
+    if len(table.columns) == 1:
+        problems.add(1, f"{what}; the header is a single column", SEPARATORS)
+    elif positions:  # else the first line may be no header but a patient's row, and is not shown
+        there = ", ".join(f"'{column}'" for column in table.columns if column)
+        names = ", ".join(missing)
+        problems.add(1, what, f"The header has {there}: map one of them to {names}, or add it")
+    else:
+        problems.add(1, what, f"Add a header, or map columns of it to {', '.join(missing)}")
 
 
 def plain_heading(name: str) -> str:

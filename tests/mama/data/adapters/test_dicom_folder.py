@@ -102,7 +102,7 @@ def test_without_a_dicom_subfolder(tmp_path: Path, write_dicom: Write):
     ("lines", "says"),
     [
         (["study,density", "1.2.1,A"], "reports.csv, line 1: column 'report' is missing"),
-        (["report", "x"], "line 1: column 'study' is missing"),
+        (["report", "x"], "line 1: no column says which study a row is of"),
         (["study,report,report", "1.2.1,x,y"], "line 1: column 3 is repeated"),
         (
             ["study,report,density", '1.2.1,"two\nlines",A', "1.2.2,Doe,Doe"],
@@ -113,15 +113,24 @@ def test_without_a_dicom_subfolder(tmp_path: Path, write_dicom: Write):
             "column 'suspicious_left'.*Use one of 0, 1",
         ),
         (["study,report,split", "1.2.1,Doe,later"], "column 'split'.*Use one of train, test"),
-        (["study,report", "1.2.1,Doe", "1.2.1,Doe"], "line 3, column 'study': duplicate row"),
-        (["study,report", "1.2.1,Doe", "acc0,Doe"], "line 3, column 'study': duplicate row"),
+        (
+            ["study,report", "1.2.1,Doe", "1.2.1,Doe"],
+            "line 3, column 'study': duplicate row for the study of line 2",
+        ),
+        (
+            ["study,report", "1.2.1,Doe", "acc0,Doe"],
+            "line 3, column 'study': duplicate row for the study of line 2",
+        ),
         (["study,report", "1.2.1,Doe, Jane"], "line 2: the row has 3 cells, the header 2 columns"),
         (["study;report", "1.2.1;Doe; Jane"], "line 2: the row has 3 cells, the header 2 columns"),
         (["study;report", "1.2.1,Doe"], "line 2: the row has 1 cells, the header 2 columns"),
-        (["study:report", "1.2.1:Doe"], "semicolon.*line 1: column 'study' is missing"),
+        (
+            ["study:report", "1.2.1:Doe"],
+            "column 'report' is missing; the header is a single column. .*semicolon",
+        ),
         (["study,report;density", "1.2.1,Doe;A"], "line 1: column 'report' is missing"),
         (["study,report", ",Doe"], "line 2, column 'study': empty cell"),
-        ([""], "column 'study' is missing"),
+        ([""], "column 'report' is missing"),
     ],
 )
 def test_mistakes_in_the_table(hospital: Path, lines: list[str], says: str):

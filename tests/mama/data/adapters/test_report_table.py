@@ -229,8 +229,12 @@ def test_unknown_columns_are_passed_over(tmp_path: Path) -> None:
     ]
     with pytest.raises(ConfigError, match="unknown name 'text'"):
         run(tmp_path, "study,report", config=settings(text="report"))
-    with pytest.raises(DataError, match="column 'study' is missing"):
+    with pytest.raises(DataError, match="no column says which study a row is of"):
         run(tmp_path, "patient,report", "P1,x")
+    with pytest.raises(DataError, match=r"'Text' is missing.*'study', 'Report Text': map one"):
+        run(tmp_path, "study,Report Text", config=settings(report="Text"))
+    with pytest.raises(DataError, match=r"'AccNo' and 'report' are missing\. Add a header"):
+        run(tmp_path, "B102,Doe Jane mass", config=settings(accession="AccNo"))
 
 
 @pytest.mark.parametrize("name", ["Reports.CSV", "reports.tsv", "REPORTS.jsonl"])

@@ -42,7 +42,7 @@ def test_missing_repeated_and_unknown() -> None:
     choose(content, KNOWN, problems, required=("report",), mapping={"density": "acr"})
     with pytest.raises(DataError) as caught:
         problems.raise_all()
-    for what in ("column 2 is repeated", "column 'report' is missing", "column 'acr' is missing"):
+    for what in ("column 2 is repeated", "columns 'report' and 'acr' are missing"):
         assert f"line 1: {what}" in str(caught.value)
     with pytest.raises(ConfigError, match=r"reports.columns: unknown name 'reprot'. Use study,"):
         choose(content, KNOWN, problems, mapping={"reprot": "x"})

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from mama.data.adapters.notes import Note
 from mama.data.adapters.public.files import Files, Remarks, Sheet, among, find_table, number
 from mama.data.tables.codes import CodeError
 from mama.errors import DataError
@@ -21,9 +22,7 @@ def test_files_by_as_many_folders_as_decide(tmp_path: Path, touch) -> None:
     files = Files(tmp_path, (".dcm",))
     files.find("y.dcm")
     files.unused(remarks)
-    assert [tuple(note) for note in remarks.notes()] == [
-        ("image-without-row", "a/1/x.dcm and 3 more")
-    ]
+    assert remarks.notes() == [Note("image-without-row", "a/1/x.dcm and 3 more")]
 
 
 def test_tables_by_name_and_columns_of_several_releases(tmp_path: Path, write_table) -> None:
@@ -35,7 +34,7 @@ def test_tables_by_name_and_columns_of_several_releases(tmp_path: Path, write_ta
     read = among({"L": 1})
     remarks = Remarks()
     assert [table.soft(row, "side", read, remarks) for row in table] == [1, None]
-    assert remarks.notes()[0] == ("code-unknown", "Table_Reduced.csv line 3, column 'side'")
+    assert remarks.notes()[0] == Note("code-unknown", "Table_Reduced.csv line 3, column 'side'")
     assert [table.code(row, "side", read) for row in table] == [1, None]
     with pytest.raises(DataError, match=r"line 3, column 'Side': unknown value. Use one of L"):
         table.problems.raise_all()
