@@ -6,10 +6,15 @@ from itertools import pairwise
 from mama.data.reports.language import Language
 from mama.data.reports.mentions import Mention, mentions
 
-_VALUE = re.compile(r"(?<![\w.,])[0-6][ABCabc]?(?![\w%]|[.,:]\d|\s?(?:mm|cm|x\s|o['’]))")
+# "BI-RADS4" and "R2" have no space before the value.
+_GRADE = (
+    r"(?:(?<![\w.,])|(?<=RADS)|(?<=ACR)|(?<=(?<!\w)[LRDGSEI]))"
+    r"(?:[0-6][ABCabc]?|IV[ABCabc]?|VI?|I{1,3})"
+)
+_VALUE = re.compile(rf"{_GRADE}(?![\w%]|[.,:]\d|\s?(?:mm|cm|x\s|o['’]))")
 _NAMED = re.compile(r"BI[\s-]?RADS|categor|kategorie|catégor|ACR", re.IGNORECASE)
 _ENTRY = re.compile(r"[:=(]\s?\S")
-_VALUE_END = re.compile(r"(?<![\w.,])[0-6][ABCabc]?[\s)/|]*$")
+_VALUE_END = re.compile(rf"{_GRADE}[\s)/|]*$")
 _STRONG = re.compile(r";\s|(?<=[\w.)])\s+[-–—•·*|]+\s+|\.\s")
 _WEAK = re.compile(r",\s")
 _OWN = 2  # words before a side that opens its clause

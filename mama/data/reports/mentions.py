@@ -14,6 +14,12 @@ _VIEW = re.compile(
     r"(?<![\w-])([LR])[ -]?(?:CC|MLO|ML|LM|LMO|XCC|XCCL|XCCM|AT|CV|SIO|FB|MCC|MMLO|ID)(?:ID)?(?!\w)"
 )
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+_TRADEMARK = re.compile(r"(?<=RADS)\(R\)", re.IGNORECASE)
+_NAMED = re.compile(r"RADS|ACR|categor|kategorie|catégor|classif|klassif|clasif", re.IGNORECASE)
+_AT_NAME = re.compile(r"(?:RADS|ACR)\W{0,4}$", re.IGNORECASE)
+_GRADED = (
+    r"(?=(?:[0-6](?:\s?[ABC]|[abc])?|IV[ABCabc]?|VI?|I{1,3})(?![\w%]|[.,:]\d|\s?(?:mm|cm|/\s?\d|h\b)))"
+)
 _GAP = 40  # characters between the sides of "right breast and left breast"
 
 
@@ -28,7 +34,7 @@ class Mention:
 
 def mentions(text: str, language: Language) -> list[Mention]:
     """Return the sides that a text names, in its order; "right and left" is one mention of both."""
-    text = _without(text, language["not_sides"])
+    text = _without(_without(text, language["not_sides"]), _TRADEMARK)
     found = [Mention(*match.span(), "both") for match in language["both"].finditer(text)]
     text = _without(text, language["both"])
     found += [Mention(*match.span(), None) for match in language["other"].finditer(text)]
@@ -42,8 +48,22 @@ def mentions(text: str, language: Language) -> list[Mention]:
         found += [
             Mention(*match.span(match.lastgroup or 0), side) for match in pattern.finditer(text)
         ]
+    found += _graded(text, language)
     found.sort(key=lambda mention: (mention.start, mention.end))
     return _merged(found, text, language)
+
+
+def _graded(text: str, language: Language) -> list[Mention]:
+    """Return the letters of sides that stand before categories: "BI-RADS R2 L5"."""
+    if not _NAMED.search(text):
+        return []
+    letters: dict[str, Side] = dict.fromkeys(language.letters["left"], "L")
+    letters |= dict.fromkeys(language.letters["right"], "R")
+    names = "|".join(map(re.escape, letters))
+    pattern = re.compile(rf"(?<![\w.'’-])({names})[\s:=–-]{{0,3}}{_GRADED}")
+    found = [Mention(*m.span(1), letters[m[1]]) for m in pattern.finditer(text)]
+    paired = {mention.side for mention in found} == {"L", "R"}
+    return [m for m in found if paired or _AT_NAME.search(text[max(0, m.start - 8) : m.start])]
 
 
 def sides_of(text: str, language: Language) -> Side | None:
@@ -78,7 +98,7 @@ def _letters(language: Language) -> dict[Side, re.Pattern[str]]:
             rf"|^(?P<f>{letter})(?=\s(?:B|M|U|P)\s?-?\d)"  # R B4
             rf"|(?<![\w.'’-])(?P<h>{letter})(?=\s(?i:BI[\s-]?RADS))"  # R BI-RADS 4
             rf"|(?i:RADS:?\s|/\s?|,\s)(?P<i>{letter})(?=\s[0-6][ABC]?(?![\w.%]|\s?[cm]m))"
-            rf"|^(?P<j>{letter})(?=\s[0-6][ABC]?[\s.)]*$)"  # R 4B / L 1
+            rf"|^(?P<j>{letter})[\s:=–-]{{0,3}}{_GRADED}(?=\w{{1,3}}\W*$)"  # R 4B / L1
         )
     return patterns
 
