@@ -10,23 +10,34 @@ from mama.data.reports.language import Language
 RISING = ("1", "2", "3", "6", "0", "4", "4A", "4B", "4C", "5")
 _ROMAN = {"I": "1", "II": "2", "III": "3", "IV": "4", "V": "5", "VI": "6"}
 _SPELT = ("zero", "one", "two", "three", "four", "five", "six")
+# 4A, 4 A, 4b, 4 b; "4 a" only at an end, since "a" is a word.
+_SUBDIVISION = r"(?-i:\s?[ABC]|[abc]|\s[bc]|\sa(?=\s*(?:[,;.)]|$)))?"
 _VALUE = (
     # "BI-RADS4" and "R2" have no space before the value.
-    r"(?:(?<![\w.,/])|(?<=RADS)|(?<=RAD)|(?<=ACR)|(?<=(?<![^\W_])(?-i:[LRDGSEI])))"
-    r"(?P<value>[0-6](?-i:\s?[ABC]|[abc])?|(?-i:IV(?:\s?[ABC]|[abc])?|VI|V|II|III|I(?![\s:=-]{0,3}[0-6]))"
+    r"(?:(?<![\w.,/])|(?<=RADS)|(?<=RAD)|(?<=ACR)|(?<=BR)|(?<=(?<![^\W_])(?-i:[LRDGSE]))"
+    r"|(?<=(?<![^\W_])(?-i:I))(?=\d))"
+    rf"(?P<value>[0-6]{_SUBDIVISION}|(?-i:IV{_SUBDIVISION}|VI|V|II|III|I(?![\s:=-]{{0,3}}[0-6]))"
     rf"|(?:{'|'.join(_SPELT)})(?=\s*(?:[.,;()–-]|$)))"
-    r"(?![\w%]|[.,:]\d|/\d|\s?(?:mm|cm|%|/\s?\d|mo\b|month|year|view))"
+    r"(?!(?!(?-i:[LRG])(?!\w))[\w%]|[.,:]\d|/\d|\s?(?:mm|cm|%|/\s?\d|mo\b|month|year|view))"
 )
 _NAME = r"(?:(?:ACR[\s-])?BI[\s-]?[-–]?RADS?(?:[®™]|\(R\))?|(?-i:BR)(?=[\s-]?[0-6]))"
-_CATEGORY = r"(?:assessment\s)?(?:category|categories|code|cat\.|categor[ií]a|kategorie|catégorie|categorie)"
+_CATEGORY = (
+    r"(?:assessment\s)?"
+    r"(?:category|categories|code|cat\.|categor[ií]a|kategorie|catégorie|categorie)"
+)
 # Where ACR means density, only a value that no density has is a category.
 _ACR_CATEGORY = r"ACR(?=[\s:-]{0,3}(?:[056]|4(?-i:\s?[ABC]|[abc]))(?!\w|[.,]\d))"
+# The stop of an abbreviated side: "BI-RADS li. 4b".
+_ABBREVIATED = (
+    r"(?<=(?<!\w)(?:li|re|lt|rt|dx|sx|sn))\.|(?<=(?<!\w)(?:der|izq|dir|esq|dch|lks|cat|dte))\."
+)
 _ARROW = r"\s*(?:→|->|=>)\s*"
 _ONWARD = re.compile(
     rf"(?:(?P<arrow>{_ARROW})|\s(?:to|auf|à|a|para|naar)\s)(?:{_NAME}\s)?{_VALUE}", re.IGNORECASE
 )
 _NEXT = re.compile(rf"[\s:]{{0,3}}(?:{_NAME}\W{{0,3}})?{_VALUE}", re.IGNORECASE)
 _FROM = re.compile(r"(?<!\w)(?:from|von|de|da|van)(?!\w)", re.IGNORECASE)
+_NAMED_AFTER = re.compile(rf"\s(?:to|as|auf|à|a|para|naar)\s{_VALUE}\s\(?{_NAME}", re.IGNORECASE)
 _FROM_TO = re.compile(
     r"(?<!\w)(?:from|von|de|da|van)\s(?:[^\W\d_]{3,}\s)?[A-Da-d1-4]"
     rf"(?:{_ARROW}|\s(?:to|auf|à|a|para|naar)\s)(?:[^\W\d_]{{3,}}\s)?([A-D]|[a-d]|[1-4])(?!\w)",
@@ -36,6 +47,8 @@ _ACR = re.compile(r"^\s?ACR\s", re.IGNORECASE)
 _AFTER_NAME = re.compile(r"RADS(?:[®™]|\(R\))?\s$", re.IGNORECASE)
 _SIDED = re.compile(r"\s?[:=–-]?\s?(?:[0-6]|IV|V|I{1,3})(?:\s?[A-C]|[a-c])?(?!\w)")
 _PHRASE_END = re.compile(r"[.;:,(]")
+_DENSITIES = ("1", "2", "3", "4")
+_BEFORE = 40  # characters before a category that can deny or date it
 _NEAR = 60  # characters between a negation and the density that it denies
 _FEW = 4  # words between them
 _FILLERS = re.compile(
@@ -48,7 +61,10 @@ _FILLERS = re.compile(
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[^\W\d_]+")
-_SHORT = re.compile(rf"^[^\w(]*(?:\d[.)]\s)?(?P<words>(?:[^\W\d_]+\W{{1,3}}){{0,6}}?[^\W\d_]?){_VALUE}")
+_SHORT = re.compile(
+    r"^[^\w(]*(?:\((?=[^\W\d_]))?(?:\d[.)]\s)?"
+    rf"(?P<words>(?:[^\W\d_]+\W{{1,3}}){{0,6}}?[^\W\d_]?){_VALUE}"
+)
 _LETTER = re.compile(
     r"[^.;]{0,45}?(?<![\w'’/.])(?P<value>[A-D]|[a-d]|[1-4]|IV|I{1,3})(?![\w'’%]|[.,:]\d|\s?(?:mm|cm|%|/))"
 )
@@ -70,7 +86,8 @@ def _birads(language: Language) -> re.Pattern[str]:
     acr = "ACR" if language.acr == "assessment" else _ACR_CATEGORY
     names = f"{_NAME}|{_CATEGORY}|{acr}"
     return re.compile(
-        rf"(?<!\w)(?P<name>{names})(?P<words>[^\d;.]{{0,50}}?){_VALUE}", re.IGNORECASE
+        rf"(?<!\w)(?P<name>{names})(?P<words>(?:[^\d;.]|{_ABBREVIATED}){{0,50}}?){_VALUE}",
+        re.IGNORECASE,
     )
 
 
@@ -88,18 +105,21 @@ def birads(text: str, language: Language, expected: bool = False) -> list[str]:
     values: list[str] = []
     end = 0  # of the category before
     for match in _birads(language).finditer(text):
-        before = text[max(end, match.start() - 30) : match.start()]
+        if match.start() < end:
+            continue  # read with the one that it replaces
+        before = text[max(end, match.start() - _BEFORE) : match.start()]
         inside = match["words"]
         end = match.end()
         if language["density_words"].search(_ACR.sub("", inside, 1)):
             continue
-        if not _NAMED.match(match["name"]) and language["density_words"].search(before):
+        ambiguous = not _NAMED.match(match["name"]) and _category(match["value"]) in _DENSITIES
+        if ambiguous and language["density_words"].search(before):
             continue
         if _denied_category(before, language):
             continue
         changed = language["changed"].search(before) or language["changed"].search(inside)
-        earlier = language["previous"].search(before)
-        onward = _onward(text, end, earlier is not None or bool(_FROM.search(inside)), language)
+        earlier = _is_earlier(before, language)
+        onward = _onward(text, end, earlier or bool(_FROM.search(inside)), language)
         if onward:
             values = [_category(onward["value"])]
             end = onward.end()
@@ -110,6 +130,8 @@ def birads(text: str, language: Language, expected: bool = False) -> list[str]:
             continue
         if all(_filler(word, language) for word in _WORD.findall(inside)):
             values.append(_category(match["value"]))
+    if not values and (named := _NAMED_AFTER.search(text)):
+        return [_category(named["value"])]
     if not values and expected and (short := _SHORT.match(text)):
         words = _WORD.findall(short["words"])
         density = language["density_words"].search(short["words"])
@@ -119,6 +141,18 @@ def birads(text: str, language: Language, expected: bool = False) -> list[str]:
 
 
 _NAMED = re.compile(r"ACR|BI", re.IGNORECASE)
+
+
+def _is_earlier(before: str, language: Language) -> bool:
+    """Return whether the words before a category make it one of an earlier exam.
+
+    "Stable since the previous exam, BI-RADS 2" gives the category of this one.
+    """
+    rest, comma, near = before.rpartition(",")
+    if language["previous"].search(near):
+        return True
+    states = language["statements"].search(rest) or language["finding"].search(rest)
+    return bool(comma and language["previous"].search(rest) and not states)
 
 
 def _onward(text: str, end: int, earlier: bool, language: Language) -> re.Match[str] | None:
@@ -152,6 +186,9 @@ def density(text: str, language: Language, expected: bool = False) -> str | None
     found = list(language["density_words"].finditer(text))
     if (found or expected) and (named := _NAMED_LETTER.search(text)):
         return named[1].upper()
+    now = language["changed"].search(text) if found else None
+    if now and (bare := _BARE.match(text, now.end())):
+        return _density(bare[1])
     if found and (changed := _FROM_TO.search(text)):
         return _density(changed[1])
     for word in found:
@@ -179,15 +216,18 @@ def _phrases(text: str, language: Language) -> tuple[list[str], list[str]]:
 
     Denied ones count as neither: "no longer heterogeneously dense", "dense tissue is not seen".
     """
-    present, earlier = [], []
+    present: list[str] = []
+    earlier: list[str] = []
     cues = [cue.end() for cue in negation_cues(text, language)]
     former = [word.end() for word in language["previous"].finditer(text)]
     for value in "ABCD":
         for phrase in language[f"density.{value}"].finditer(text):
             if any(_reaches(text, cue, phrase.start(), language) for cue in cues):
                 continue
-            denial = language["negation.after"].search(text, phrase.end(), phrase.end() + _NEAR)
-            if denial and " " in denial[0] and _reaches(text, phrase.end(), denial.start(), language):
+            end = phrase.end()
+            denial = language["negation.after"].search(text, end, end + _NEAR)
+            alone = denial is None or " " not in denial[0]  # "extremely dense. None" denies nothing
+            if denial and not alone and _reaches(text, end, denial.start(), language):
                 continue
             was = any(_reaches(text, word, phrase.start(), language) for word in former)
             (earlier if was else present).append(value)
@@ -206,14 +246,12 @@ def _reaches(text: str, start: int, end: int, language: Language) -> bool:
     )
 
 
-def _categorical(
-    text: str, word: re.Match[str], letter: re.Match[str], language: Language
-) -> bool:
+def _categorical(text: str, word: re.Match[str], letter: re.Match[str], language: Language) -> bool:
     """Return whether a letter or number after a word of density belongs to a category."""
     value = letter["value"]
-    if word[0].lower() == "acr" and value[0] in "1234I":
-        if language.acr == "assessment" or _AFTER_NAME.search(text[: word.start()]):
-            return True
+    number = word[0].lower() == "acr" and value[0] in "1234I"
+    if number and (language.acr == "assessment" or _AFTER_NAME.search(text[: word.start()])):
+        return True
     sides = (*language.letters["left"], *language.letters["right"])
     return value in sides and _SIDED.match(text, letter.end("value")) is not None
 

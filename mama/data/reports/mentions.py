@@ -16,10 +16,9 @@ _VIEW = re.compile(
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
 _TRADEMARK = re.compile(r"(?<=RADS)\(R\)", re.IGNORECASE)
 _NAMED = re.compile(r"RADS|ACR|categor|kategorie|catégor|classif|klassif|clasif", re.IGNORECASE)
-_AT_NAME = re.compile(r"(?:RADS|ACR)\W{0,4}$", re.IGNORECASE)
-_GRADED = (
-    r"(?=(?:[0-6](?:\s?[ABC]|[abc])?|IV[ABCabc]?|VI?|I{1,3})(?![\w%]|[.,:]\d|\s?(?:mm|cm|/\s?\d|h\b)))"
-)
+_GRADE = r"(?:[0-6](?:\s?[ABC]|[abc])?|IV[ABCabc]?|VI?|I{1,3})"
+_GRADED = rf"(?={_GRADE}(?![\w%]|[.,:]\d|\s?(?:mm|cm|/\s?\d|h\b)))"
+_AT_NAME = re.compile(rf"(?:RADS|ACR)\W{{0,4}}(?:{_GRADE}\s?(?:[àa]\s)?)?$", re.IGNORECASE)
 _GAP = 40  # characters between the sides of "right breast and left breast"
 
 
@@ -54,16 +53,21 @@ def mentions(text: str, language: Language) -> list[Mention]:
 
 
 def _graded(text: str, language: Language) -> list[Mention]:
-    """Return the letters of sides that stand before categories: "BI-RADS R2 L5"."""
+    """Return the letters of sides before or after categories: "BI-RADS R2 L5", "BI-RADS 2 R"."""
     if not _NAMED.search(text):
         return []
     letters: dict[str, Side] = dict.fromkeys(language.letters["left"], "L")
     letters |= dict.fromkeys(language.letters["right"], "R")
     names = "|".join(map(re.escape, letters))
-    pattern = re.compile(rf"(?<![\w.'’-])({names})[\s:=–-]{{0,3}}{_GRADED}")
-    found = [Mention(*m.span(1), letters[m[1]]) for m in pattern.finditer(text)]
-    paired = {mention.side for mention in found} == {"L", "R"}
-    return [m for m in found if paired or _AT_NAME.search(text[max(0, m.start - 8) : m.start])]
+    before = rf"(?<![\w.'’-])({names})[\s:=–-]{{0,3}}{_GRADED}"
+    after = rf"(?<![\w.,/]){_GRADE}\s?(?:[àa]\s)?({names})(?![\w'’-]|\s?[:=\d])"
+    kept: list[Mention] = []
+    for pattern in (before, after):
+        found = [Mention(*m.span(1), letters[m[1]]) for m in re.finditer(pattern, text)]
+        if {mention.side for mention in found} != {"L", "R"}:
+            found = [m for m in found if _AT_NAME.search(text[max(0, m.start - 16) : m.start])]
+        kept += found
+    return kept
 
 
 def sides_of(text: str, language: Language) -> Side | None:
@@ -85,6 +89,7 @@ def _letters(language: Language) -> dict[Side, re.Pattern[str]]:
     patterns: dict[Side, re.Pattern[str]] = {}
     nouns = sorted(language.words["nouns"], key=len, reverse=True)
     noun = "|".join(map(re.escape, nouns))
+    join = rf"(?:(?i:{'|'.join(map(re.escape, sorted(language.words['joins'])))})\s)?"
     sides: tuple[tuple[Side, str], ...] = (("L", "left"), ("R", "right"))
     for side, name in sides:
         letter = "|".join(map(re.escape, language.letters[name]))
@@ -98,7 +103,8 @@ def _letters(language: Language) -> dict[Side, re.Pattern[str]]:
             rf"|^(?P<f>{letter})(?=\s(?:B|M|U|P)\s?-?\d)"  # R B4
             rf"|(?<![\w.'’-])(?P<h>{letter})(?=\s(?i:BI[\s-]?RADS))"  # R BI-RADS 4
             rf"|(?i:RADS:?\s|/\s?|,\s)(?P<i>{letter})(?=\s[0-6][ABC]?(?![\w.%]|\s?[cm]m))"
-            rf"|^(?P<j>{letter})[\s:=–-]{{0,3}}{_GRADED}(?=\w{{1,3}}\W*$)"  # R 4B / L1
+            rf"|^{join}(?P<j>{letter})[\s:=–-]{{0,3}}{_GRADED}(?=\w{{1,3}}\W*$)"  # L1
+            rf"|^{join}{_GRADE}\s?(?:[àa]\s)?(?P<k>{letter})\W*$"  # and 4B R
         )
     return patterns
 

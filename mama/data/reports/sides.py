@@ -163,8 +163,9 @@ class Discourse:
         if language["management"].search(text):
             return self._only() or before
         if states:
-            near = before in ("L", "R") and clause.paragraph == self.paragraph
-            return before if near else None
+            if clause.paragraph != self.paragraph:
+                return None
+            return before if before in ("L", "R") else self._only()
         return before or "both"
 
     def _general(self, clause: Clause, found: list[Term]) -> bool:
@@ -204,6 +205,8 @@ class Discourse:
     def _antecedent(self, found: list[Term], definite: bool) -> Side | None:
         """Return the side where the finding was named last."""
         for term in found:
+            if term.word in self.by_word:
+                return self.by_word[term.word]
             for word in reversed(self.by_word):
                 if _same_noun(word, term.word):
                     return self.by_word[word]
