@@ -6,11 +6,16 @@ from itertools import pairwise
 from mama.data.reports.language import Language
 from mama.data.reports.mentions import Mention, mentions
 
-_VALUE = re.compile(r"(?<![\w.,])[0-6][ABCabc]?(?![\w%]|[.,:]\d|\s?(?:mm|cm|x\s|o['’]))")
-_NAMED = re.compile(r"BI[\s-]?RADS|categor|kategorie|catégor|ACR", re.IGNORECASE)
+# "BI-RADS4" and "R2" have no space before the value.
+_GRADE = (
+    r"(?:(?<![\w.,])|(?<=RADS)|(?<=ACR)|(?<=BR)|(?<=(?<!\w)[LRDGSEI]))"
+    r"(?:[0-6][ABCabc]?|IV[ABCabc]?|VI?|I{1,3})"
+)
+_VALUE = re.compile(rf"{_GRADE}(?!(?![LRG](?!\w))[\w%]|[.,:]\d|\s?(?:mm|cm|x\s|o['’]))")
+_NAMED = re.compile(r"BI[\s-]?RADS|categor|kategorie|catégor|ACR|\bBR[\s-]?[0-6]", re.IGNORECASE)
 _ENTRY = re.compile(r"[:=(]\s?\S")
-_VALUE_END = re.compile(r"(?<![\w.,])[0-6][ABCabc]?[\s)/|]*$")
-_STRONG = re.compile(r";\s|(?<=[\w.)])\s+[-–—•·*|]+\s+|\.\s")
+_VALUE_END = re.compile(rf"{_GRADE}[\s)/|]*$")
+_STRONG = re.compile(r";\s|(?<=[\w.)])\s+[-–—•·*|]+\s+|\s/\s|\.\s(?!\d|[IV]+\b)")
 _WEAK = re.compile(r",\s")
 _OWN = 2  # words before a side that opens its clause
 
@@ -55,7 +60,7 @@ def _boundary(
         # A side that opens its clause keeps all up to the next side; one that ends it, nothing.
         for place in reversed(places) if leads else places:
             cut = before.end + place
-            if sentence[cut : cut + 1] in ".;":
+            if sentence[cut : cut + 1] in ".;/":
                 cut += 1
             if _states(sentence, start, cut, language):
                 return cut

@@ -79,6 +79,12 @@ def polarities(found: Iterable[Term]) -> dict[str, Polarity]:
     return best
 
 
+def negation_cues(text: str, language: Language) -> list[re.Match[str]]:
+    """Return the places of the words that negate what follows them."""
+    clean = _blanked(text, language["negation.not_negation"])
+    return list(language["negation.before"].finditer(clean))
+
+
 def negates(text: str, language: Language) -> bool:
     """Return whether a sentence says that something is absent."""
     text = _blanked(text, language["negation.not_negation"])

@@ -14,6 +14,11 @@ _VIEW = re.compile(
     r"(?<![\w-])([LR])[ -]?(?:CC|MLO|ML|LM|LMO|XCC|XCCL|XCCM|AT|CV|SIO|FB|MCC|MMLO|ID)(?:ID)?(?!\w)"
 )
 _WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+_TRADEMARK = re.compile(r"(?<=RADS)\(R\)", re.IGNORECASE)
+_NAMED = re.compile(r"RADS|ACR|categor|kategorie|catégor|classif|klassif|clasif", re.IGNORECASE)
+_GRADE = r"(?:[0-6](?:\s?[ABC]|[abc])?|IV[ABCabc]?|VI?|I{1,3})"
+_GRADED = rf"(?={_GRADE}(?![\w%]|[.,:]\d|\s?(?:mm|cm|/\s?\d|h\b)))"
+_AT_NAME = re.compile(rf"(?:RADS|ACR)\W{{0,4}}(?:{_GRADE}\s?(?:[àa]\s)?)?$", re.IGNORECASE)
 _GAP = 40  # characters between the sides of "right breast and left breast"
 
 
@@ -28,7 +33,7 @@ class Mention:
 
 def mentions(text: str, language: Language) -> list[Mention]:
     """Return the sides that a text names, in its order; "right and left" is one mention of both."""
-    text = _without(text, language["not_sides"])
+    text = _without(_without(text, language["not_sides"]), _TRADEMARK)
     found = [Mention(*match.span(), "both") for match in language["both"].finditer(text)]
     text = _without(text, language["both"])
     found += [Mention(*match.span(), None) for match in language["other"].finditer(text)]
@@ -42,8 +47,27 @@ def mentions(text: str, language: Language) -> list[Mention]:
         found += [
             Mention(*match.span(match.lastgroup or 0), side) for match in pattern.finditer(text)
         ]
+    found += _graded(text, language)
     found.sort(key=lambda mention: (mention.start, mention.end))
     return _merged(found, text, language)
+
+
+def _graded(text: str, language: Language) -> list[Mention]:
+    """Return the letters of sides before or after categories: "BI-RADS R2 L5", "BI-RADS 2 R"."""
+    if not _NAMED.search(text):
+        return []
+    letters: dict[str, Side] = dict.fromkeys(language.letters["left"], "L")
+    letters |= dict.fromkeys(language.letters["right"], "R")
+    names = "|".join(map(re.escape, letters))
+    before = rf"(?<![\w.'’-])({names})[\s:=–-]{{0,3}}{_GRADED}"
+    after = rf"(?<![\w.,/]){_GRADE}\s?(?:[àa]\s)?({names})(?![\w'’-]|\s?[:=\d])"
+    kept: list[Mention] = []
+    for pattern in (before, after):
+        found = [Mention(*m.span(1), letters[m[1]]) for m in re.finditer(pattern, text)]
+        if {mention.side for mention in found} != {"L", "R"}:
+            found = [m for m in found if _AT_NAME.search(text[max(0, m.start - 16) : m.start])]
+        kept += found
+    return kept
 
 
 def sides_of(text: str, language: Language) -> Side | None:
@@ -65,6 +89,7 @@ def _letters(language: Language) -> dict[Side, re.Pattern[str]]:
     patterns: dict[Side, re.Pattern[str]] = {}
     nouns = sorted(language.words["nouns"], key=len, reverse=True)
     noun = "|".join(map(re.escape, nouns))
+    join = rf"(?:(?i:{'|'.join(map(re.escape, sorted(language.words['joins'])))})\s)?"
     sides: tuple[tuple[Side, str], ...] = (("L", "left"), ("R", "right"))
     for side, name in sides:
         letter = "|".join(map(re.escape, language.letters[name]))
@@ -78,7 +103,8 @@ def _letters(language: Language) -> dict[Side, re.Pattern[str]]:
             rf"|^(?P<f>{letter})(?=\s(?:B|M|U|P)\s?-?\d)"  # R B4
             rf"|(?<![\w.'’-])(?P<h>{letter})(?=\s(?i:BI[\s-]?RADS))"  # R BI-RADS 4
             rf"|(?i:RADS:?\s|/\s?|,\s)(?P<i>{letter})(?=\s[0-6][ABC]?(?![\w.%]|\s?[cm]m))"
-            rf"|^(?P<j>{letter})(?=\s[0-6][ABC]?[\s.)]*$)"  # R 4B / L 1
+            rf"|^{join}(?P<j>{letter})[\s:=–-]{{0,3}}{_GRADED}(?=\w{{1,3}}\W*$)"  # L1
+            rf"|^{join}{_GRADE}\s?(?:[àa]\s)?(?P<k>{letter})\W*$"  # and 4B R
         )
     return patterns
 

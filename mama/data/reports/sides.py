@@ -9,6 +9,8 @@ from mama.data.reports.mentions import OTHER, Side, mentions
 from mama.data.reports.sections import Title
 
 _NEAR = 34  # characters between the article and the noun of a sentence's subject
+_STEM = 4  # letters that two forms of a noun share
+_ENDING = 3  # letters in which they may differ
 _CLOSING = ("impression", "assessment", "addendum")
 # Categories that say of a whole exam that nothing is wrong.
 _CLEAR = ("1", "2")
@@ -48,6 +50,10 @@ class Discourse:
     spoken: set[Side] = field(default_factory=set)  # breasts of this section
     recent: list[Side] = field(default_factory=list)
     by_kind: dict[str, Side] = field(default_factory=dict)
+    by_word: dict[str, Side] = field(default_factory=dict)  # "the cyst" is none of the masses
+    found: Side | None = None  # breast of the last finding that is present, in this section
+    denied: bool = False  # the last sentence only says what the breast that it names has not
+    named: list[Side] = field(default_factory=list)  # left and right as sentences name them
     sides_by_kind: dict[str, set[Side | None]] = field(default_factory=dict)
     lesions: set[Side] = field(default_factory=set)
     others: set[Side] = field(default_factory=set)  # sides with findings of no kind
@@ -68,6 +74,7 @@ class Discourse:
         if title.section and (title.overall or title.section not in self.held):
             self.heading = None
             self.spoken = set()
+            self.found = None
             self.last, self.known, self.topic = None, False, False
         if title.pure and title.side:
             self.heading, self.opened, self.inline = title.side, paragraph, title.inline
@@ -85,6 +92,8 @@ class Discourse:
                 self.heading = None  # prose has gone on to the other breast
             return side
         before = self.last if self.known else None
+        if ordinal := self._ordinal(clause.body):
+            return ordinal
         if named:  # the contralateral breast
             base = before if before in ("L", "R") else self.heading or self._only() or self.exam
             return OTHER.get(base) if base else None
@@ -96,7 +105,7 @@ class Discourse:
             return self.exam or "both"
         refers = self._refers(clause.text, found)
         if refers and before in ("L", "R"):
-            return self._antecedent(found, definite=False) or before
+            return self._antecedent(found, definite=False) or self._thing(clause.text) or before
         if self.heading:
             return self.heading
         if self.exam:
@@ -106,6 +115,25 @@ class Discourse:
         if refers:
             return self._antecedent(found, definite=True)
         return self._unnamed(clause, found, before)
+
+    def _thing(self, text: str) -> Side | None:
+        """Return the breast of the last finding, if the sentence before says only what is absent.
+
+        "No mass in the left breast. It is spiculated." speaks of a mass before; "on that side" is
+        a place, and none of a finding.
+        """
+        bound = self.language["bound"].search(text)
+        place = bound and bound[0].split()[-1].lower() in self.language.words["nouns"]
+        return self.found if self.denied and self.heading != self.last and not place else None
+
+    def _ordinal(self, text: str) -> Side | None:
+        """Return the breast of "the former" or "the latter" of two breasts, named one by one."""
+        pair = self.named[-2:]
+        if len(set(pair)) < 2:
+            return None
+        if self.language["former"].match(text):
+            return pair[0]
+        return pair[1] if self.language["latter"].match(text) else None
 
     def _unnamed(self, clause: Clause, found: list[Term], before: Side | None) -> Side | None:
         """Return the side of a sentence that names none and refers to nothing before it."""
@@ -135,8 +163,9 @@ class Discourse:
         if language["management"].search(text):
             return self._only() or before
         if states:
-            near = before in ("L", "R") and clause.paragraph == self.paragraph
-            return before if near else None
+            if clause.paragraph != self.paragraph:
+                return None
+            return before if before in ("L", "R") else self._only()
         return before or "both"
 
     def _general(self, clause: Clause, found: list[Term]) -> bool:
@@ -176,6 +205,11 @@ class Discourse:
     def _antecedent(self, found: list[Term], definite: bool) -> Side | None:
         """Return the side where the finding was named last."""
         for term in found:
+            if term.word in self.by_word:
+                return self.by_word[term.word]
+            for word in reversed(self.by_word):
+                if _same_noun(word, term.word):
+                    return self.by_word[word]
             if self._key(term) in self.by_kind:
                 return self.by_kind[self._key(term)]
         if not definite:
@@ -200,6 +234,15 @@ class Discourse:
         )
 
     def _remember(self, clause: Clause, side: Side | None, found: list[Term]) -> None:
+        named = mentions(clause.text, self.language)
+        present = any(term.polarity != "absent" for term in found)
+        negated = not present and negates(clause.text, self.language)
+        self.denied = bool(named) and negated
+        self.found = side if present and side in ("L", "R") else self.found
+        sides = {mention.side for mention in named}
+        self.named += [side] if side in ("L", "R") and len(sides - {None}) == 1 else []
+        if self.denied and sides == {None} and self.last:
+            return  # "no such mass on the other side" leaves the talk where it was
         if side != self.last:
             self.topic = False
         self.last, self.known = side, side is not None
@@ -211,11 +254,21 @@ class Discourse:
                 self.sides_by_kind.setdefault(term.kind, set()).add(side)
             if side and term.polarity != "absent":
                 self.by_kind[self._key(term)] = side
+                self.by_word.pop(term.word, None)
+                self.by_word[term.word] = side  # the last one stands last
                 if side != "both" and clause.section != "comparison":
                     (self.others if term.kind == "other" else self.lesions).add(side)
-        named = mentions(clause.text, self.language)
         said = self.language["statements"].search(clause.text) or found
         where = (
             side in ("L", "R") and named and not said and not negates(clause.text, self.language)
         )
         self.topic = bool(where or self.topic)
+
+
+def _same_noun(first: str, second: str) -> bool:
+    """Return whether two words are one noun in other forms: "Zysten" and "Zyste", "Rundherd"."""
+    short, long = sorted((first, second), key=len)
+    stem = short[:-1] if len(short) > _STEM else short
+    return (long.startswith(stem) and len(long) - len(stem) <= _ENDING) or (
+        len(short) >= _STEM and long.endswith(short)
+    )

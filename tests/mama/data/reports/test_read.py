@@ -67,12 +67,48 @@ def test_a_whole_report():
         ("Seen with L. Smith. No mass.", ["both", "both"]),
         ("Left mass. Right cyst. Both are stable.", ["L", "R", "both"]),
         ("RIGHT BREAST\nMass.\nLEFT BREAST\nNo mass.", ["R", "L"]),
+        ("Left mass. Right cyst. The cyst is stable. The mass has grown.", ["L", "R", "R", "L"]),
+        ("Left mass. Right cyst. The former is new. The latter is old.", ["L", "R", "L", "R"]),
+        ("Right mass. No mass on the other side. It is spiculated.", ["R", "L", "R"]),
+        ("Right mass. No mass on the left. It is spiculated.", ["R", "L", "R"]),
+        ("Right mass. No mass on the left. The skin on that side is thick.", ["R", "L", "L"]),
+        ("Right mass. None on the other side. Ipsilateral adenopathy.", ["R", "L", "R"]),
         ("Left breast, 2 o'clock. Oval mass.", ["L", "L"]),
         ("", []),
     ],
 )
 def test_sides(text: str, sides: list[str | None]):
     assert [side for _, side in sided(text)] == sides
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "birads"),
+    [
+        ("en", "BIRADS R-2, L-4a", {"R": "2", "L": "4A"}),
+        ("en", "BI-RADS: R2 L5", {"R": "2", "L": "5"}),
+        ("en", "BI-RADS 2 R, 4A L.", {"R": "2", "L": "4A"}),
+        ("en", "Birads 4 right / Birads 1 left.", {"R": "4", "L": "1"}),
+        ("en", "Left BI-RADS4b, right BI-RADS1", {"R": "1", "L": "4B"}),
+        ("en", "BI-RADS(R) 2.", {}),
+        ("en", "BI-RADS 2. Degenerative change at L5.", {}),
+        ("de", "BI-RADS: rechts: II, links: IVb", {"R": "2", "L": "4B"}),
+        ("de", "BI-RADS li. 4b, re. 1", {"R": "1", "L": "4B"}),
+        ("fr", "Classification ACR : D 2, G 5.", {"R": "2", "L": "5"}),
+        ("fr", "ACR 2 à D, ACR 4 à G.", {"R": "2", "L": "4"}),
+        ("es", "BI-RADS: D 2 I 4", {"R": "2", "L": "4"}),
+        ("nl", "BI-RADS rechts III, links II.", {"R": "3", "L": "2"}),
+        ("pt", "BI-RADS: D4A e E2", {"R": "4A", "L": "2"}),
+    ],
+)
+def test_categories_of_both_breasts(code: str, text: str, birads: dict[str, str]):
+    report = read_report(text, load_language(code))
+    assert report.birads == birads
+    assert report.density is None
+
+
+def test_the_latin_genitive_names_one_breast():
+    report = read_report("Carcinoma mammae links, 14 mm. BI-RADS 6.", load_language("de"))
+    assert report.sentences[0].side == "L"
 
 
 def test_without_a_table_no_side_is_known():

@@ -24,6 +24,21 @@ from mama.data.reports.sections import read_headings
         ("BI-RADS 7", []),
         ("BI-RADS: follow-up in 6 months", []),
         ("Mass of 4 cm, category unknown", []),
+        ("BI-RADS4.", ["4"]),
+        ("BIRADS4B", ["4B"]),
+        ("BI-RADS IVb", ["4B"]),
+        ("BI-RADS 4 b", ["4B"]),
+        ("BI-RADS 4 a mass", ["4"]),
+        ("Not BI-RADS 4.", []),
+        ("No BI-RADS 4 finding.", []),
+        ("No evidence of malignancy, BI-RADS 1.", ["1"]),
+        ("BI-RADS 3 was downgraded to BI-RADS 2.", ["2"]),
+        ("Upgraded from BI-RADS 3 to 4A.", ["4A"]),
+        ("Previously BI-RADS 3, now BI-RADS 2.", ["2"]),
+        ("Stable since the previous exam, BI-RADS 2.", ["2"]),
+        ("Not previously seen mass, BI-RADS 4.", ["4"]),
+        ("ACR 4b", ["4B"]),
+        ("ACR 4", []),
     ],
 )
 def test_birads(text: str, values: list[str]):
@@ -36,6 +51,10 @@ def test_the_letters_acr_alone_mean_density_or_assessment_by_language():
     assert density("Brustdichte ACR 3", load_language("de")) == "C"
     assert density("sein gauche ACR 3", load_language("fr")) is None
     assert birads("BI-RADS 4 a destra", load_language("it")) == ["4"]
+    assert birads("ACR4b", load_language("fr")) == ["4B"]
+    assert birads("BI-RADS(R) ACR 2", load_language("pt")) == ["2"]
+    assert density("BI-RADS(R) ACR 2", load_language("pt")) is None
+    assert density("Classification ACR : D 2, G 5.", load_language("fr")) is None
 
 
 def test_a_bare_number_counts_under_its_heading():
@@ -54,6 +73,14 @@ def test_a_bare_number_counts_under_its_heading():
         ("There is a high-density mass.", None),
         ("A focal density A 5 mm mass", None),
         ("Density of 2 mm", None),
+        ("The breasts are composed almost entirely of fat.", "A"),
+        ("No longer heterogeneously dense; now scattered fibroglandular densities.", "B"),
+        ("No evidence of extremely dense tissue; the breasts are fatty.", "A"),
+        ("Formerly extremely dense, currently heterogeneously dense.", "C"),
+        ("Extremely dense tissue is not seen.", None),
+        ("No mass in the heterogeneously dense tissue.", "C"),
+        ("No change in the heterogeneously dense tissue.", "C"),
+        ("Density has decreased from C to B.", "B"),
     ],
 )
 def test_density(text: str, value: str | None):
@@ -71,6 +98,9 @@ en | The mass has resolved. | mass absent
 en | Calcifications: None. | calcification absent
 en | Masses: oval, 9 mm. | mass present
 en | Calcifications: No suspicious calcifications. | calcification absent
+en | There isn't any mass. | mass absent
+en | Left mass ruled out. | mass absent
+en | A mass cannot be ruled out. | mass possible
 en | Dense tissue may obscure small masses. | mass absent
 en | Masses and calcifications are not seen. | mass absent, calcification absent
 de | Kein Herd, keine Architekturstörung. | mass absent, distortion absent
