@@ -2,6 +2,9 @@
 
 Scanned films have bright labels, tape and borders around the breast, a film base that is not black,
 and black padding around the film; digital mammograms have none of these. One rule serves both.
+
+Glare is what is brighter than any tissue: without a window in the header, a lead marker, a label, a
+tape or a frame can be ten times as bright, and would be the bright class of every threshold.
 """
 
 from dataclasses import dataclass
@@ -18,8 +21,14 @@ FLAT = 0.006  # gradient per pixel below which film counts as unexposed
 SKIN = 0.3  # position of the skin line between film base (0) and the darkest tissue (1)
 NECK = 7  # pixels; a part attached by less than twice this width is not breast
 TIP = 3  # pixels; an attached part no longer than this is breast nevertheless
-GLARE = 1.5  # times the usual brightest tissue; what is brighter is no tissue
+LIT = 0.015  # of the range; what is darker is background
+BRIGHTER = 1.5  # times the usual brightest tissue; what is brighter is glare
 USUAL = 95  # percentile of lit pixels that stands for the brightest tissue
+PEAK = 0.9  # of the range; glare is flat, so all its pixels are this bright
+HALO = 3  # pixels; the blurred edge of glare
+GAP = 1.45  # times the brightest remaining pixels; brighter glare has nothing in between
+LAYERS = 4  # of glare, each brighter than the next
+OBJECT = 0.4  # share of a region; if more of it is glare, it is the tissue that is bright
 SMALLEST = 0.02  # share of the picture; a smaller region is not a breast
 SCALED = (0.5, 99.5)  # percentiles of tissue that map to 1 and 255
 
@@ -69,7 +78,7 @@ def prepare(pixels: np.ndarray, long_side: int, table: np.ndarray | None = None)
 
 
 def breast_mask(pixels: np.ndarray) -> np.ndarray:
-    """Return the largest bright region, without narrowly attached parts.
+    """Return the largest bright region that is no glare, without narrowly attached parts.
 
     Args:
         pixels: float32 (height, width) in [0, 1], about `SEARCH_SIDE` pixels long.
@@ -77,8 +86,18 @@ def breast_mask(pixels: np.ndarray) -> np.ndarray:
     Returns:
         bool (height, width), all false if nothing is bright enough.
     """
-    smooth = _without_glare(ndimage.gaussian_filter(pixels, 1))
-    nothing = np.zeros(pixels.shape, bool)
+    smooth = ndimage.gaussian_filter(pixels, 1)
+    darker = _below_gap(smooth)
+    if darker is not None:
+        rest, glare = darker
+        breast = _largest(_capped(rest))
+        if (breast & glare).sum() < OBJECT * breast.sum():
+            return breast
+    return _largest(_capped(smooth))
+
+
+def _largest(smooth: np.ndarray) -> np.ndarray:
+    nothing = np.zeros(smooth.shape, bool)
     if smooth.max() - smooth.min() <= BLACK or min(smooth.shape) == 1:
         return nothing
     bright = smooth > _skin_level(smooth)
@@ -92,20 +111,42 @@ def breast_mask(pixels: np.ndarray) -> np.ndarray:
     return breast if breast.mean() >= SMALLEST else nothing
 
 
-def _without_glare(smooth: np.ndarray) -> np.ndarray:
-    """Return the picture with values far above the rest capped, rescaled to [0, 1].
-
-    Without a window in the header, a lead marker or a tape can be ten times as bright as tissue,
-    and would be the bright class of every threshold.
-    """
+def _capped(smooth: np.ndarray) -> np.ndarray:
+    """Return the picture with rare values far above the rest capped, rescaled to [0, 1]."""
     darkest = smooth.min()
-    lit = smooth[smooth > darkest + GLARE * BLACK * (smooth.max() - darkest)]
+    lit = smooth[smooth > darkest + LIT * (smooth.max() - darkest)]
     if not lit.size:
         return smooth
-    cap = darkest + GLARE * (np.percentile(lit, USUAL) - darkest)
+    cap = darkest + BRIGHTER * (np.percentile(lit, USUAL) - darkest)
     if smooth.max() <= cap:
         return smooth
     return np.asarray((np.minimum(smooth, cap) - darkest) / (cap - darkest))
+
+
+def _below_gap(smooth: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Return the picture as if it had no glare, however large; None if the values have no gap.
+
+    The values of tissue are continuous. Glare is flat: between it and the rest lie only the pixels
+    of its edges. Background seen next to a saturated breast looks the same, so the caller decides.
+
+    Returns:
+        The picture below the gap, rescaled to [0, 1], and a bool mask of what is above it.
+    """
+    above = smooth - smooth.min()
+    highest = top = float(above.max())
+    for _ in range(LAYERS):
+        edges = ndimage.maximum_filter(above > PEAK * top, 2 * HALO + 1)
+        rest = above[(above > LIT * top) & ~edges]
+        if rest.size < SMALLEST * above.size:
+            break
+        brightest = float(np.percentile(rest, 99))
+        if GAP * brightest >= top:
+            break
+        top = brightest
+        above = np.minimum(above, top)
+    if top == highest:
+        return None
+    return above / top, smooth - smooth.min() > (1 + GAP) / 2 * top
 
 
 def _without_lines(mask: np.ndarray) -> np.ndarray:

@@ -53,7 +53,14 @@ NOTES: dict[str, tuple[str, str]] = {
     "no-side": ("no side is stated, so that the whole report is the image's", "See docs/data.md"),
     "no-view": ("no view is stated", "Nothing: the view is a label only"),
     "window-ignored": ("an unusable window was passed over", "Nothing, if the image looks right"),
-    "lut-ignored": ("an unusable VOI LUT was passed over", "Nothing, if the image looks right"),
+    "lut-ignored": (
+        "an unusable LUT or rescale slope was passed over",
+        "Nothing, if the image looks right",
+    ),
+    "padding-ignored": (
+        "the header's padding values cover the whole image, and were passed over",
+        "Nothing, if the image looks right",
+    ),
     "archive": ("an archive file was not looked into", "Unpack it into the folder"),
     "source-shrank": (
         "studies of the last ingest are no longer in the source",

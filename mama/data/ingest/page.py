@@ -27,6 +27,7 @@ ODD = {
     "lut-ignored",
     "no-side",
     "no-view",
+    "padding-ignored",
     "same-picture",
     "side-conflict",
     "similar-picture",

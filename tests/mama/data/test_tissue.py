@@ -64,6 +64,38 @@ def test_brightness_and_contrast_of_the_scan_do_not_matter():
     assert np.abs(plain.astype(int) - faint).mean() < 2
 
 
+GLARE = {  # top, bottom, left, right; over 5 % of what is lit
+    "two markers": [(10, 70, 290, 390), (420, 490, 300, 390)],
+    "tape": [(0, 512, 350, 400)],
+    "frame": [(0, 14, 0, 400), (498, 512, 0, 400), (0, 512, 0, 14), (0, 512, 386, 400)],
+}
+
+
+@pytest.mark.parametrize("base", [0.0, 0.06])
+@pytest.mark.parametrize("name", GLARE)
+def test_glare_of_any_size_and_brightness_does_not_move_the_mask(name: str, base: float):
+    pixels = film(base)
+    pixels[:, 394:] = pixels[20:80, 330:370] = base
+    plain, covered = breast_mask(pixels[::2, ::2]), np.zeros(pixels.shape, bool)
+    for top, bottom, left, right in GLARE[name]:
+        covered[top:bottom, left:right] = True
+    assert covered.sum() > 0.05 * TISSUE.sum()
+    free = ~covered[::2, ::2]
+    for times in (1, 1.5, 2, 4, 10):
+        bright = np.where(covered, times * np.float32(0.67), pixels) / max(1, times)
+        found = breast_mask(bright[::2, ::2])
+        iou = (found & plain & free).sum() / ((found | plain) & free).sum()
+        assert iou >= 0.95, times
+
+
+def test_saturated_tissue_on_a_visible_film_base_is_no_glare():
+    pixels = film()
+    pixels[:, 394:] = pixels[20:80, 330:370] = 0.06
+    mask = breast_mask(np.clip(pixels[::2, ::2] * 3, 0, 1))
+    truth = TISSUE[::2, ::2]
+    assert (mask & truth).sum() / (mask | truth).sum() >= 0.95
+
+
 def test_small_specks_survive_shrinking():
     pixels = film()
     plain = prepare(pixels, 134).pixels.astype(int)  # to a third

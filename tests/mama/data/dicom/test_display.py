@@ -88,6 +88,75 @@ def test_a_lut_of_eight_bits_with_many_entries(tmp_path: Path, write_dicom: Writ
     assert found.remarks == ()
 
 
+ROWS, COLUMNS = np.mgrid[:80, :60]
+INSIDE = 1 - ((ROWS - 40) / 34) ** 2 - (COLUMNS / 40) ** 2
+DISC = np.where(INSIDE > 0, 1200 + 2000 * INSIDE, 0).astype(np.uint16)
+MARKED = DISC.copy()
+MARKED[2:8, 48:58] = 4095
+
+
+@pytest.mark.parametrize(
+    ("fields", "remark"),
+    [
+        ({"WindowCenter": 0.5, "WindowWidth": 1}, "window-ignored"),
+        ({"WindowCenter": 1, "WindowWidth": 2}, "window-ignored"),
+        ({"WindowCenter": 128, "WindowWidth": 256}, "window-ignored"),
+        ({"WindowCenter": 3900, "WindowWidth": 100}, "window-ignored"),  # the marker alone
+        ({"VOILUTSequence": lut(4096, 12, [0] * 4095 + [9])}, "lut-ignored"),
+        ({"VOILUTSequence": lut(256, 12, list(range(256)))}, "lut-ignored"),
+        ({"RescaleSlope": 0, "RescaleIntercept": 5}, "lut-ignored"),
+        ({"ModalityLUTSequence": lut(4096, 12, [7] * 4096)}, "lut-ignored"),
+        ({"PixelPaddingValue": 0, "PixelPaddingRangeLimit": 16383}, "padding-ignored"),
+    ],
+)
+def test_what_hides_all_tissue_is_passed_over(
+    tmp_path: Path, write_dicom: Write, fields: dict[str, Any], remark: str
+) -> None:
+    found = read_image(write_dicom(tmp_path / "a.dcm", MARKED, **fields))
+    np.testing.assert_allclose(found.values, MARKED / 4095, atol=1e-6)
+    assert found.remarks == (remark,)
+
+
+@pytest.mark.parametrize("window", [(2200, 2000), (1500, 300), (3000, 400)])
+def test_a_narrow_window_is_used(
+    tmp_path: Path, write_dicom: Write, window: tuple[int, int]
+) -> None:
+    fields = {"WindowCenter": window[0], "WindowWidth": window[1]}
+    found = read_image(write_dicom(tmp_path / "a.dcm", MARKED, **fields))
+    center, width = window
+    expected = np.clip((MARKED - (center - 0.5)) / (width - 1) + 0.5, 0, 1)
+    np.testing.assert_allclose(found.values, expected, atol=1e-6)
+    assert found.remarks == ()
+
+
+def test_a_window_on_a_picture_of_two_values_is_used(tmp_path: Path, write_dicom: Write) -> None:
+    pixels = np.where(INSIDE > 0, 3000, 0).astype(np.uint16)
+    fields = {"WindowCenter": 2000, "WindowWidth": 1000}
+    found = read_image(write_dicom(tmp_path / "a.dcm", pixels, **fields))
+    assert found.remarks == ()
+
+
+@pytest.mark.parametrize("bits", [8, 12])
+@pytest.mark.parametrize("keyword", ["VOILUTSequence", "ModalityLUTSequence"])
+def test_words_of_a_lut_have_the_byte_order_of_the_file(
+    tmp_path: Path, write_dicom: Write, keyword: str, bits: int
+) -> None:
+    curve = np.arange(4096) // (1 if bits == 12 else 16)
+    data = curve.astype(">u2" if bits == 12 else np.uint8)
+    if bits == 8:  # two entries a word, the first in its low byte
+        data = data.view("<u2").astype(">u2")
+    path = write_dicom(tmp_path / "a.dcm", MARKED)
+    dataset = pydicom.dcmread(path)
+    setattr(dataset, keyword, lut(4096, bits, data.tobytes()))
+    dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRBigEndian
+    dataset.PixelData = MARKED.astype(">u2").tobytes()
+    saved = tmp_path / "big.dcm"
+    pydicom.dcmwrite(saved, dataset, implicit_vr=False, little_endian=False)
+    found = read_image(saved)
+    np.testing.assert_allclose(found.values, curve[MARKED] / curve[-1], atol=1e-6)
+    assert found.remarks == ()
+
+
 def test_missing_decoders_are_named(
     tmp_path: Path, write_dicom: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
