@@ -50,6 +50,10 @@ NOTES: dict[str, tuple[str, str]] = {
         "the view's code and its text disagree, and the code was used",
         "Correct it in the archive",
     ),
+    "burned-in": (
+        "the header says that text is burned into the image",
+        "Look at the image: all but the breast is black; if a name lies on it, remove the file",
+    ),
     "no-side": ("no side is stated, so that the whole report is the image's", "See docs/data.md"),
     "no-view": ("no view is stated", "Nothing: the view is a label only"),
     "window-ignored": ("an unusable window was passed over", "Nothing, if the image looks right"),

@@ -7,6 +7,7 @@ reports; a field of no meaning ("B", "LEFT?") is no statement.
 import re
 from typing import NamedTuple
 
+from mama.config.ingest import Kind
 from mama.data.dicom.fields import Fields
 from mama.data.studies import Laterality
 
@@ -24,8 +25,15 @@ VIEW_CODES = {
     **dict.fromkeys(("R-1024B", "Y-X1772", "399101009"), "XCCM"),
 }
 VIEWS = sorted({*VIEW_CODES.values(), "XCC", "AT"}, key=len, reverse=True)
-# "MLO" in "L-MLO", "RMLO", "MLOID" and "MLO MAG", but not in the middle of a word.
-_VIEW = re.compile(rf"(?:^|[^A-Z])([LR]?)[ _-]?({'|'.join(VIEWS)})(?:ID|M|S)?(?=$|[^A-Z])")
+# What the ACR's names of views have before and after: magnification, spot, rolled, displaced.
+_BEFORE, _AFTER = "M|S|MS|SM|MAG|SPOT|ID", "ID|M|S|MS|SM|MAG|SPOT|R[LMIS]"
+# "MLO" in "L-MLO", "RMLO", "RMMLO", "MLOID" and "MLO MAG", but not in the middle of a word; before
+# short views such as AT a letter would make one of SAT.
+_VIEW = re.compile(
+    rf"(?:^|[^A-Z])([LR]?)[ _-]?((?:{_BEFORE})(?=X?CC|ML|LM))??[ _-]?"
+    rf"({'|'.join(VIEWS)})(?:[_-]?({_AFTER}))?(?=$|[^A-Z])"
+)
+_MODIFIER: dict[str, Kind] = {"M": "magnification", "S": "spot", "I": "implant_displaced"}
 _SPELLED: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"EXAGG\w* CRANIO[ -]?CAUDAL LAT|CRANIO[ -]?CAUDAL EXAGG\w* LAT"), "XCCL"),
     (re.compile(r"EXAGG\w* CRANIO[ -]?CAUDAL MED|CRANIO[ -]?CAUDAL EXAGG\w* MED"), "XCCM"),
@@ -68,8 +76,18 @@ def view_of(text: str) -> str | None:
     """Return the view that a text names, in any spelling; None if it names none."""
     upper = text.upper()
     if match := _VIEW.search(upper):
-        return match[2]
+        return match[3]
     return next((view for pattern, view in _SPELLED if pattern.search(upper)), None)
+
+
+def modifiers_of(text: str) -> set[Kind]:
+    """Return the special kinds that the letters beside a view name, as in RMMLO, MLO-ID or CCS."""
+    found: set[Kind] = set()
+    for match in _VIEW.finditer(text.upper()):
+        letters = f"{match[2] or ''}{match[4] or ''}".replace("MAG", "M").replace("SPOT", "S")
+        letters = re.sub("R[LMIS]$", "", letters)
+        found |= {_MODIFIER[letter] for letter in letters if letter in _MODIFIER}
+    return found
 
 
 def side_of(text: str) -> Laterality | None:

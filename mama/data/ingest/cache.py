@@ -17,6 +17,7 @@ from pydantic import TypeAdapter
 from mama.data.dicom.pixels import read_image
 from mama.data.dicom.reasons import ImageError, Reason
 from mama.data.ingest.audit import PictureHash, hash_picture
+from mama.data.ingest.document import is_document
 from mama.data.ingest.headers import state_of
 from mama.data.ingest.workers import in_workers
 from mama.data.picture import write_picture
@@ -199,6 +200,9 @@ def _cache_one(job: _Job) -> Cached:
             continue
         breast = prepare(image.levels, job.long_side, image.table)
         if not breast.found:
+            reasons.append("no-tissue")
+            continue
+        if is_document(breast.pixels):
             reasons.append("no-tissue")
             continue
         size = write_picture(job.target, breast.pixels)

@@ -19,7 +19,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from pydantic import TypeAdapter
 
-from mama.data.dicom import ages, fields, header, headers, kinds, views
+from mama.data.dicom import ages, fields, header, headers, kinds, views, words
 from mama.data.dicom.header import Header
 from mama.data.dicom.headers import Outcome, read_outcome
 from mama.data.ingest.workers import in_workers
@@ -115,5 +115,5 @@ def _cipher(key: bytes) -> AESSIV:
 
 def _rules() -> bytes:
     """Return a hash of the code that reads headers: other rules may decide otherwise."""
-    modules = (ages, fields, header, headers, kinds, views)
+    modules = (ages, fields, header, headers, kinds, views, words)
     return sha256("".join(map(inspect.getsource, modules)).encode()).digest()
