@@ -121,6 +121,8 @@ def _image(
     """Return an image with its side by the policy on conflicts; None if it is left out."""
     header, where = found.header, name(found.paths[0])
     notes += [Note(code, where) for code in header.remarks]
+    if found.shared:
+        notes.append(Note("image-uid-shared", where))
     if "side-conflict" in header.remarks and config.conflicts == "exclude":
         skipped.append(Skipped(where, "side-unclear"))
         return None
@@ -136,7 +138,7 @@ def _raw(found: Found, header: Header, config: IngestConfig) -> RawImage:
     doubtful = "side-conflict" in header.remarks and config.conflicts == "unknown"
     return RawImage(
         path=found.paths[0],
-        id=header.image,
+        id=found.id,
         laterality=None if doubtful else header.laterality,
         view=header.view,
         vendor=header.vendor,

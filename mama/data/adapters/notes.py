@@ -34,6 +34,10 @@ NOTES: dict[str, tuple[str, str]] = {
         "a study has no PatientID, or a word in its place, and is left out",
         "Export it with a PatientID",
     ),
+    "image-uid-shared": (
+        "images of several patients or studies have one SOPInstanceUID; all are used",
+        "Correct it in the archive: one of them may be filed under a wrong patient",
+    ),
     "several-birth-dates": (
         "one PatientID has several dates of birth",
         "Two patients may share the id; see data.ingest.identity",

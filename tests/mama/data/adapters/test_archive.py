@@ -83,6 +83,19 @@ def test_several_dates_of_birth_of_one_id(tmp_path: Path, exam: Callable[..., No
     assert "1950" not in str(found.notes)
 
 
+def test_one_image_uid_of_two_patients_is_two_images(
+    tmp_path: Path, exam: Callable[..., None]
+) -> None:
+    for number in (1, 2):
+        exam(f"1.{number}", f"P{number}", SOPInstanceUID="1.9")
+    exam("1.1", "P1", SOPInstanceUID="1.9")
+    archive = read(tmp_path)
+    found = {exam.patient: exam.images for exam in archive.exams}
+    assert [len(images[0].copies) for _, images in sorted(found.items())] == [1, 0]
+    assert found["P1"][0].id != found["P2"][0].id
+    assert codes(archive) == ["image-uid-shared", "image-uid-shared"]
+
+
 def test_a_study_uid_new_in_each_image_is_refused_and_accession_joins(
     tmp_path: Path, exam: Callable[..., None]
 ) -> None:
