@@ -8,6 +8,7 @@ import numpy as np
 FILLED = 0.9  # share of the crop that is lit: a breast leaves the corners of its crop dark
 EVEN = 0.65  # share of the lit pixels that have about the same grey
 ABOUT = 12  # levels of 255
+BRIGHT = 127  # level; paper is brighter than print
 
 
 def is_document(pixels: np.ndarray) -> bool:
@@ -21,4 +22,4 @@ def is_document(pixels: np.ndarray) -> bool:
     if lit.sum() < FILLED * pixels.size:
         return False
     near = np.convolve(lit, np.ones(2 * ABOUT + 1, int), mode="same")
-    return bool(near.max() > EVEN * lit.sum())
+    return bool(near.max() > EVEN * lit.sum() and near.argmax() + 1 > BRIGHT)

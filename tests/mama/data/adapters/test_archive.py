@@ -108,6 +108,50 @@ def test_a_study_uid_new_in_each_image_is_refused_and_accession_joins(
     assert [(len(one.images), one.patient) for one in found.exams] == [(4, "A"), (4, "B")]
 
 
+@pytest.mark.parametrize("accession", ["NA", "SCREEN"])
+def test_a_word_for_an_accession_joins_no_two_exams(
+    tmp_path: Path, exam: Callable[..., None], accession: str
+) -> None:
+    exam("1.1", "A", AccessionNumber=accession, StudyDate="20150101")
+    exam("1.2", "A", AccessionNumber=accession, StudyDate="20200101")
+    assert len(read(tmp_path, identity={"study": "accession"}).exams) == 2
+
+
+@pytest.mark.parametrize(
+    ("patient", "study", "match"),
+    [
+        ("case{woman}_{image}", "1.{woman}.{image}", "12 of 12 PatientIDs have one image each"),
+        ("{number}7a{number}", "1.{woman}", "12 of 12 PatientIDs have one image each"),
+        ("P{woman}_{side}", "1.{woman}.{side:.0}{number}", "names side and view"),
+        ("P{woman}", "1.{number}", "share patient and date"),
+    ],
+)
+def test_ids_that_are_new_in_each_image_or_breast_are_refused(
+    tmp_path: Path, exam: Callable[..., None], patient: str, study: str, match: str
+) -> None:
+    for number in range(12):
+        names = {"woman": number // 4, "image": number % 4, "side": "LR"[number % 2]}
+        exam(study.format(number=number, **names), patient.format(number=number, **names))
+    with pytest.raises(DataError, match=match):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("ids", "match"),
+    [
+        (["Z-17"] * 7 + list("ABCDE"), "one PatientID stands in 7 of 12"),
+        (["SITE1", "SCANNER2"] * 10, "2 PatientIDs stand in 20 of 20"),
+    ],
+)
+def test_constant_ids_are_refused(
+    tmp_path: Path, exam: Callable[..., None], ids: list[str], match: str
+) -> None:
+    for number, patient in enumerate(ids):
+        exam(f"1.{number}", patient)
+    with pytest.raises(DataError, match=match):
+        read(tmp_path)
+
+
 def test_one_accession_of_two_patients_is_two_studies(
     tmp_path: Path, exam: Callable[..., None]
 ) -> None:

@@ -144,3 +144,28 @@ def test_from_pictures_to_a_dataset(tmp_path, write_table, picture) -> None:
     assert labels["C"].birads == {"L": "4A", "R": "1"}
     assert labels["B"].suspicious == {"L": False}
     assert report.without_report == 0
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "match"),
+    [
+        ("patient", "P{woman}_{side}_CC", "names side and view"),
+        ("patient", "{number}a", "one image each"),
+        ("patient", "anonymous", "no PatientID"),
+        ("study", "{number}a", None),
+    ],
+)
+def test_ids_that_are_no_patients(tmp_path, write_table, touch, column, cell, match) -> None:
+    describe(tmp_path, f"table: t.csv\ncolumns: {{file: f, {column}: p, laterality: s}}\n")
+    rows = []
+    for number in range(12):
+        side = "LR"[number % 2]
+        rows.append(f"{number}.png,{cell.format(number=number, woman=number // 2, side=side)},{side}")
+    write_table("t.csv", "f,p,s", *rows)
+    touch(*(f"{number}.png" for number in range(12)))
+    if match is None:
+        assert len(read(tmp_path).studies) == 12
+        return
+    with pytest.raises(DataError, match=match) as caught:
+        read(tmp_path)
+    assert "image_table.yaml: patient" in str(caught.value)
