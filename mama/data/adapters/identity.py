@@ -6,7 +6,7 @@ that are missing, shared by everyone or new in every image are therefore refused
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from mama.config.ingest import IdentityConfig
@@ -20,8 +20,8 @@ MANY = 10  # studies; from here on, a share of them is a sign
 MOST = 0.8  # share that is no chance among a few
 CONSTANTS = 3  # ids that together may stand for most patients, such as one of each scanner
 EXPORT = (
-    "Export them with the archive's or a pseudonymous PatientID. Set it to study only if no patient "
-    "has two studies here"
+    "Export them with the archive's or a pseudonymous PatientID. Set it to study only if no "
+    "patient has two studies here"
 )
 # What de-identification and test exports write instead of an id.
 _PLACEHOLDER = re.compile(
@@ -130,19 +130,26 @@ def _require_ids(
 def _require_studies(images: list[Found]) -> None:
     """Refuse images that are alone in their studies but belong together by another sign."""
     headers = [image.header for image in images]
-    if 2 * (joined := _joined(h.accession for h in headers if not no_id(h.accession))) > len(images):
+    shared = Counter(h.accession for h in headers if not no_id(h.accession))
+    joined = sum(count for count in shared.values() if count > 1)
+    if 2 * joined > len(images):
         raise DataError(
             f"{joined} images have a StudyInstanceUID of their own, but share accession numbers",
             where=f"{WHERE}.study",
             fix="Set it to accession",
         )
-    joined = _joined((h.patient, h.date) for h in headers if not no_id(h.patient))
+    # Several views of one patient and day; yearly exams of one view each are no sign.
+    views: dict[tuple[str, str], list[tuple[str | None, str | None]]] = defaultdict(list)
+    for h in headers:
+        if not no_id(h.patient):
+            views[h.patient, h.date].append((h.laterality, h.view))
+    joined = sum(len(found) for found in views.values() if len(set(found)) > 1)
     if len(images) >= MANY and 2 * joined > len(images):
         raise DataError(
             f"{joined} images have a StudyInstanceUID of their own, but share patient and date",
             where=f"{WHERE}.study",
-            fix="Export them with the archive's StudyInstanceUID, or with accession numbers and set "
-            "it to accession",
+            fix="Export them with the archive's StudyInstanceUID, or with accession numbers and "
+            "set it to accession",
         )
 
 
@@ -208,10 +215,6 @@ def require_shared(keys: Counter[str], total: int) -> None:
             where=f"{WHERE}.patient",
             fix=EXPORT,
         )
-
-
-def _joined(keys: Iterable[Hashable]) -> int:
-    return sum(count for count in Counter(keys).values() if count > 1)
 
 
 def _several_birth_dates(exams: Iterable[Exam], name: Callable[[Found], str]) -> list[Note]:

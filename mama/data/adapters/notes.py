@@ -64,7 +64,7 @@ NOTES: dict[str, tuple[str, str]] = {
     "lut-ignored": ("an unusable VOI LUT was passed over", "Nothing, if the image looks right"),
     "archive": ("an archive file was not looked into", "Unpack it into the folder"),
     "source-shrank": (
-        "studies of the last ingest are no longer in the source",
+        "studies or images of the last ingest are no longer in the source",
         "Check that the disk or share is mounted; --prune removes them from the dataset",
     ),
     "report-refused": (

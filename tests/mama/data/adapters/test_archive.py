@@ -131,7 +131,8 @@ def test_ids_that_are_new_in_each_image_or_breast_are_refused(
 ) -> None:
     for number in range(12):
         names = {"woman": number // 4, "image": number % 4, "side": "LR"[number % 2]}
-        exam(study.format(number=number, **names), patient.format(number=number, **names))
+        view = {"ImageLaterality": names["side"], "ViewPosition": "CC" if number % 4 < 2 else "MLO"}
+        exam(study.format(number=number, **names), patient.format(number=number, **names), **view)
     with pytest.raises(DataError, match=match):
         read(tmp_path)
 

@@ -160,7 +160,9 @@ def test_ids_that_are_no_patients(tmp_path, write_table, touch, column, cell, ma
     rows = []
     for number in range(12):
         side = "LR"[number % 2]
-        rows.append(f"{number}.png,{cell.format(number=number, woman=number // 2, side=side)},{side}")
+        rows.append(
+            f"{number}.png,{cell.format(number=number, woman=number // 2, side=side)},{side}"
+        )
     write_table("t.csv", "f,p,s", *rows)
     touch(*(f"{number}.png" for number in range(12)))
     if match is None:
