@@ -53,7 +53,7 @@ def scan(folder: Path, read: ReadHeaders = read_headers) -> Scan:
     images: dict[tuple[str, str, str], Found] = {}
     result = Scan([], [], [])
     files: list[Path] = []
-    for path, reason in _files(folder):
+    for path, reason in files_below(folder):
         if reason:
             result.skipped.append((path, reason))
             continue
@@ -76,7 +76,7 @@ def scan(folder: Path, read: ReadHeaders = read_headers) -> Scan:
     return result
 
 
-def _files(folder: Path) -> Iterator[tuple[Path, Reason | None]]:
+def files_below(folder: Path) -> Iterator[tuple[Path, Reason | None]]:
     """Yield all files in path order, and folders that cannot be listed with their reason.
 
     A linked folder is entered once, so that a link to a folder above ends.
@@ -104,6 +104,8 @@ def _files(folder: Path) -> Iterator[tuple[Path, Reason | None]]:
                     folders.append(path)
                 elif entry.is_file():
                     yield path, None
+                elif entry.is_symlink():  # to what is not there, such as a disk not mounted
+                    yield path, "read-error"
             except OSError as error:
                 yield path, _reason(error)
         waiting.extend(reversed(folders))

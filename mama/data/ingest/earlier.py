@@ -12,9 +12,8 @@ from mama.data.manifest import MANIFEST, Dataset
 from mama.data.studies import Image, Study
 from mama.errors import DataError
 
-MISSING = (
-    0.1  # share of the last studies or images; if more are gone, none is removed without `prune`
-)
+MISSING = 0.1  # share of the last studies or images; if more are gone, none is removed
+UNREAD = {"no-permission", "read-error"}  # reasons for which files below may be there
 JSON = "ingest_report.json"
 
 _COUNTS = TypeAdapter(Counts)
@@ -38,11 +37,18 @@ def counts_before(out: Path) -> Counts | None:
 
 
 def with_missing(
-    found: list[Study], before: list[Study], prune: bool, *, still: Set[str], left_out: int
+    found: list[Study],
+    before: list[Study],
+    prune: bool,
+    *,
+    still: Set[str],
+    left_out: int,
+    unread: bool,
 ) -> tuple[list[Study], list[Note]]:
     """Return the found studies by id, with what the last ingest had if too much of it is gone.
 
-    A source of which a large part is gone is more likely a share that is not mounted.
+    A source of which a large part is gone, or a part cannot be read, is more likely a share that is
+    not mounted.
 
     Args:
         found: studies with a usable image.
@@ -50,6 +56,7 @@ def with_missing(
         prune: True to remove what is gone however much it is.
         still: ids of the images of the source, usable or not.
         left_out: by how many the files that are there but left out outnumber those of last time.
+        unread: True if files or folders could not be read, so that nothing is known to be gone.
     """
     ids = {study.id for study in found}
     studies = [study for study in before if study.id not in ids]
@@ -57,10 +64,10 @@ def with_missing(
     images = {
         image.id: image for study in before for image in study.images if image.id not in still
     }
-    notes = []
-    if len(studies) > MISSING * len(before):
+    notes, most = [], 0 if unread else MISSING
+    if len(studies) > most * len(before):
         notes.append(Note("source-shrank", f"{len(studies)} of {len(before)} studies"))
-    elif len(images) - max(left_out, 0) > MISSING * total:
+    elif len(images) - (0 if unread else max(left_out, 0)) > most * total:
         notes.append(Note("source-shrank", f"{len(images)} of {total} images"))
     if prune or not notes:
         return sorted(found, key=lambda study: study.id), []

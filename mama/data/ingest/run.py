@@ -21,7 +21,7 @@ from mama.data.ingest.audit import audit
 from mama.data.ingest.boxes import in_picture
 from mama.data.ingest.cache import ImageCache, Source
 from mama.data.ingest.contents import Counts, contents_of
-from mama.data.ingest.earlier import JSON, counts_before, studies_before, with_missing
+from mama.data.ingest.earlier import JSON, UNREAD, counts_before, studies_before, with_missing
 from mama.data.ingest.headers import HEADERS, HeaderCache
 from mama.data.ingest.ids import Ids, key_for, known_key, require_compatible
 from mama.data.ingest.page import write_page
@@ -132,6 +132,7 @@ def ingest(  # noqa: PLR0913  (keywords)
             prune,
             still={one.id for one in sources},
             left_out=len(found.skipped) - then,
+            unread=any(item.reason in UNREAD for item in raw.skipped),
         )
         found.notes += missing
         _check_splits(kept, source)

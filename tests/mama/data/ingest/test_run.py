@@ -210,6 +210,18 @@ def test_a_source_that_lost_a_tenth_of_its_images_deletes_none(
     assert run(hospital, out, prune=True).images == 4
 
 
+def test_an_unreadable_folder_hides_images_and_deletes_none(hospital: Path, tmp_path: Path) -> None:
+    _many(hospital, 40)
+    out = tmp_path / "out"
+    run(hospital, out)
+    (hospital / "dicom" / "0L.dcm").unlink()
+    (hospital / "dicom" / "more").symlink_to(tmp_path / "not mounted")
+    report = run(hospital, out)
+    assert ("dicom/more", "read-error") in report.skipped
+    assert ("source-shrank", "1 of 80 images") in report.notes
+    assert (report.images, len(list((out / "images").glob("*.npy")))) == (80, 80)
+
+
 def test_bad_files_are_left_out_and_listed(hospital: Path, tmp_path: Path):
     folder = hospital / "dicom"
     (folder / "0L.dcm").write_bytes((folder / "0L.dcm").read_bytes()[:-3000])
