@@ -145,5 +145,6 @@ def _raw(found: Found, header: Header, config: IngestConfig) -> RawImage:
         copies=found.paths[1:],
         flags=tuple(sorted(header.kinds)),
         hung=True,
+        flipped=header.flipped,
         spacing=header.spacing,
     )

@@ -63,6 +63,7 @@ class Header:
         age: band of the patient's age, such as 50-59.
         kinds: special kinds of the image, such as magnification.
         spacing: of the detector's pixels in mm.
+        flipped: True if the header says that the image is stored mirrored.
         remarks: codes of `mama.data.adapters.notes`, such as for fields that contradict each other.
     """
 
@@ -79,6 +80,7 @@ class Header:
     spacing: float | None
     age: str | None
     kinds: frozenset[Kind]
+    flipped: bool
     remarks: tuple[str, ...]
 
 
@@ -118,5 +120,6 @@ def _header(fields: Fields, path: Path) -> Header:
         spacing=fields.number("ImagerPixelSpacing") or fields.number("PixelSpacing"),
         age=age_band(fields),
         kinds=special_kinds(fields),
+        flipped=placed.flipped,
         remarks=(*placed.conflicts, *(["burned-in"] if burned else [])),
     )

@@ -215,7 +215,7 @@ def _image(found: _Found, raw: RawImage, place: _Place) -> Image | None:
     found.places[names[used]] = id
     found.notes += [Note(code, names[used]) for code in entry.remarks]
     side, conflicts = raw.laterality, place.config.conflicts
-    if side and raw.hung and entry.mirrored == (side == "L"):
+    if side and raw.hung and entry.mirrored == ((side == "L") != raw.flipped):
         found.notes.append(Note("chest-wall-conflict", names[used]))
         if conflicts == "exclude":
             found.skipped.append(Skipped(names[used], "side-unclear"))

@@ -43,6 +43,10 @@ def test_codes(tmp_path: Path, write_dicom: Write, value: str, view: str) -> Non
         ("MLM", "ML", None),
         ("CCRL", "CC", None),
         ("Sat", None, None),
+        ("LAT", None, None),
+        ("R LAT", None, "R"),
+        ("l'aisselle droite", None, "R"),
+        ("Mamma links", None, "L"),
         ("XCCL", "XCCL", None),
         ("RXCCL", "XCCL", "R"),
         ("LMO", "LMO", None),
@@ -124,3 +128,22 @@ def test_conflicts(
 def test_the_code_comes_before_the_text(tmp_path: Path, write_dicom: Write) -> None:
     fields = {"ViewPosition": "MLO", "ViewCodeSequence": code("R-10242")}
     assert header(tmp_path, write_dicom, **fields).view == "CC"
+
+
+@pytest.mark.parametrize(
+    ("side", "orientation", "flipped"),
+    [
+        ("L", ["A", "F"], False),
+        ("L", ["P", "F"], True),
+        ("L", ["P", "FR"], True),
+        ("L", ["P", "FL"], False),  # a right breast, called left
+        ("R", ["A", "L"], True),
+        ("R", ["P", "L"], False),
+        ("L", "MLO", False),
+    ],
+)
+def test_an_image_stored_mirrored(
+    tmp_path: Path, write_dicom: Write, side: str, orientation: Any, flipped: bool
+) -> None:
+    fields = {"ImageLaterality": side, "PatientOrientation": orientation}
+    assert header(tmp_path, write_dicom, **fields).flipped is flipped
