@@ -13,6 +13,7 @@ import pydicom
 import pytest
 
 from mama.data.adapters import Skipped
+from mama.data.adapters.notes import Note
 from mama.data.dicom.pixels import read_pixels
 from mama.data.ingest.cache import ImageCache
 from mama.data.ingest.headers import HEADERS
@@ -204,7 +205,7 @@ def test_a_source_that_lost_a_tenth_of_its_images_deletes_none(
     for path in (hospital / "dicom").glob("*R.dcm"):
         path.unlink()
     report = run(hospital, out)
-    assert ("source-shrank", "4 of 8 images") in report.notes
+    assert Note("source-shrank", "4 of 8 images") in report.notes
     assert (report.studies, report.images, report.changed) == (4, 8, 0)
     assert contents(out) == before
     assert run(hospital, out, prune=True).images == 4
@@ -218,7 +219,7 @@ def test_an_unreadable_folder_hides_images_and_deletes_none(hospital: Path, tmp_
     (hospital / "dicom" / "more").symlink_to(tmp_path / "not mounted")
     report = run(hospital, out)
     assert ("dicom/more", "read-error") in report.skipped
-    assert ("source-shrank", "1 of 80 images") in report.notes
+    assert Note("source-shrank", "1 of 80 images") in report.notes
     assert (report.images, len(list((out / "images").glob("*.npy")))) == (80, 80)
 
 

@@ -4,8 +4,8 @@ The decision rests on the header alone, so that no pixels of other objects are r
 """
 
 from mama.config.ingest import Kind
-from mama.data.dicom import words
 from mama.data.dicom.fields import Fields
+from mama.data.dicom.kinds import words
 from mama.data.dicom.reasons import Reason
 from mama.data.dicom.views import modifiers_of
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from mama.data.ingest.document import is_document
+from mama.data.picture import is_document
 from mama.data.tissue import prepare
 from tests.mama.data.conftest import breast
 
