@@ -14,6 +14,12 @@ import numpy as np
 from PIL import Image
 
 CRC = 4  # bytes, little-endian
+# A scanned document: black print on white paper fills a picture as tissue would. White print on
+# black has too little area to be taken for a breast.
+FILLED = 0.9  # share of the crop that is lit: a breast leaves the corners of its crop dark
+EVEN = 0.65  # share of the lit pixels that have about the same grey
+ABOUT = 12  # levels of 255
+BRIGHT = 127  # level; paper is brighter than print
 
 
 def write_picture(path: Path, pixels: np.ndarray) -> int:
@@ -52,3 +58,17 @@ def data_url(picture: Image.Image, kind: Literal["png", "jpeg"] = "png") -> str:
     exact = {} if kind == "png" else {"subsampling": 0}  # thin coloured lines stay
     picture.save(data, kind, optimize=True, **exact)
     return f"data:image/{kind};base64," + base64.b64encode(data.getvalue()).decode()
+
+
+def is_document(pixels: np.ndarray) -> bool:
+    """Return True if a picture is a bright rectangle of one grey, such as paper or a banner.
+
+    Args:
+        pixels: uint8 (height, width), a crop of which 0 is background.
+    """
+    counts = np.bincount(pixels.ravel(), minlength=256)
+    lit = counts[1:]
+    if lit.sum() < FILLED * pixels.size:
+        return False
+    near = np.convolve(lit, np.ones(2 * ABOUT + 1, int), mode="same")
+    return bool(near.max() > EVEN * lit.sum() and near.argmax() + 1 > BRIGHT)

@@ -76,7 +76,7 @@ def write_mammogram(  # noqa: PLR0913  (keywords)
     dataset.StudyInstanceUID = study
     dataset.SeriesInstanceUID = series
     dataset.PatientID = patient
-    dataset.PatientName = "Synthetic^Phantom"
+    dataset.PatientName = "Synthetic^Patient"
     dataset.PatientSex = "F"
     dataset.Modality = "MG"
     dataset.Manufacturer = vendor.manufacturer

@@ -120,12 +120,14 @@ def _image(
 ) -> RawImage | None:
     """Return an image with its side by the policy on conflicts; None if it is left out."""
     header, where = found.header, name(found.paths[0])
-    notes += [Note(conflict, where) for conflict in header.conflicts]
-    if "side-conflict" in header.conflicts and config.conflicts == "exclude":
+    notes += [Note(code, where) for code in header.remarks]
+    if found.shared:
+        notes.append(Note("image-uid-shared", where))
+    if "side-conflict" in header.remarks and config.conflicts == "exclude":
         skipped.append(Skipped(where, "side-unclear"))
         return None
     image = _raw(found, header, config)
-    if image.laterality is None and "side-conflict" not in header.conflicts:
+    if image.laterality is None and "side-conflict" not in header.remarks:
         notes.append(Note("no-side", where))
     if image.view is None:
         notes.append(Note("no-view", where))
@@ -133,15 +135,16 @@ def _image(
 
 
 def _raw(found: Found, header: Header, config: IngestConfig) -> RawImage:
-    doubtful = "side-conflict" in header.conflicts and config.conflicts == "unknown"
+    doubtful = "side-conflict" in header.remarks and config.conflicts == "unknown"
     return RawImage(
         path=found.paths[0],
-        id=header.image,
+        id=found.id,
         laterality=None if doubtful else header.laterality,
         view=header.view,
         vendor=header.vendor,
         copies=found.paths[1:],
         flags=tuple(sorted(header.kinds)),
         hung=True,
+        flipped=header.flipped,
         spacing=header.spacing,
     )

@@ -34,6 +34,10 @@ NOTES: dict[str, tuple[str, str]] = {
         "a study has no PatientID, or a word in its place, and is left out",
         "Export it with a PatientID",
     ),
+    "image-uid-shared": (
+        "images of several patients or studies have one SOPInstanceUID; all are used",
+        "Correct it in the archive: one of them may be filed under a wrong patient",
+    ),
     "several-birth-dates": (
         "one PatientID has several dates of birth",
         "Two patients may share the id; see data.ingest.identity",
@@ -50,6 +54,10 @@ NOTES: dict[str, tuple[str, str]] = {
         "the view's code and its text disagree, and the code was used",
         "Correct it in the archive",
     ),
+    "burned-in": (
+        "the header says that text is burned into the image",
+        "Look at the image: all but the breast is black; if a name lies on it, remove the file",
+    ),
     "no-side": ("no side is stated, so that the whole report is the image's", "See docs/data.md"),
     "no-view": ("no view is stated", "Nothing: the view is a label only"),
     "window-ignored": ("an unusable window was passed over", "Nothing, if the image looks right"),
@@ -63,7 +71,7 @@ NOTES: dict[str, tuple[str, str]] = {
     ),
     "archive": ("an archive file was not looked into", "Unpack it into the folder"),
     "source-shrank": (
-        "studies of the last ingest are no longer in the source",
+        "studies or images of the last ingest are no longer in the source",
         "Check that the disk or share is mounted; --prune removes them from the dataset",
     ),
     "report-refused": (

@@ -44,8 +44,8 @@ class RawImage:
 
     `copies` are other files of the same image, used if the first is damaged; `flags` are its
     special kinds (`mama.config.ingest.Kind`). `hung` images are stored as they are read, with the
-    chest wall of a left breast on the left, so that the chest wall can confirm the side. `spacing`
-    is that of the pixels in mm.
+    chest wall of a left breast on the left, or on the right if `flipped`, so that the chest wall
+    can confirm the side. `spacing` is that of the pixels in mm.
     """
 
     path: Path = field(repr=False)
@@ -57,6 +57,7 @@ class RawImage:
     boxes: tuple[RawBox, ...] = ()
     flags: tuple[str, ...] = ()
     hung: bool = False
+    flipped: bool = False
     spacing: float | None = None
 
 

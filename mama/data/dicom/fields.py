@@ -1,5 +1,6 @@
 """Access to header fields as plain text, numbers and codes, whatever their type in the file."""
 
+import unicodedata
 from typing import Any
 
 import pydicom
@@ -22,6 +23,11 @@ class Fields:
     def upper(self, name: str) -> str:
         """Return a field's text in upper case."""
         return self.text(name).upper()
+
+    def plain(self, name: str) -> str:
+        """Return a field's text in capitals, without accents and underscores."""
+        letters = unicodedata.normalize("NFKD", self.upper(name).replace("_", " "))
+        return "".join(letter for letter in letters if not unicodedata.combining(letter))
 
     def values(self, name: str) -> list[str]:
         """Return the values of a field as text, stripped."""

@@ -17,6 +17,7 @@ HEADER_FIELDS = [
     "AcquisitionDate",
     "AcquisitionDeviceProcessingDescription",
     "BodyPartExamined",
+    "BurnedInAnnotation",
     "ConversionType",
     "EstimatedRadiographicMagnificationFactor",
     "ImageLaterality",
@@ -30,12 +31,15 @@ HEADER_FIELDS = [
     "PatientAge",
     "PatientBirthDate",
     "PatientID",
+    "PatientName",
     "PatientOrientation",
     "PatientSex",
+    "PerformedProcedureStepDescription",
     "PixelSpacing",
     "PresentationIntentType",
     "ProtocolName",
     "QualityControlImage",
+    "RequestedProcedureDescription",
     "Rows",
     "SOPClassUID",
     "SOPInstanceUID",
@@ -43,6 +47,7 @@ HEADER_FIELDS = [
     "SharedFunctionalGroupsSequence",
     "SpecimenDescriptionSequence",
     "StudyDate",
+    "StudyDescription",
     "StudyInstanceUID",
     "ViewCodeSequence",
     "ViewModifierCodeSequence",
@@ -58,7 +63,8 @@ class Header:
         age: band of the patient's age, such as 50-59.
         kinds: special kinds of the image, such as magnification.
         spacing: of the detector's pixels in mm.
-        conflicts: codes of `mama.data.adapters.notes` for fields that contradict each other.
+        flipped: True if the header says that the image is stored mirrored.
+        remarks: codes of `mama.data.adapters.notes`, such as for fields that contradict each other.
     """
 
     patient: str = field(repr=False)
@@ -74,7 +80,8 @@ class Header:
     spacing: float | None
     age: str | None
     kinds: frozenset[Kind]
-    conflicts: tuple[str, ...]
+    flipped: bool
+    remarks: tuple[str, ...]
 
 
 def read_header(path: Path) -> Header:
@@ -96,6 +103,9 @@ def _header(fields: Fields, path: Path) -> Header:
     if not (fields.text("StudyInstanceUID") and fields.text("SOPInstanceUID")):
         raise ImageError("no-identifiers", path)
     placed = place(fields)
+    burned = fields.upper("BurnedInAnnotation") == "YES"
+    if burned and not (placed.laterality and placed.view):
+        raise ImageError("secondary-capture", path)  # nothing says that it is a mammogram
     return Header(
         patient=fields.text("PatientID"),
         issuer=fields.text("IssuerOfPatientID"),
@@ -110,5 +120,6 @@ def _header(fields: Fields, path: Path) -> Header:
         spacing=fields.number("ImagerPixelSpacing") or fields.number("PixelSpacing"),
         age=age_band(fields),
         kinds=special_kinds(fields),
-        conflicts=placed.conflicts,
+        flipped=placed.flipped,
+        remarks=(*placed.conflicts, *(["burned-in"] if burned else [])),
     )

@@ -14,6 +14,7 @@ Reason = Literal[
     "other-modality",
     "for-processing",
     "tomosynthesis",
+    "contrast",
     "secondary-capture",
     "specimen",
     "phantom",
@@ -54,7 +55,10 @@ REASONS: dict[Reason, tuple[str, str]] = {
         "a report, key note, presentation state or another object without pixels",
         "Nothing; export only images to have fewer of these",
     ),
-    "not-a-mammogram": ("the Modality is not MG", "Nothing, unless it is a mammogram"),
+    "not-a-mammogram": (
+        "the Modality is not MG, or the SOP class is none of mammography",
+        "Nothing, unless it is a mammogram",
+    ),
     "other-modality": (
         "an image of the breast whose Modality is CR or DX",
         "If it is a mammogram, have the Modality corrected to MG in the archive",
@@ -67,13 +71,17 @@ REASONS: dict[Reason, tuple[str, str]] = {
         "a tomosynthesis volume or one of its slices",
         "Nothing, if the two-dimensional images are there too; else export them",
     ),
+    "contrast": (
+        "a subtraction or high-energy image of a mammography with contrast medium",
+        "Nothing, if the low-energy image is there too; else export that",
+    ),
     "secondary-capture": (
         "a screen save, dose page or another secondary capture, which may show names",
         "Nothing",
     ),
     "specimen": ("an image of a specimen", "Nothing"),
     "phantom": ("a quality control image", "Nothing"),
-    "stereotactic": ("an image of a biopsy or localisation", "Nothing"),
+    "stereotactic": ("an image of a biopsy, localisation or galactography", "Nothing"),
     "multi-frame": ("several frames in one file", "Export two-dimensional images"),
     "too-large": ("more than 100 million pixels", "Export the image at its original size"),
     "colour": ("a colour image", "Export greyscale images"),

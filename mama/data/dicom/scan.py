@@ -1,6 +1,7 @@
 """Scan of a folder for mammograms: every file is named that could be one and is not used."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -14,10 +15,21 @@ ARCHIVES = (".zip", ".tar", ".tgz", ".gz", ".7z", ".rar")
 
 
 class Found(NamedTuple):
-    """A mammogram: its header and files, of which those after the first are copies."""
+    """A mammogram: its header and files, of which those after the first are copies.
+
+    `shared` is True if an image of another patient or study has the same SOPInstanceUID.
+    """
 
     header: Header
     paths: tuple[Path, ...]
+    shared: bool = False
+
+    @property
+    def id(self) -> str:
+        """Identifier of the image in its source."""
+        header = self.header
+        names = (header.patient, header.study, header.image) if self.shared else (header.image,)
+        return " ".join(names)
 
 
 class Scan(NamedTuple):
@@ -31,17 +43,17 @@ class Scan(NamedTuple):
 def scan(folder: Path, read: ReadHeaders = read_headers) -> Scan:
     """Find the mammograms below a folder by their headers, through linked folders too.
 
-    Files of one SOPInstanceUID are copies of each other: the pixels of the later ones are read
-    only if the earlier ones turn out to be damaged.
+    Files of one SOPInstanceUID, patient and study are copies of each other: the pixels of the later
+    ones are read only if the earlier ones turn out to be damaged.
 
     Args:
         folder: where to look.
         read: reads the headers.
     """
-    images: dict[str, Found] = {}
+    images: dict[tuple[str, str, str], Found] = {}
     result = Scan([], [], [])
     files: list[Path] = []
-    for path, reason in _files(folder):
+    for path, reason in files_below(folder):
         if reason:
             result.skipped.append((path, reason))
             continue
@@ -51,16 +63,20 @@ def scan(folder: Path, read: ReadHeaders = read_headers) -> Scan:
         files.append(path)
     for path, outcome in zip(files, read(files), strict=True):
         if isinstance(outcome, Header):
-            earlier = images.get(outcome.image)
+            key = (outcome.image, outcome.patient, outcome.study)
+            earlier = images.get(key)
             paths = (*earlier.paths, path) if earlier else (path,)
-            images[outcome.image] = Found(earlier.header if earlier else outcome, paths)
+            images[key] = Found(earlier.header if earlier else outcome, paths)
         elif outcome:
             result.skipped.append((path, outcome))
-    result.found.extend(images.values())
+    uses = Counter(image for image, _, _ in images)
+    result.found.extend(
+        one._replace(shared=uses[image] > 1) for (image, _, _), one in images.items()
+    )
     return result
 
 
-def _files(folder: Path) -> Iterator[tuple[Path, Reason | None]]:
+def files_below(folder: Path) -> Iterator[tuple[Path, Reason | None]]:
     """Yield all files in path order, and folders that cannot be listed with their reason.
 
     A linked folder is entered once, so that a link to a folder above ends.
@@ -88,6 +104,8 @@ def _files(folder: Path) -> Iterator[tuple[Path, Reason | None]]:
                     folders.append(path)
                 elif entry.is_file():
                     yield path, None
+                elif entry.is_symlink():  # to what is not there, such as a disk not mounted
+                    yield path, "read-error"
             except OSError as error:
                 yield path, _reason(error)
         waiting.extend(reversed(folders))

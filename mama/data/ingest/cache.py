@@ -19,12 +19,12 @@ from mama.data.dicom.reasons import ImageError, Reason
 from mama.data.ingest.audit import PictureHash, hash_picture
 from mama.data.ingest.headers import state_of
 from mama.data.ingest.workers import in_workers
-from mama.data.picture import write_picture
+from mama.data.picture import is_document, write_picture
 from mama.data.tissue import prepare
 from mama.errors import DataError
 from mama.system.files import private_folder, remove_unfinished, write_text
 
-RECIPE = 5  # increment when the pixels of pictures change, so that old caches are rebuilt
+RECIPE = 6  # increment when the pixels of pictures change, so that old caches are rebuilt
 NO_HASH = PictureHash("", "")
 CHUNK = 8  # files per worker task
 # Failures that another try may not have, without a change of the file.
@@ -199,6 +199,9 @@ def _cache_one(job: _Job) -> Cached:
             continue
         breast = prepare(image.levels, job.long_side, image.table)
         if not breast.found:
+            reasons.append("no-tissue")
+            continue
+        if is_document(breast.pixels):
             reasons.append("no-tissue")
             continue
         size = write_picture(job.target, breast.pixels)

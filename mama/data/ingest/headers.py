@@ -19,9 +19,10 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 from pydantic import TypeAdapter
 
-from mama.data.dicom import ages, fields, header, headers, kinds, views
+from mama.data.dicom import ages, fields, header, headers, views
 from mama.data.dicom.header import Header
 from mama.data.dicom.headers import Outcome, read_outcome
+from mama.data.dicom.kinds import decide, words
 from mama.data.ingest.workers import in_workers
 from mama.system.files import write_bytes
 
@@ -115,5 +116,5 @@ def _cipher(key: bytes) -> AESSIV:
 
 def _rules() -> bytes:
     """Return a hash of the code that reads headers: other rules may decide otherwise."""
-    modules = (ages, fields, header, headers, kinds, views)
+    modules = (ages, decide, fields, header, headers, views, words)
     return sha256("".join(map(inspect.getsource, modules)).encode()).digest()

@@ -16,11 +16,12 @@ from mama.config.output_folder import refuse_foreign
 from mama.data import adapters
 from mama.data.adapters import RawDataset, RawImage, RawStudy, Skipped
 from mama.data.adapters.notes import Note
+from mama.data.dicom.reasons import REASONS
 from mama.data.ingest.audit import audit
 from mama.data.ingest.boxes import in_picture
 from mama.data.ingest.cache import ImageCache, Source
 from mama.data.ingest.contents import Counts, contents_of
-from mama.data.ingest.earlier import JSON, counts_before, studies_before, with_missing
+from mama.data.ingest.earlier import JSON, UNREAD, counts_before, studies_before, with_missing
 from mama.data.ingest.headers import HEADERS, HeaderCache
 from mama.data.ingest.ids import Ids, key_for, known_key, require_compatible
 from mama.data.ingest.page import write_page
@@ -123,8 +124,16 @@ def ingest(  # noqa: PLR0913  (keywords)
             reasons = ", ".join(sorted({item.reason for item in found.skipped}))
             fix = f"All files were left out: {reasons}"
             raise DataError("no usable image", where=str(source), fix=fix)
-        before = studies_before(out)
-        kept, missing = with_missing(found.studies, before, prune)
+        before, counts = studies_before(out), counts_before(out)
+        then = sum(count for code, count in (counts or {}).items() if code in REASONS)
+        kept, missing = with_missing(
+            found.studies,
+            before,
+            prune,
+            still={one.id for one in sources},
+            left_out=len(found.skipped) - then,
+            unread=any(item.reason in UNREAD for item in raw.skipped),
+        )
         found.notes += missing
         _check_splits(kept, source)
         found.notes += _audited(found, kept, cache)
@@ -138,7 +147,7 @@ def ingest(  # noqa: PLR0913  (keywords)
         write_manifest(out, manifest)
         failed = [one.id for one in sources if not cache.entries[one.id].usable]
         cache.keep_only([*failed, *(image.id for study in kept for image in study.images)])
-        report = _report(found, kept, before, counts_before(out), len(raw.studies), present)
+        report = _report(found, kept, before, counts, len(raw.studies), present)
         report.write(out)
         images = {image.id: image for study in kept for image in study.images}
         places = {where: images[id] for where, id in found.places.items() if id in images}
@@ -206,7 +215,7 @@ def _image(found: _Found, raw: RawImage, place: _Place) -> Image | None:
     found.places[names[used]] = id
     found.notes += [Note(code, names[used]) for code in entry.remarks]
     side, conflicts = raw.laterality, place.config.conflicts
-    if side and raw.hung and entry.mirrored == (side == "L"):
+    if side and raw.hung and entry.mirrored == ((side == "L") != raw.flipped):
         found.notes.append(Note("chest-wall-conflict", names[used]))
         if conflicts == "exclude":
             found.skipped.append(Skipped(names[used], "side-unclear"))

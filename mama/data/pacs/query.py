@@ -166,6 +166,7 @@ def _reason(item: dict[str, Any]) -> Reason | None:
             header = pydicom.Dataset.from_json(wanted)
             # Some archives give a selection of the header: what it omits is not missing.
             header.setdefault("Rows", 1)
+            header.setdefault("Modality", "MG")
             return exclusion(Fields(header))
     except ImageError:
         return None

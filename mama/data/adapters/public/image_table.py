@@ -12,7 +12,8 @@ several findings has several rows.
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -22,6 +23,7 @@ from pydantic import field_validator
 from mama.config.base import Section
 from mama.config.ingest import DEFAULTS, IngestConfig
 from mama.config.load import load
+from mama.data.adapters.identity import no_id, require_own, require_shared
 from mama.data.adapters.public.captions import Finding, english
 from mama.data.adapters.public.draft import Draft, dataset
 from mama.data.adapters.public.files import Files, Remarks, number
@@ -30,6 +32,7 @@ from mama.data.studies import Laterality
 from mama.data.tables import Problems, codes, read_table
 from mama.data.tables.codes import CodeError
 from mama.data.tables.columns import choose
+from mama.errors import DataError
 
 FILE = "image_table.yaml"
 Name = Literal[
@@ -37,6 +40,7 @@ Name = Literal[
     "cancer", "findings", "split", "report", "x0", "y0", "x1", "y1",
 ]  # fmt: skip
 NAMES: tuple[str, ...] = Name.__args__  # type: ignore[attr-defined]
+EXAM = 4  # usual images
 ENDINGS = (".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".pgm")
 
 Value = TypeVar("Value")
@@ -98,11 +102,33 @@ def read(source: Path, config: IngestConfig = DEFAULTS, *_: object) -> RawDatase
     for one in _described(source, description, files, remarks, problems):
         _add(one, description, drafts, images, problems)
     problems.raise_all()
+    _require_ids(drafts.values(), description)
     if description.table:
         files.unused(remarks)
     return dataset(
         drafts.values(), config, remarks.notes(), share_weights=description.share_weights
     )
+
+
+def _require_ids(drafts: Iterable[Draft], description: ImageTable) -> None:
+    """Refuse ids that cannot be those of patients; where only studies are named, they are both."""
+    studies = [draft for draft in drafts if draft.images]
+    groups = re.compile(description.pattern or "").groupindex
+    named = "patient" in {*description.columns, *description.constants, *groups}
+    keys: Counter[str] = Counter()
+    for draft in studies:  # a patient's images may be of several exams
+        keys["" if no_id(draft.patient) else draft.patient] += -(-len(draft.images) // EXAM)
+    fix = "Name the patient's column, or a group `patient` of the pattern; "
+    fix += "if each image is another patient's, name its id `study` and no patient"
+    try:
+        require_shared(keys, keys.total())
+        if named:
+            images: Counter[str] = Counter()
+            for draft in studies:
+                images[draft.patient] += len(draft.images)
+            require_own(images, fix)
+    except DataError as error:
+        raise DataError(error.what, where=f"{FILE}: patient", fix=fix) from None
 
 
 def _described(

@@ -17,7 +17,7 @@ from typing import Any
 from mama.config.ingest import DEFAULTS, IngestConfig
 from mama.data.adapters.public.captions import Finding
 from mama.data.adapters.public.draft import Draft, dataset
-from mama.data.adapters.public.files import Files, Remarks, Sheet, find_table, number
+from mama.data.adapters.public.files import Files, Remarks, Sheet, find_table, number, paths_below
 from mama.data.adapters.raw import RawBox, RawDataset, RawImage
 from mama.data.tables import codes
 from mama.data.tables.documents import read_document
@@ -117,8 +117,8 @@ def _reports(
     source: Path, drafts: dict[str, Draft], exams: dict[str, set[str]], remarks: Remarks
 ) -> None:
     """Give each report to the exam of its film or patient; one of several exams to none."""
-    for path in sorted(source.rglob("*.txt")):
-        if "report" not in path.parent.name.lower():
+    for path in paths_below(source):
+        if path.suffix.lower() != ".txt" or "report" not in path.parent.name.lower():
             continue
         keys = re.split(r"[^0-9a-z]+", path.stem.lower())
         found = next((exams[key] for key in keys if key in exams), set())

@@ -83,6 +83,19 @@ def test_several_dates_of_birth_of_one_id(tmp_path: Path, exam: Callable[..., No
     assert "1950" not in str(found.notes)
 
 
+def test_one_image_uid_of_two_patients_is_two_images(
+    tmp_path: Path, exam: Callable[..., None]
+) -> None:
+    for number in (1, 2):
+        exam(f"1.{number}", f"P{number}", SOPInstanceUID="1.9")
+    exam("1.1", "P1", SOPInstanceUID="1.9")
+    archive = read(tmp_path)
+    found = {exam.patient: exam.images for exam in archive.exams}
+    assert [len(images[0].copies) for _, images in sorted(found.items())] == [1, 0]
+    assert found["P1"][0].id != found["P2"][0].id
+    assert codes(archive) == ["image-uid-shared", "image-uid-shared"]
+
+
 def test_a_study_uid_new_in_each_image_is_refused_and_accession_joins(
     tmp_path: Path, exam: Callable[..., None]
 ) -> None:
@@ -93,6 +106,51 @@ def test_a_study_uid_new_in_each_image_is_refused_and_accession_joins(
         read(tmp_path)
     found = read(tmp_path, identity={"study": "accession"})
     assert [(len(one.images), one.patient) for one in found.exams] == [(4, "A"), (4, "B")]
+
+
+@pytest.mark.parametrize("accession", ["NA", "SCREEN"])
+def test_a_word_for_an_accession_joins_no_two_exams(
+    tmp_path: Path, exam: Callable[..., None], accession: str
+) -> None:
+    exam("1.1", "A", AccessionNumber=accession, StudyDate="20150101")
+    exam("1.2", "A", AccessionNumber=accession, StudyDate="20200101")
+    assert len(read(tmp_path, identity={"study": "accession"}).exams) == 2
+
+
+@pytest.mark.parametrize(
+    ("patient", "study", "match"),
+    [
+        ("case{woman}_{image}", "1.{woman}.{image}", "12 of 12 PatientIDs have one image each"),
+        ("{number}7a{number}", "1.{woman}", "12 of 12 PatientIDs have one image each"),
+        ("P{woman}_{side}", "1.{woman}.{side:.0}{number}", "names side and view"),
+        ("P{woman}", "1.{number}", "share patient and date"),
+    ],
+)
+def test_ids_that_are_new_in_each_image_or_breast_are_refused(
+    tmp_path: Path, exam: Callable[..., None], patient: str, study: str, match: str
+) -> None:
+    for number in range(12):
+        names = {"woman": number // 4, "image": number % 4, "side": "LR"[number % 2]}
+        view = {"ImageLaterality": names["side"], "ViewPosition": "CC" if number % 4 < 2 else "MLO"}
+        exam(study.format(number=number, **names), patient.format(number=number, **names), **view)
+    with pytest.raises(DataError, match=match):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("ids", "match"),
+    [
+        (["Z-17"] * 7 + list("ABCDE"), "one PatientID stands in 7 of 12"),
+        (["SITE1", "SCANNER2"] * 10, "2 PatientIDs stand in 20 of 20"),
+    ],
+)
+def test_constant_ids_are_refused(
+    tmp_path: Path, exam: Callable[..., None], ids: list[str], match: str
+) -> None:
+    for number, patient in enumerate(ids):
+        exam(f"1.{number}", patient)
+    with pytest.raises(DataError, match=match):
+        read(tmp_path)
 
 
 def test_one_accession_of_two_patients_is_two_studies(

@@ -37,6 +37,16 @@ def test_codes(tmp_path: Path, write_dicom: Write, value: str, view: str) -> Non
         ("LCC", "CC", "L"),
         ("CCID", "CC", None),
         ("MLO_ID", "MLO", None),
+        ("MCC", "CC", None),
+        ("RMMLO", "MLO", "R"),
+        ("LSCC", "CC", "L"),
+        ("MLM", "ML", None),
+        ("CCRL", "CC", None),
+        ("Sat", None, None),
+        ("LAT", None, None),
+        ("R LAT", None, "R"),
+        ("l'aisselle droite", None, "R"),
+        ("Mamma links", None, "L"),
         ("XCCL", "XCCL", None),
         ("RXCCL", "XCCL", "R"),
         ("LMO", "LMO", None),
@@ -86,7 +96,7 @@ def test_sources(
     tmp_path: Path, write_dicom: Write, fields: dict[str, Any], side: str | None, view: str | None
 ) -> None:
     found = header(tmp_path, write_dicom, **fields)
-    assert (found.laterality, found.view, found.conflicts) == (side, view, ())
+    assert (found.laterality, found.view, found.remarks) == (side, view, ())
 
 
 def test_the_side_of_an_enhanced_object(tmp_path: Path, write_dicom: Write) -> None:
@@ -105,14 +115,35 @@ def test_the_side_of_an_enhanced_object(tmp_path: Path, write_dicom: Write) -> N
         ({"ImageLaterality": "L", "Laterality": "B"}, ()),
         ({"ViewPosition": "MLO", "ViewCodeSequence": code("R-10242")}, ("view-conflict",)),
         ({"ViewPosition": "CC", "ViewCodeSequence": code("R-1024A")}, ()),
+        ({"ImageLaterality": "L", "ViewPosition": "CC", "BurnedInAnnotation": "YES"},
+         ("burned-in",)),
     ],
-)
+)  # fmt: skip
 def test_conflicts(
     tmp_path: Path, write_dicom: Write, fields: dict[str, Any], conflicts: tuple[str, ...]
 ) -> None:
-    assert header(tmp_path, write_dicom, **fields).conflicts == conflicts
+    assert header(tmp_path, write_dicom, **fields).remarks == conflicts
 
 
 def test_the_code_comes_before_the_text(tmp_path: Path, write_dicom: Write) -> None:
     fields = {"ViewPosition": "MLO", "ViewCodeSequence": code("R-10242")}
     assert header(tmp_path, write_dicom, **fields).view == "CC"
+
+
+@pytest.mark.parametrize(
+    ("side", "orientation", "flipped"),
+    [
+        ("L", ["A", "F"], False),
+        ("L", ["P", "F"], True),
+        ("L", ["P", "FR"], True),
+        ("L", ["P", "FL"], False),  # a right breast, called left
+        ("R", ["A", "L"], True),
+        ("R", ["P", "L"], False),
+        ("L", "MLO", False),
+    ],
+)
+def test_an_image_stored_mirrored(
+    tmp_path: Path, write_dicom: Write, side: str, orientation: Any, flipped: bool
+) -> None:
+    fields = {"ImageLaterality": side, "PatientOrientation": orientation}
+    assert header(tmp_path, write_dicom, **fields).flipped is flipped

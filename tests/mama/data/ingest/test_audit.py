@@ -1,17 +1,23 @@
 """Audit: patients, pictures and reports that are where they must not be."""
 
+import io
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image as Pictures
+from scipy import ndimage
 
 from mama.cli import main
-from mama.data.ingest.audit import Finding, audit, audit_dataset, hash_picture
+from mama.data.ingest.audit import Finding, alike, audit, audit_dataset, hash_picture
 from mama.data.manifest import Dataset
 from mama.data.studies import Image, Labels, Study
+from mama.data.tissue import prepare
+from tests.mama.data.conftest import breast
 from tests.mama.data.ingest.test_run import run
 from tests.reports import sided
 
@@ -39,6 +45,47 @@ def picture(seed: int) -> np.ndarray:
 def test_a_sound_dataset_has_no_finding() -> None:
     studies = [study(1, "a", report="Normal."), study(2, "b", "test", "Normal.")]
     assert audit(studies, {"i1": hash_picture(picture(1)), "i2": hash_picture(picture(2))}) == []
+
+
+def film(seed: int) -> np.ndarray:
+    """float32 (400, 300) in [0, 1]: smooth noise within half an ellipse."""
+    noise = np.random.default_rng(seed).normal(size=(400, 300))
+    smooth = ndimage.gaussian_filter(noise, 12)
+    return (breast(400, 300) / 4000 * (0.75 + smooth / np.ptp(smooth) / 2)).astype(np.float32)
+
+
+def compressed(pixels: np.ndarray) -> np.ndarray:
+    data = io.BytesIO()
+    Pictures.fromarray((pixels * 255).astype(np.uint8)).save(data, "JPEG", quality=85)
+    return np.asarray(Pictures.open(data), np.float32) / 255
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        compressed,
+        lambda pixels: np.clip((pixels - 0.1) / 0.8, 0, 1),
+        lambda pixels: np.ascontiguousarray(pixels[3:-3]),
+    ],
+)
+def test_a_changed_copy_under_another_patient(change: Callable[..., np.ndarray]) -> None:
+    pixels = [film(1), film(2), change(film(1))]
+    found = {f"i{n}": hash_picture(prepare(one, 256).pixels) for n, one in enumerate(pixels)}
+    assert audit([study(n, f"p{n}") for n in range(3)], found) == [
+        Finding("similar-picture", ("i0", "i2"))
+    ]
+
+
+def test_a_hundred_thousand_pictures_are_compared_in_seconds() -> None:
+    rng = np.random.default_rng(0)
+    packed = rng.integers(0, 256, (100_000, 32), np.uint8)
+    packed[:5000] = 0  # as of empty pictures
+    packed[-1] = packed[60_000] ^ np.array([1, 2, 4, 8, 16, 32, *[0] * 26], np.uint8)
+    looks, patients = [one.tobytes().hex() for one in packed], [f"p{n}" for n in range(100_000)]
+    patients[:5000] = ["p0"] * 5000
+    begun = time.monotonic()
+    assert alike(looks, patients) == [[60_000, 99_999]]
+    assert time.monotonic() - begun < 60
 
 
 def test_a_patient_in_two_splits() -> None:

@@ -13,6 +13,7 @@ import pydicom
 import pytest
 
 from mama.data.adapters import Skipped
+from mama.data.adapters.notes import Note
 from mama.data.dicom.pixels import read_pixels
 from mama.data.ingest.cache import ImageCache
 from mama.data.ingest.headers import HEADERS
@@ -195,6 +196,33 @@ def test_a_source_that_shrank_by_more_than_a_tenth_deletes_nothing(
         assert run(hospital, out, prune=True).studies == 35
 
 
+def test_a_source_that_lost_a_tenth_of_its_images_deletes_none(
+    hospital: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    run(hospital, out)
+    before = contents(out)
+    for path in (hospital / "dicom").glob("*R.dcm"):
+        path.unlink()
+    report = run(hospital, out)
+    assert Note("source-shrank", "4 of 8 images") in report.notes
+    assert (report.studies, report.images, report.changed) == (4, 8, 0)
+    assert contents(out) == before
+    assert run(hospital, out, prune=True).images == 4
+
+
+def test_an_unreadable_folder_hides_images_and_deletes_none(hospital: Path, tmp_path: Path) -> None:
+    _many(hospital, 40)
+    out = tmp_path / "out"
+    run(hospital, out)
+    (hospital / "dicom" / "0L.dcm").unlink()
+    (hospital / "dicom" / "more").symlink_to(tmp_path / "not mounted")
+    report = run(hospital, out)
+    assert ("dicom/more", "read-error") in report.skipped
+    assert Note("source-shrank", "1 of 80 images") in report.notes
+    assert (report.images, len(list((out / "images").glob("*.npy")))) == (80, 80)
+
+
 def test_bad_files_are_left_out_and_listed(hospital: Path, tmp_path: Path):
     folder = hospital / "dicom"
     (folder / "0L.dcm").write_bytes((folder / "0L.dcm").read_bytes()[:-3000])
@@ -225,7 +253,7 @@ def test_empty_reports_are_counted_and_pictures_without_tissue_left_out(
 
 
 def test_split_is_by_patient_and_stable(hospital: Path, tmp_path: Path):
-    _many(hospital, 200, images=False)
+    _many(hospital, 100)
     out = tmp_path / "out"
     splits = {}
     for name, fraction in (("a", 0.2), ("b", 0.2), ("c", 0.5)):
@@ -233,7 +261,7 @@ def test_split_is_by_patient_and_stable(hospital: Path, tmp_path: Path):
         splits[name] = {study.id: study.split for study in Dataset(out).manifest.studies}
     assert splits["a"] == splits["b"]
     in_test = {name: {id for id in ids if ids[id] == "test"} for name, ids in splits.items()}
-    assert 0.1 < len(in_test["a"]) / 200 < 0.3
+    assert 0.1 < len(in_test["a"]) / 100 < 0.3
     assert in_test["a"] < in_test["c"]
 
 
@@ -348,11 +376,11 @@ def _ids(study) -> set[str]:
     return {study.id, study.patient, *(image.id for image in study.images)}
 
 
-def _many(hospital: Path, count: int, images: bool = True) -> None:
+def _many(hospital: Path, count: int) -> None:
     """Grow the hospital to `count` studies by editing copies of its first."""
     rows = ["study,report"]
     for number in range(count):
-        for side in "LR" if images else "L":
+        for side in "LR":
             dataset = pydicom.dcmread(hospital / "dicom" / f"0{side}.dcm")
             dataset.PatientID, dataset.StudyInstanceUID = f"patient-{number}", f"1.2.{number + 1}"
             dataset.SOPInstanceUID = f"1.2.{number + 1}.{ord(side)}"

@@ -29,6 +29,15 @@ def test_a_chest_wall_on_the_other_side(
     assert [study.images[0].laterality for study in studies] == sides
 
 
+def test_a_chest_wall_on_the_other_side_as_the_orientation_says(
+    hospital: Path, tmp_path: Path, write_dicom: Write
+) -> None:
+    fields = {"PatientID": "patient-9", "StudyInstanceUID": "1.9", "PatientOrientation": ["P", "F"]}
+    write_dicom(hospital / "dicom" / "9.dcm", breast(seed=9)[:, ::-1], **fields)
+    report = run(hospital, tmp_path / "out")
+    assert "chest-wall-conflict" not in [note.code for note in report.notes]
+
+
 def test_the_first_copy_of_an_image_is_damaged(hospital: Path, tmp_path: Path) -> None:
     whole = hospital / "dicom" / "0L.dcm"
     data = whole.read_bytes()

@@ -1,9 +1,13 @@
 """Any folder of images: columns, patterns of paths, own codes, constants, boxes, mistakes."""
 
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from mama.data.adapters import find
 from mama.data.adapters.public.image_table import findings, read
 from mama.data.adapters.raw import RawBox
 from mama.data.ingest.run import ingest
@@ -144,3 +148,55 @@ def test_from_pictures_to_a_dataset(tmp_path, write_table, picture) -> None:
     assert labels["C"].birads == {"L": "4A", "R": "1"}
     assert labels["B"].suspicious == {"L": False}
     assert report.without_report == 0
+
+
+@pytest.mark.parametrize(
+    ("column", "cell", "match"),
+    [
+        ("patient", "P{woman}_{side}_CC", "names side and view"),
+        ("patient", "{number}a", "one image each"),
+        ("patient", "anonymous", "no PatientID"),
+        ("study", "{number}a", None),
+    ],
+)
+def test_ids_that_are_no_patients(tmp_path, write_table, touch, column, cell, match) -> None:
+    describe(tmp_path, f"table: t.csv\ncolumns: {{file: f, {column}: p, laterality: s}}\n")
+    rows = []
+    for number in range(12):
+        side = "LR"[number % 2]
+        rows.append(
+            f"{number}.png,{cell.format(number=number, woman=number // 2, side=side)},{side}"
+        )
+    write_table("t.csv", "f,p,s", *rows)
+    touch(*(f"{number}.png" for number in range(12)))
+    if match is None:
+        assert len(read(tmp_path).studies) == 12
+        return
+    with pytest.raises(DataError, match=match) as caught:
+        read(tmp_path)
+    assert "image_table.yaml: patient" in str(caught.value)
+
+
+def test_linked_folders_are_entered_and_locked_ones_named(
+    tmp_path, write_table, touch, monkeypatch
+) -> None:
+    source, elsewhere = tmp_path / "source", tmp_path / "elsewhere"
+    touch("source/a.png", "elsewhere/b.png", "source/locked/c.png")
+    (source / "link").symlink_to(elsewhere)
+    (source / "gone.png").symlink_to(tmp_path / "nowhere")
+    describe(source, "pattern: '(?P<study>[^/]+)[.]png'\n")
+    assert len(find("image_table")(source).studies) == 3
+    listed = os.scandir
+
+    def scandir(path):
+        if Path(path).name == "locked":
+            raise PermissionError(13, "Permission denied")
+        return listed(path)
+
+    monkeypatch.setattr("mama.data.dicom.scan.os.scandir", scandir)
+    dataset = find("image_table")(source)
+    assert [study.study for study in dataset.studies] == ["a", "b"]
+    assert [tuple(one) for one in dataset.skipped] == [
+        ("gone.png", "read-error"),
+        ("locked", "no-permission"),
+    ]
