@@ -68,7 +68,7 @@ def test_one_corrupt_file_is_named_and_the_others_are_used(
     ended = command(main, "ingest", site_file, "--long-side", 96)
     assert ended.code == WITH_REMARKS
     assert ended.out.startswith("16 studies of 16 patients, 63 images, ")
-    assert "1 file left out: unreadable 1" in ended.out
+    assert "1 file left out: unreadable (1)" in ended.out
     page = (site_file.parent / "dataset" / PAGE).read_text(encoding="utf-8")
     assert "broken-exposure.dcm" in page
 

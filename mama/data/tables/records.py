@@ -57,9 +57,14 @@ def read_folder(path: Path) -> Table:
     """Read a folder of .txt files, one a study, as columns `study` (the name) and `report`."""
     rows = []
     remarks = []
-    files = sorted(file for file in path.iterdir() if file.suffix.lower() == ".txt")
+    named = (file for file in path.iterdir() if file.suffix.lower() == ".txt")
+    files = sorted(file for file in named if not file.name.startswith("._") and not file.is_dir())
     for number, file in enumerate(files, 1):
-        text, guessed = decode(read_bytes(file), file)
+        try:
+            text, guessed = decode(read_bytes(file), file)
+        except (DataError, OSError):
+            remarks.append(("report-unreadable", f"{path.name}/{file.name}"))
+            continue
         if guessed:
             remarks.append(("table-encoding", f"{path.name}/{file.name}"))
         rows.append(Row(number, (file.stem.strip(), text.strip()), file.name))

@@ -81,7 +81,7 @@ def test_the_manifest_holds_what_the_set_marks(
         assert (pixels > 200)[~inside].mean() < 0.05
         assert study.labels.cancer == {image.laterality: image.laterality == "R"}
     assert [note.code for note in report.notes] == ["box-outside"]
-    marked = "pathology of breasts: cancer 1, no cancer 1; boxes: mass 2"
+    marked = "pathology of breasts: cancer (1), no cancer (1); boxes: mass (2)"
     assert any(line.endswith(marked) for line in report.lines(out))
     ended = command(main, "audit", out)
     assert marked in ended.out

@@ -69,7 +69,7 @@ def test_ten_lines(ingested: Ingested) -> None:
     assert len(lines) < 10
     assert max(map(len, lines)) < 160
     assert lines[0] == "30 studies of 30 patients, 120 images, 0 from the cache"
-    assert "490 files left out: for-processing 120, no-image 120, synthetic 120, " in lines[5]
+    assert "490 files left out: for-processing (120), no-image (120), synthetic (120), " in lines[5]
 
 
 def test_the_json_file_has_everything_by_code(ingested: Ingested) -> None:
