@@ -278,3 +278,15 @@ def test_files_that_are_no_tables(tmp_path: Path, data: bytes, says: str) -> Non
 def test_an_empty_file(tmp_path: Path) -> None:
     table = read_table(write(tmp_path, "\n\n"))
     assert (table.columns, table.rows) == ((), ())
+
+
+def test_a_folder_of_reports_passes_over_what_is_none(tmp_path: Path) -> None:
+    folder = tmp_path / "reports"
+    folder.mkdir()
+    (folder / "1.2.1.txt").write_text("Normal.")
+    (folder / "._1.2.1.txt").write_bytes(b"\0\5\26\7")  # as macOS writes beside each file
+    (folder / "old.txt").mkdir()
+    (folder / "gone.txt").symlink_to(tmp_path / "nowhere")
+    table = read_table(folder)
+    assert [row.cells for row in table.rows] == [("1.2.1", "Normal.")]
+    assert table.remarks == (("report-unreadable", "reports/gone.txt"),)
