@@ -108,7 +108,7 @@ def one_described(site: SiteFile) -> None:
     change(
         site,
         lambda study, first: (
-            study if study is first else study.model_copy(update={"sentences": ()})
+            study if study.id == first.id else study.model_copy(update={"sentences": ()})
         ),
     )
 

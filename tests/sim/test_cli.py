@@ -358,4 +358,4 @@ def test_ingests_remarks_are_reported(
     ended = command(main, "run", MIAS, "--data", data, "--out", tmp_path / "out", *overrides)
     remarks = [line for line in ended.err.splitlines() if "left out" in line]
     assert len(remarks) == 1
-    assert remarks[0] == "data: 1 file left out: unreadable 1"
+    assert remarks[0] == "data: 1 file left out: unreadable (1)"

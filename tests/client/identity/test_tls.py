@@ -48,7 +48,7 @@ def test_files_that_are_not_there(coordinator: CoordinatorConfig, tmp_path: Path
     for name, message in [
         ("client_certificate", "is not a certificate of this site's key"),
         ("key", "is not a certificate of this site's key"),
-        ("certificate", "does not hold the one certificate"),
+        ("certificate", "certificate cannot be read"),
     ]:
         missing = coordinator.model_copy(update={name: tmp_path / "nothing"})
         with pytest.raises(ConfigError, match=message):

@@ -13,7 +13,7 @@ FILE = "site: north\ndata: {source: archive, dataset: dataset}\nstate: state\nse
 
 
 @pytest.fixture
-def site(tmp_path: Path) -> Callable[..., SiteFile]:
+def site_with(tmp_path: Path) -> Callable[..., SiteFile]:
     def make(**policy: Any) -> SiteFile:
         path = tmp_path / "site.yaml"
         path.write_text(
@@ -25,5 +25,5 @@ def site(tmp_path: Path) -> Callable[..., SiteFile]:
 
 
 @pytest.fixture
-def experiment(small_config: Callable[..., Any]) -> Callable[..., Experiment]:
+def asks(small_config: Callable[..., Any]) -> Callable[..., Experiment]:
     return lambda *overrides: small_config(*overrides).experiment()

@@ -24,9 +24,9 @@ NOON = datetime(2026, 1, 1, 12, 0)
 
 
 def test_a_person_approves_an_experiment_and_no_other(
-    site: Callable[..., SiteFile], experiment: Callable[..., Experiment]
+    site_with: Callable[..., SiteFile], asks: Callable[..., Experiment]
 ) -> None:
-    careful, asked = site(approval=True), experiment()
+    careful, asked = site_with(approval=True), asks()
     approvals = Approvals(careful)
     with pytest.raises(RefusedError) as refused:
         check(careful, asked, NOON)
@@ -39,45 +39,45 @@ def test_a_person_approves_an_experiment_and_no_other(
     check(careful, asked, NOON)
     assert approvals.listed() == []
     with pytest.raises(RefusedError):  # changed ever so little, it is another one
-        check(careful, experiment("seed=1"), NOON)
+        check(careful, asks("seed=1"), NOON)
     approvals.withdraw(asked.hash())
     with pytest.raises(RefusedError):
         check(careful, asked, NOON)
 
 
 @pytest.mark.parametrize("digest", ["", "abc", "../../etc/passwd", "A" * 64, "0" * 63 + "\n"])
-def test_what_is_no_hash_is_not_approved(site: Callable[..., SiteFile], digest: str) -> None:
+def test_what_is_no_hash_is_not_approved(site_with: Callable[..., SiteFile], digest: str) -> None:
     with pytest.raises(ConfigError, match="is not an experiment hash"):
-        Approvals(site()).approve(digest)
+        Approvals(site_with()).approve(digest)
 
 
 def test_a_coordinator_cannot_fill_the_disk_with_experiments(
-    site: Callable[..., SiteFile], experiment: Callable[..., Experiment]
+    site_with: Callable[..., SiteFile], asks: Callable[..., Experiment]
 ) -> None:
-    approvals = Approvals(site(approval=True))
+    approvals = Approvals(site_with(approval=True))
     for seed in range(MOST_PENDING + 5):
-        approvals.note(experiment(f"seed={seed}"))
+        approvals.note(asks(f"seed={seed}"))
     assert len(approvals.listed()) == MOST_PENDING
     # The newest are there, so that a person can find the one that was changed last.
-    assert experiment(f"seed={MOST_PENDING + 4}").hash() in [p.stem for p in approvals.listed()]
+    assert asks(f"seed={MOST_PENDING + 4}").hash() in [p.stem for p in approvals.listed()]
 
 
 @pytest.mark.parametrize("digest", ["../../victim", "abc", "0" * 64])
 def test_what_was_never_approved_cannot_be_taken_back(
-    site: Callable[..., SiteFile], digest: str, tmp_path: Path
+    site_with: Callable[..., SiteFile], digest: str, tmp_path: Path
 ) -> None:
     (tmp_path / "victim").write_text("")
     with pytest.raises(ConfigError, match=r"hash|is not approved"):
-        Approvals(site()).withdraw(digest)
+        Approvals(site_with()).withdraw(digest)
     assert (tmp_path / "victim").exists()
 
 
 def test_an_experiment_that_waits_can_be_struck(
-    site: Callable[..., SiteFile], experiment: Callable[..., Experiment]
+    site_with: Callable[..., SiteFile], asks: Callable[..., Experiment]
 ) -> None:
-    approvals = Approvals(site(approval=True))
-    approvals.note(experiment())
-    assert "no longer pending" in approvals.withdraw(experiment().hash())
+    approvals = Approvals(site_with(approval=True))
+    approvals.note(asks())
+    assert "no longer pending" in approvals.withdraw(asks().hash())
     assert approvals.listed() == []
 
 
@@ -86,15 +86,17 @@ def test_an_experiment_that_waits_can_be_struck(
     [{}, {"approval": True}, {"approval": True, "auto_approve": {"max_steps": 10**9}}],
 )
 def test_a_rejection_goes_before_every_approval(
-    site: Callable[..., SiteFile], experiment: Callable[..., Experiment], policy: dict[str, Any]
+    site_with: Callable[..., SiteFile],
+    asks: Callable[..., Experiment],
+    policy: dict[str, Any],
 ) -> None:
-    careful, asked = site(**policy), experiment()
+    careful, asked = site_with(**policy), asks()
     approvals, digest = Approvals(careful), asked.hash()
     approvals.approve(digest, runs=2)
     check(careful, asked, NOON)
-    approvals.note(experiment("seed=1"))
+    approvals.note(asks("seed=1"))
     assert not approvals.reject(digest)
-    assert approvals.reject(experiment("seed=1").hash())
+    assert approvals.reject(asks("seed=1").hash())
     assert approvals.listed() == []
     assert not approvals.has(digest)
     with pytest.raises(RefusedError) as refused:
@@ -113,9 +115,9 @@ def test_a_rejection_goes_before_every_approval(
 
 
 def test_a_rejected_experiment_waits_again_when_that_is_taken_back(
-    site: Callable[..., SiteFile], experiment: Callable[..., Experiment]
+    site_with: Callable[..., SiteFile], asks: Callable[..., Experiment]
 ) -> None:
-    careful, asked = site(approval=True), experiment()
+    careful, asked = site_with(approval=True), asks()
     approvals = Approvals(careful)
     approvals.reject(asked.hash())
     assert "rejection withdrawn" in approvals.withdraw(asked.hash())
@@ -125,19 +127,19 @@ def test_a_rejected_experiment_waits_again_when_that_is_taken_back(
 
 
 @pytest.mark.parametrize("digest", ["", "abc", "../../etc/passwd", "A" * 64, "0" * 63 + "\n"])
-def test_what_is_no_hash_is_not_rejected(site: Callable[..., SiteFile], digest: str) -> None:
+def test_what_is_no_hash_is_not_rejected(site_with: Callable[..., SiteFile], digest: str) -> None:
     with pytest.raises(ConfigError, match="is not an experiment hash"):
-        Approvals(site()).reject(digest)
+        Approvals(site_with()).reject(digest)
 
 
 def test_policy_and_approve_on_the_command_line(
     command: Callable[..., Any],
-    site: Callable[..., SiteFile],
-    experiment: Callable[..., Experiment],
+    site_with: Callable[..., SiteFile],
+    asks: Callable[..., Experiment],
     tmp_path: Path,
 ) -> None:
-    site(approval=True)
-    path, asked = tmp_path / "site.yaml", experiment()
+    site_with(approval=True)
+    path, asked = tmp_path / "site.yaml", asks()
     (tmp_path / "experiment.yaml").write_text(asked.canonical_json())
     explain_it = ("policy", path, "--explain", tmp_path / "experiment.yaml")
     ended = command(main, *explain_it)
@@ -173,8 +175,8 @@ def test_policy_and_approve_on_the_command_line(
     assert "withdrawn" in command(main, "approve", path, asked.hash()[:8], "--withdraw").out
 
 
-def test_the_first_digits_of_a_hash_are_enough(site: Callable[..., SiteFile]) -> None:
-    approvals = Approvals(site())
+def test_the_first_digits_of_a_hash_are_enough(site_with: Callable[..., SiteFile]) -> None:
+    approvals = Approvals(site_with())
     approvals.waiting.mkdir(parents=True)
     first, second = "ab" * 32, "abababab" + "cd" * 28
     for digest in (first, second):
