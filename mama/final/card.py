@@ -8,9 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from mama.config import Experiment
-from mama.exchange.metrics import LABELS
+from mama.exchange.metrics import LABELS, DataStatistics
+from mama.system.formats import figure
 from mama.system.sealed import opened, read_if_whole
+
+NO_DEVICE = "Research use only: this is no medical device, and its answers are no diagnosis."
 
 HEAD = """\
 # {name}
@@ -18,9 +23,7 @@ HEAD = """\
 A vision-language model of mammograms, trained with FedMaMA: image tower {image}, text tower {text},
 images of {height} x {width} pixels with the chest wall on the left.
 """
-USE = """
-Research use only: this is no medical device, and its answers are no diagnosis.
-"""
+USE = f"\n{NO_DEVICE}\n"
 FINAL = """
     from mama.final.pretrained import PretrainedMaMA
     model = PretrainedMaMA.from_pretrained("path/to/this/folder")
@@ -103,21 +106,21 @@ def _training(experiment: Experiment, metrics: Mapping[str, Any]) -> str:
     return _section("Training", lines)
 
 
-def _data(statistics: list[Mapping[str, Any]]) -> str:
+def _data(statistics: list[DataStatistics]) -> str:
     """Return the section on data, from the sites' suppressed counts."""
     if not statistics:
         return _section("Data", ["The sites published no counts of their data."])
     lines = [
-        f"{len(statistics)} sites published counts: {sum(s['patients'] for s in statistics)} "
-        f"patients, {sum(s['studies'] for s in statistics)} studies. Cells below a site's minimum "
+        f"{len(statistics)} sites published counts: {sum(s.patients for s in statistics)} "
+        f"patients, {sum(s.studies for s in statistics)} studies. Cells below a site's minimum "
         "are left out of the sums.\n",
         "| | counts |",
         "|---|---|",
     ]
-    for table in dict.fromkeys(name for site in statistics for name in site["tables"]):
+    for table in dict.fromkeys(name for site in statistics for name in site.tables):
         sums: dict[str, int] = {}
         for site in statistics:
-            for value, count in site["tables"].get(table, {}).get("cells", {}).items():
+            for value, count in site.tables[table].cells.items() if table in site.tables else ():
                 sums[value] = sums.get(value, 0) + (count or 0)
         cells = ", ".join(f"{value} {count}" for value, count in sorted(sums.items()) if count)
         lines.append(f"| {table} | {cells or 'all suppressed'} |")
@@ -145,16 +148,12 @@ def _metrics(evaluation: Mapping[str, Any] | None) -> str:
     for label in LABELS:
         of = figures.get(label, {})
         units = ", ".join(f"{count} {name}" for name, count in of.get("classes", {}).items())
-        numbers = [_figure(of.get(key)) for key in ("auc", "balanced_accuracy")]
+        numbers = [figure(of.get(key)) for key in ("auc", "balanced_accuracy")]
         lines.append(f"| {label} | {numbers[0]} | {numbers[1]} | {units or 'none'} |")
     lines.append(
         "\nOf test studies of the training sites; no intervals. A dash: too few units of a class."
     )
     return _section("Metrics", lines)
-
-
-def _figure(value: object) -> str:
-    return f"{value:.3f}" if isinstance(value, float) else "-"
 
 
 def _licence(card: Path) -> str:
@@ -164,19 +163,27 @@ def _licence(card: Path) -> str:
     return f"\n## Licence\n{section}" if found else LICENCE.format(licence=UNKNOWN)
 
 
-def _statistics(rounds: Path) -> list[Mapping[str, Any]]:
-    """Return the counts that sites published, by the events of a run; later ones replace earlier.
+def _statistics(rounds: Path) -> list[DataStatistics]:
+    """Return the counts that sites published, by the events of a run.
 
-    Lines that were modified are passed over.
+    The first answer of a site counts, as in the run's report; most sites publish none. Lines that
+    were modified, or are of another version, are passed over.
     """
-    latest: dict[str, Mapping[str, Any]] = {}
+    answers: dict[str, Any] = {}
     if rounds.is_file():
         with open(rounds, "rb") as lines:
             for line in lines:
                 event = opened(line)
                 if event and event.get("event") == "statistics":
-                    latest[str(event.get("site"))] = event["statistics"]
-    return list(latest.values())
+                    answers.setdefault(str(event.get("site")), event.get("statistics"))
+    found = []
+    for answer in answers.values():
+        try:
+            if answer is not None:
+                found.append(DataStatistics.model_validate(answer))
+        except ValidationError:
+            continue
+    return found
 
 
 def _section(title: str, lines: list[str]) -> str:

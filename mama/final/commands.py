@@ -35,9 +35,10 @@ def show(
         )
     if out and out.is_dir():
         raise ConfigError("is a folder", where=f"--out {out}", fix="Give the path of a file")
+    from mama.final.card import NO_DEVICE
     from mama.final.draw import draw
     from mama.final.mammogram import read_mammogram
-    from mama.final.pretrained import NO_DEVICE, PretrainedMaMA
+    from mama.final.pretrained import PretrainedMaMA
     from mama.final.show import answers, heats, read_sentences, sentences_of
     from mama.training.device import choose_device
 
@@ -74,8 +75,9 @@ def embed(
     if out.is_dir():
         raise ConfigError("is a folder", where=f"--out {out}", fix="Give the path of a file")
     from mama.data.manifest import Dataset
+    from mama.final.card import NO_DEVICE
     from mama.final.embed import embed as write_embeddings
-    from mama.final.pretrained import NO_DEVICE, PretrainedMaMA
+    from mama.final.pretrained import PretrainedMaMA
     from mama.training.device import choose_device
 
     opened = Dataset(dataset)
@@ -98,8 +100,8 @@ def export(
     library loads its part, and on which data the model was trained.
     """
     from mama.config.earlier import find_final
+    from mama.final.card import NO_DEVICE
     from mama.final.export import export as write_export
-    from mama.final.pretrained import NO_DEVICE
 
     write_export(find_final(run), to, onnx=onnx)
     typer.echo(NO_DEVICE)

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from mama.final.card import NO_DEVICE
 from mama.final.mammogram import Mammogram
-from mama.final.pretrained import NO_DEVICE
 from mama.final.show import PICTURE_SIDE, Heat
 from mama.system.files import replacing
 

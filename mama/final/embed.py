@@ -9,7 +9,8 @@ from mama.data.manifest import Dataset
 from mama.data.studies import Study
 from mama.errors import ConfigError, DataError
 from mama.evaluation.features import CHUNK, image_features
-from mama.final.pretrained import NO_DEVICE, PretrainedMaMA
+from mama.final.card import NO_DEVICE
+from mama.final.pretrained import PretrainedMaMA
 from mama.system.files import replacing
 
 

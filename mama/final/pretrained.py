@@ -20,7 +20,6 @@ from mama.final.saved import load_final
 from mama.model import MaMA
 
 CHUNK = 16  # images that the tower encodes at a time
-NO_DEVICE = "Research use only: this is no medical device, and its answers are no diagnosis."
 
 File = str | Path | Mammogram
 

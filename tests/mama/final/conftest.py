@@ -54,9 +54,11 @@ def run(make_run: Callable[..., Path]) -> Path:
     write_sealed(folder / "metrics.json", outcome)
     tables = {"density": {"total": 10, "cells": {"A": 6, "D": None}}}
     events = []
-    for site, patients in (("alder", 9), ("birch", 7), ("birch", 8)):
-        counts = {"patients": patients, "studies": 12, "tables": tables}
+    for site, patients in (("alder", 9), ("birch", 8), ("birch", 7)):
+        counts = {"minimum": 1, "patients": patients, "studies": 12, "tables": tables}
         events.append({"event": "statistics", "site": site, "statistics": counts})
+    # By default a site's policy releases none.
+    events.append({"event": "statistics", "site": "cedar", "statistics": None})
     (folder / "rounds.jsonl").write_bytes(b"".join(map(sealed_line, events)))
     return folder
 

@@ -10,9 +10,10 @@ from PIL import Image
 
 from mama.cli import main
 from mama.data.augment import Layout, on_canvas
+from mama.final.card import NO_DEVICE
 from mama.final.draw import draw
 from mama.final.mammogram import read_mammogram
-from mama.final.pretrained import NO_DEVICE, PretrainedMaMA
+from mama.final.pretrained import PretrainedMaMA
 from mama.final.show import PICTURE_SIDE, Heat, heats, over_breast, read_sentences, sentences_of
 from tests.mama.data.conftest import write_mammogram
 
