@@ -51,7 +51,7 @@ def run(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Path:
-    """What `make demo` leaves in runs/, with a small model that was not trained."""
+    """Folder `runs/` as after `make demo`, with a small model that was not trained."""
     folder = tmp_path / "runs" / "quickstart-1"
     experiment = small_config().experiment()
     save_final(folder / "final", build_model(experiment), experiment)

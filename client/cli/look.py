@@ -50,7 +50,7 @@ def models(site: SiteArgument, json_: JsonOption = False) -> None:
 
     found = finals(load_site(site).state)
     if json_:
-        rows = [r.model_dump() | {"folder": str(f), "bytes": size} for f, r, size in found]
+        rows = [r.model_dump() | {"folder": str(f), "bytes": count} for f, r, count in found]
         typer.echo(json.dumps(rows, indent=1))
         return
     for folder, record, count in found:

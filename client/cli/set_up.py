@@ -97,7 +97,7 @@ def ingest(
     for line in (*(pulled.lines() if pulled else ()), *report.lines(settings.data.dataset)):
         typer.echo(line)
     if settings.data.withdrawn:
-        typer.echo(f"of these withdrawn: {withdrawal_of(settings)}")
+        typer.echo(f"withdrawn: {withdrawal_of(settings)} (counted above)")
     raise typer.Exit(max(report.exit_code, pulled.exit_code if pulled else 0))
 
 

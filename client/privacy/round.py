@@ -1,6 +1,5 @@
 """Private round at a site: patient slots, ledger, trainer, and the figures that may leave."""
 
-import hashlib
 import logging
 import math
 from collections.abc import Iterable, Sequence
@@ -20,7 +19,7 @@ from mama.privacy.accounting import rdp_epsilon, replace_one_epsilon
 from mama.privacy.groups import SlotPairs, described_images
 from mama.privacy.slots import PatientSlots
 from mama.privacy.training import PrivateTrainer
-from mama.system.files import write_text
+from mama.system.files import sha256_of, write_text
 from mama.training.hooks import GradientHook
 
 logger = logging.getLogger("fedmama.client")
@@ -130,5 +129,4 @@ def roster_to_be(site: SiteFile, studies: Iterable[Study], slots: int) -> Patien
 
 def _fingerprint(site: SiteFile) -> str:
     """Return the dataset's fingerprint, recorded only: ingesting again does not renew a budget."""
-    with ingested(site).open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()[:16]
+    return sha256_of(ingested(site))[:16]

@@ -16,6 +16,7 @@ from client.site.config import SiteFile
 from mama.data.ingest.ids import ids_of
 from mama.data.manifest import MANIFEST, Dataset
 from mama.errors import ConfigError
+from mama.system.formats import counted
 
 logger = logging.getLogger("fedmama.client")
 COMMENT = "#"
@@ -30,16 +31,12 @@ class Withdrawal(NamedTuple):
     unknown: list[int]
 
     def __str__(self) -> str:
-        excluded = f"{_of(self.studies, 'study', 'studies')} excluded"
+        excluded = f"{counted(self.studies, 'study', 'studies')} excluded"
         if not self.unknown:
             return excluded
         lines = ", ".join(map(str, self.unknown[:SHOWN])) + (", ..." * (len(self.unknown) > SHOWN))
-        count = _of(len(self.unknown), "line", "lines")
+        count = counted(len(self.unknown), "line")
         return f"{excluded}; {count} without a match in the dataset: {lines}"
-
-
-def _of(count: int, one: str, several: str) -> str:
-    return f"{count} {one if count == 1 else several}"
 
 
 def dataset_of(site: SiteFile) -> Dataset:

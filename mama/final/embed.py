@@ -1,6 +1,6 @@
 """Embeddings of a dataset's images as a Parquet file, one row per image."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import torch
@@ -37,15 +37,15 @@ def embed(model: PretrainedMaMA, dataset: Dataset, out: Path) -> int:
     fields = [pa.field(name, pa.string()) for name in columns]
     fields.append(pa.field("embedding", pa.list_(pa.float32(), width)))
     schema = pa.schema(fields, metadata={"note": NO_DEVICE})
-    studies = [study for study in dataset.manifest.studies if study.images]
-    if not studies:
-        raise DataError("has no images", where=str(dataset.folder), fix="Check the ingest's source")
     count = 0
     with replacing(out) as temporary, parquet.ParquetWriter(temporary, schema) as writer:
-        for chunk in _chunks(studies):
+        for chunk in _chunks(dataset.manifest.studies):
             vectors = image_features(model.model, dataset, chunk, model.device).embeddings
             writer.write_table(_table(chunk, vectors, schema))
             count += len(vectors)
+        if not count:
+            fix = "Check the ingest's source"
+            raise DataError("has no images", where=str(dataset.folder), fix=fix)
     return count
 
 
@@ -63,11 +63,12 @@ def _table(studies: list[Study], vectors: torch.Tensor, schema: "pa.Schema") -> 
     return pa.Table.from_arrays(arrays, schema=schema)
 
 
-def _chunks(studies: list[Study]) -> Iterator[list[Study]]:
+def _chunks(studies: Iterable[Study]) -> Iterator[list[Study]]:
     """Yield runs of studies with at least CHUNK images, as far as there are so many."""
     chunk: list[Study] = []
     for study in studies:
-        chunk.append(study)
+        if study.images:
+            chunk.append(study)
         if sum(len(one.images) for one in chunk) >= CHUNK:
             yield chunk
             chunk = []

@@ -47,10 +47,10 @@ class Heat:
 def answers(model: PretrainedMaMA, mammogram: Mammogram, task: str) -> list[Answer]:
     """Return the answers for one image, a class each; errors as `PretrainedMaMA.predict`."""
     found = model.predict(mammogram, task)
-    prompts = model.prompts_of(task)
+    vector = model.encode_image(mammogram)[0]
     closest = {
-        name: texts[int(model.similarity(mammogram, texts)[0].argmax())]
-        for name, texts in prompts.items()
+        name: texts[int((model.encode_text(texts) @ vector).argmax())]
+        for name, texts in model.prompts_of(task).items()
     }
     return [Answer(name, value, closest[name]) for name, value in found.items()]
 

@@ -21,6 +21,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
+def counted(count: int, one: str, several: str = "") -> str:
+    """Format a number of things: 1 file, 2 files, 3 studies."""
+    return f"{count} {one if count == 1 else several or f'{one}s'}"
+
+
 def size(count: float) -> str:
     """Format bytes in powers of 1000: 412 bytes, 2.1 MB."""
     for unit, digits in (("bytes", 0), ("kB", 1), ("MB", 1)):

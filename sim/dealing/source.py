@@ -9,7 +9,7 @@ from mama.data.ingest.report import IngestReport
 from mama.data.ingest.run import ingest
 from mama.data.manifest import MANIFEST, Dataset
 from mama.errors import ConfigError, DataError
-from mama.system.files import write_json
+from mama.system.files import sha256_of, write_json
 from sim.config import DealtDataset, SimulatedExperiment
 
 POOL, CLAIM = "pool", "dealt.json"
@@ -102,5 +102,4 @@ def _refuse_another(out: Path, dataset: Dataset) -> None:
 
 
 def _digest(dataset: Dataset) -> str:
-    with (dataset.folder / MANIFEST).open("rb") as handle:
-        return hashlib.file_digest(handle, "sha256").hexdigest()
+    return sha256_of(dataset.folder / MANIFEST)

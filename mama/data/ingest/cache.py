@@ -198,10 +198,7 @@ def _cache_one(job: _Job) -> Cached:
             reasons.append(error.reason)
             continue
         breast = prepare(image.levels, job.long_side, image.table)
-        if not breast.found:
-            reasons.append("no-tissue")
-            continue
-        if is_document(breast.pixels):
+        if not breast.found or is_document(breast.pixels):
             reasons.append("no-tissue")
             continue
         size = write_picture(job.target, breast.pixels)

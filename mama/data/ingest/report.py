@@ -13,6 +13,7 @@ from mama.data.dicom.reasons import REASONS
 from mama.data.ingest.contents import Contents, Counts, listed
 from mama.data.ingest.earlier import JSON
 from mama.system.files import write_text
+from mama.system.formats import counted
 
 WITH_REMARKS = 3  # exit code: finished, but files were left out or remarked on
 PAGE = "ingest_report.html"
@@ -117,17 +118,18 @@ class IngestReport:
         shrunk = [note for note in self.notes if note.code == "source-shrank"]
         if self.skipped:
             reasons = Counter(skipped.reason for skipped in self.skipped)
-            lines.append(f"{_of(len(self.skipped), 'file')} left out: {listed(reasons)}")
+            lines.append(f"{counted(len(self.skipped), 'file')} left out: {listed(reasons)}")
         lines += [
-            f"KEPT, NOT IN THE SOURCE: {note.where}; {NOTES[note.code][1]}" for note in shrunk
+            f"no longer in the source, but kept: {note.where}. {NOTES[note.code][1]}"
+            for note in shrunk
         ]
         if self.notes:
             codes = Counter(note.code for note in self.notes)
-            lines.append(f"{_of(len(self.notes), 'remark')}: {listed(codes)}")
+            lines.append(f"{counted(len(self.notes), 'remark')}: {listed(codes)}")
         stated = []
         if self.redacted:
             found = sum(self.redacted.values())
-            stated.append(f"{_of(found, 'identifier')} in reports: {listed(self.redacted)}")
+            stated.append(f"{counted(found, 'identifier')} in reports: {listed(self.redacted)}")
         counts = {
             "studies without a usable image were left out": self.dropped_studies,
             "studies have no report text": self.without_report,
@@ -177,8 +179,3 @@ class IngestReport:
 def meaning(code: str) -> tuple[str, str]:
     """Return the meaning of a reason or remark, and what to do about it."""
     return REASONS[code] if code in REASONS else NOTES[code]
-
-
-def _of(count: int, noun: str) -> str:
-    """Return "1 file" or "2 files"."""
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -94,7 +94,7 @@ def ingest(  # noqa: PLR0913  (keywords)
     refuse_foreign(out, (MANIFEST, "images/index.jsonl"), before=("secret.key", "lock", HEADERS))
     if not source.is_dir():
         raise DataError("no such folder", where=str(source), fix="Check the path of the data")
-    # Before the headers are read: on a large source that takes long.
+    # Locked before the headers are read, which takes hours on a large source.
     with at_work_in(out):
         for name in (MANIFEST, HEADERS, JSON, PAGE):
             remove_unfinished(out / name)

@@ -61,6 +61,7 @@ _FILLERS = re.compile(
     re.IGNORECASE,
 )
 _WORD = re.compile(r"[^\W\d_]+")
+_NAMED = re.compile(r"ACR|BI", re.IGNORECASE)
 _SHORT = re.compile(
     r"^[^\w(]*(?:\((?=[^\W\d_]))?(?:\d[.)]\s)?"
     rf"(?P<words>(?:[^\W\d_]+\W{{1,3}}){{0,6}}?[^\W\d_]?){_VALUE}"
@@ -138,9 +139,6 @@ def birads(text: str, language: Language, expected: bool = False) -> list[str]:
         if not density and all(_filler(word, language) for word in words):
             values.append(_category(short["value"]))
     return values
-
-
-_NAMED = re.compile(r"ACR|BI", re.IGNORECASE)
 
 
 def _is_earlier(before: str, language: Language) -> bool:

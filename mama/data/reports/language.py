@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
+from typing import Any
 
 import yaml
 
@@ -83,6 +84,11 @@ def codes() -> tuple[str, ...]:
 
 
 @cache
+def _table(name: str) -> dict[str, Any]:
+    return dict(yaml.safe_load((_folder() / f"{name}.yaml").read_text(encoding="utf-8")))
+
+
+@cache
 def load_language(code: str) -> Language:
     """Return the table of a language.
 
@@ -95,7 +101,7 @@ def load_language(code: str) -> Language:
             where="data.reports.language",
             fix=f"Choose auto or one of {', '.join(codes())}",
         )
-    table = yaml.safe_load((_folder() / f"{code}.yaml").read_text(encoding="utf-8"))
+    table = _table(code)
     patterns: dict[str, Words] = {}
     for name, value in table.items():
         if isinstance(value, list):
@@ -124,11 +130,7 @@ def load_language(code: str) -> Language:
 @cache
 def _common() -> dict[str, frozenset[str]]:
     """Return the frequent words by language, of those with and those without a table."""
-    others = yaml.safe_load((_folder() / "others.yaml").read_text(encoding="utf-8"))
-    tables = {
-        code: yaml.safe_load((_folder() / f"{code}.yaml").read_text(encoding="utf-8"))
-        for code in codes()
-    }
+    others, tables = _table("others"), {code: _table(code) for code in codes()}
     words = {code: [*others.get(code, ()), *table["common"]] for code, table in tables.items()}
     words = others | words
     # Short reports hold few frequent words, but name a side, a breast and what is found.
@@ -146,7 +148,7 @@ def _stems() -> dict[str, tuple[str, ...]]:
     """Return the beginnings of words for sides and findings by language with a table."""
     stems = {}
     for code in codes():
-        table = yaml.safe_load((_folder() / f"{code}.yaml").read_text(encoding="utf-8"))
+        table = _table(code)
         phrases = [*table["left"], *table["right"], *table["generic"]]
         phrases += [phrase for kind in table["findings"].values() for phrase in kind]
         found = {p[:-1].lower() for p in phrases if p.endswith("*") and p[:-1].isalpha()}

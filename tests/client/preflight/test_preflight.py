@@ -22,6 +22,7 @@ from mama.data.adapters import find
 from mama.data.manifest import Dataset, write_manifest
 from mama.data.studies import Study
 from mama.exchange.signing import write_key_pair
+from mama.system.formats import counted
 from tests.client.preflight.checks import by_name, change
 
 
@@ -84,7 +85,7 @@ def test_those_who_withdrew(site_file: Path) -> None:
         assert checks["withdrawn"].verdict == verdict
         left = whole - len(dataset_of(load_site(site_file)).manifest.studies)
         assert left >= 1
-        assert f"{left} stud" in checks["withdrawn"].found
+        assert f"{counted(left, 'study', 'studies')} excluded" in checks["withdrawn"].found
     assert "1 line without a match in the dataset: 2" in checks["withdrawn"].found
     assert "nobody\n" not in str(checks["withdrawn"])
 

@@ -144,7 +144,7 @@ def test_policy_words_and_slots(site: SiteFile, experiment: Experiment) -> None:
 def test_ingest_tells_how_many_are_left_out(site: SiteFile, command: Callable) -> None:
     ended = command(main, "ingest", site.secret.parent / "site.yaml", "--long-side", 96)
     assert ended.code in (0, WITH_REMARKS), ended.err
-    assert "of these withdrawn: 6 studies excluded" in ended.out
+    assert "withdrawn: 6 studies excluded (counted above)" in ended.out
 
 
 def test_without_the_list_all_of_it_fails(site: SiteFile, experiment: Experiment) -> None:

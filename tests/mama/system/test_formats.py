@@ -4,6 +4,7 @@ import pytest
 
 from mama.system.formats import (
     clock,
+    counted,
     duration,
     figure,
     gib,
@@ -74,3 +75,8 @@ def test_times(seconds: float, text: str, digital: str) -> None:
 )
 def test_ranges(numbers: list[int], text: str) -> None:
     assert ranges(numbers) == text
+
+
+def test_one_thing_and_several() -> None:
+    assert (counted(1, "file"), counted(0, "file")) == ("1 file", "0 files")
+    assert counted(2, "study", "studies") == "2 studies"

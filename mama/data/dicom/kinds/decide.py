@@ -1,4 +1,4 @@
-"""Kind of an object: whether it is a mammogram for reading, and which special one.
+"""Decision on an object: a mammogram for reading or not, and its special kinds.
 
 The decision rests on the header alone, so that no pixels of other objects are read.
 """
@@ -32,8 +32,7 @@ MODIFIERS: dict[str, Kind] = {
 }
 SPECIMEN = {"G-8310", "127457009"}
 MAGNIFIED = 1.4  # factor; contact views have 1.0 to 1.2
-
-
+# Descriptions of an image, and of its study.
 OF_IMAGE = ("SeriesDescription", "ProtocolName")
 OF_STUDY = (
     "StudyDescription",
