@@ -11,15 +11,20 @@ GATHERING_S = 60.0
 
 
 def gather(sites: Sites, run: RunContext) -> None:
-    """Wait for nodes and learn which sites they are."""
+    """Wait for nodes and learn which sites they are.
+
+    With a quorum, a federation does not wait for a site that is still at other work: it joins when
+    it has answered. Without a roster all sites are on this machine, and the result of a simulation
+    must not depend on how busy that is.
+    """
     connections, end = sites.connections, time.monotonic() + GATHERING_S
     sites.poll(now=True)
     while connections.nodes < run.expected and time.monotonic() < end:
         time.sleep(0.2)
         sites.poll(now=True)
     while connections.undecided:
-        if time.monotonic() > end and _is_quorum(sites, run):
-            break  # one still at other work joins when it has answered
+        if run.roster is not None and time.monotonic() > end and _is_quorum(sites, run):
+            break
         sites.poll()
         if connections.undecided:
             time.sleep(0.1)

@@ -46,7 +46,7 @@ from server.service.jobs import JobFile
 from sim.engines.deployment import LocalDeployment
 from tests.events import records
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = pytest.mark.slow
 PATIENCE_S = 120.0
 
 

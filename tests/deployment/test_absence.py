@@ -18,7 +18,7 @@ from server.service.jobs import JobFile
 from tests.deployment.conftest import wait_for
 from tests.events import records
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.slow
 GONE_S = 60
 # The tail of a lost site: Flower's two heartbeats are within gone_s, the rest is looks and closing
 # the round.

@@ -20,7 +20,7 @@ from sim.engines.deployment import LocalDeployment
 from sim.run import federate
 
 ROOT = Path(__file__).parents[2]
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.slow
 
 
 def processes(mark: str) -> set[str]:

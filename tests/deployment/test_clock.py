@@ -23,7 +23,6 @@ time.sleep = lambda seconds: select.select([], [], [], seconds) and None
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(1200),
     pytest.mark.skipif(not FAKETIME, reason="needs Debian's faketime"),
 ]
 

@@ -21,7 +21,7 @@ from mama.system.processes import free_port
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {"mama-server": "server", "mama-site": "client"}
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.slow
 
 
 def blocks(page: str, language: str) -> list[str]:

@@ -13,7 +13,7 @@ from mama.system.supervise import children
 from server.service.jobs import JobFile
 from tests.events import records
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.slow
 # The executor last but one: the ServerApp that it started is not the child of the next.
 VICTIMS = ("alder/guard", "alder/node", "serverapp", "executor", "superlink")
 ROUNDS = 20

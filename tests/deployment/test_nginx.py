@@ -28,7 +28,6 @@ SITES_PATHS = re.search(r"fleet/\(([a-z|-]+)\)", CONFIGURATION.read_text())
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(1200),
     pytest.mark.skipif(NGINX is None, reason="needs nginx (Debian's nginx-light will do)"),
 ]
 

@@ -17,7 +17,7 @@ from server.report.status import status
 from sim.engines.deployment import LocalDeployment
 from tests.deployment.conftest import Federation, wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.slow
 SCRIPT = '#!/bin/sh\necho "$FEDMAMA_OUTCOME|$FEDMAMA_RUN|$FEDMAMA_REASON" > ended.txt\necho said\n'
 
 

@@ -14,7 +14,7 @@ from client.service.status import ServiceFolder, read_status
 from client.site.config import load_site
 from sim.engines.deployment import LocalDeployment, service
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.slow
 
 
 class Proxy:

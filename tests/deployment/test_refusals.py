@@ -39,7 +39,7 @@ from sim.engines.deployment import service
 from tests.certificates import make_server_certificate
 from tests.events import records
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.slow
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from mama.system.tensors import load_tensors
 from server.run.checkpoint import read_checkpoint
 from tests.deployment.conftest import wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = pytest.mark.slow
 
 
 def test_two_federations_work_at_once_on_one_host(federation: Any, another_federation: Any) -> None:

@@ -147,8 +147,9 @@ def test_the_shipped_configuration_runs_and_prints_its_statement(
 ) -> None:
     """One round of it: the steps cost what its ten rounds would let them."""
     out = tmp_path / "run"
-    short = "--set", "federation.rounds=1", "--set", "federation.local_steps=3"
-    ended = command(main, "run", PRIVATE, "--out", out, *short)
+    short = ("federation.rounds=1", "federation.local_steps=3", "simulation.test_studies=8")
+    settings = (argument for setting in short for argument in ("--set", setting))
+    ended = command(main, "run", PRIVATE, "--out", out, *settings)
     assert ended.code == 0
     assert (
         "privacy: patient-level, epsilon at most 8 planned at delta 1e-05 (zero-out, RDP)"

@@ -230,13 +230,17 @@ def test_a_site_enrolled_again_is_no_longer_called_revoked(
     assert "(revoked)" not in write_report(world.folder.path).read_text()
 
 
-def test_one_silent_node_does_not_hold_up_a_start_that_has_its_quorum(
-    make_world: Callable[..., World],
-) -> None:
-    def plan(site: str, kind: str, number: int, attempt: int) -> Fault:
-        return Fault(delay=3000) if (site, kind) == ("birch", "describe") else Fault()
+def slow_to_describe(site: str, kind: str, number: int, attempt: int) -> Fault:
+    """One site takes 50 minutes to say what it is."""
+    return Fault(delay=3000) if (site, kind) == ("birch", "describe") else Fault()
 
-    world = make_world(plan, quorum=2, deadline_s=3600)
+
+def test_one_silent_node_does_not_hold_up_a_start_that_has_its_quorum(
+    make_world: Callable[..., World], tmp_path: Path
+) -> None:
+    world = make_world(slow_to_describe, quorum=2, deadline_s=3600)
+    world.roster = tmp_path / "roster.json"
+    world.roster.write_text(roster_text(1))
     begun = world.clock.now
     started: list[float] = []
     world.hooks.append(
@@ -245,6 +249,14 @@ def test_one_silent_node_does_not_hold_up_a_start_that_has_its_quorum(
     world.run()
     assert started[0] - begun < 70
     assert world.answered[0] == ["alder", "cedar"]
+
+
+def test_a_simulation_waits_for_every_site_of_its_own_machine(
+    make_world: Callable[..., World],
+) -> None:
+    world = make_world(slow_to_describe, quorum=2, deadline_s=3600)
+    world.run()
+    assert world.answered == [list(SITES)] * 3
 
 
 def test_a_start_without_its_quorum_waits_as_often_as_a_round_is_extended(
