@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image as Pictures
 
+from mama.data.adapters.notes import Note
 from mama.data.manifest import Dataset
 from mama.data.studies import Study
 
@@ -22,6 +23,7 @@ GRID = 16
 # synthetic patients by fewer than 49.
 NEAR = 6
 WINDOW = 64  # pictures compared with the next ones of an equal band: time grows with their number
+NAMED = 3  # other files that a note names
 # A report without a measurement may be the same normal report of many.
 _MEASURED = re.compile(r"\d\s?(mm|cm)\b")
 
@@ -125,6 +127,29 @@ def audit_dataset(dataset: Dataset) -> list[Finding]:
     studies = dataset.manifest.studies
     images = [image for study in studies for image in study.images]
     return audit(studies, {image.id: hash_picture(dataset.pixels(image)) for image in images})
+
+
+def located(
+    found: Iterable[Finding], studies: Iterable[Study], files: Mapping[str, str]
+) -> list[Note]:
+    """Return notes on findings, which name files and not ids.
+
+    Args:
+        found: the findings.
+        studies: of the dataset; a patient is represented by the first image.
+        files: names of the images' files, by the image's id.
+    """
+    firsts = {study.patient: study.images[0].id for study in reversed(list(studies))}
+    notes = []
+    for code, ids in found:
+        places = [files.get(firsts.get(id, id), id) for id in ids]
+        # At each picture, so that the page shows them all.
+        for place in places if code.endswith("picture") else places[:1]:
+            others = [other for other in places if other != place]
+            more = f" and {len(others) - NAMED} more" if others[NAMED:] else ""
+            same = f"as {', '.join(others[:NAMED])}{more}" if others else ""
+            notes.append(Note(code, place, same))
+    return notes
 
 
 def _grouped(pairs: Iterable[tuple[Hashable, str]]) -> dict[Hashable, tuple[str, ...]]:

@@ -17,7 +17,7 @@ from mama.data import adapters
 from mama.data.adapters import RawDataset, RawImage, RawStudy, Skipped
 from mama.data.adapters.notes import Note
 from mama.data.dicom.reasons import REASONS
-from mama.data.ingest.audit import audit
+from mama.data.ingest.audit import audit, located
 from mama.data.ingest.boxes import in_picture
 from mama.data.ingest.cache import ImageCache, Source
 from mama.data.ingest.contents import Counts, contents_of
@@ -237,20 +237,14 @@ def _image(found: _Found, raw: RawImage, place: _Place) -> Image | None:
 
 
 def _audited(found: _Found, kept: list[Study], cache: ImageCache) -> list[Note]:
-    """Return notes on the faults of the audit, at the files of their images if they have any."""
-    places = {id: where for where, id in found.places.items()}
-    images = {study.patient: study.images[0].id for study in reversed(kept)}
+    """Return notes on the faults of the audit."""
     hashes = {
         image.id: cache.entries[image.id].hashes
         for study in kept
         for image in study.images
         if image.id in cache.entries
     }
-    return [
-        Note(code, places.get(images.get(id, id), id))
-        for code, ids in audit(kept, hashes)
-        for id in (ids if code.endswith("picture") else ids[:1])
-    ]
+    return located(audit(kept, hashes), kept, {id: where for where, id in found.places.items()})
 
 
 def _report(

@@ -138,6 +138,7 @@ def test_ingest_notes_an_exam_under_two_ids(hospital: Path, tmp_path: Path) -> N
         dataset.SOPInstanceUID = f"1.9.{ord(side)}"
         dataset.save_as(hospital / "dicom" / f"9{side}.dcm")
     notes = run(hospital, tmp_path / "out").notes
-    assert [note.where for note in notes if note.code == "same-picture"] == [
-        f"dicom/{name}.dcm" for name in ("0L", "0R", "9L", "9R")
+    assert [str(note) for note in notes if note.code == "same-picture"] == [
+        f"dicom/{name}.dcm: as dicom/{other}.dcm"
+        for name, other in (("0L", "9L"), ("0R", "9R"), ("9L", "0L"), ("9R", "0R"))
     ]
