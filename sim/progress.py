@@ -8,7 +8,7 @@ from rich.progress import TaskID
 from rich.table import Table
 
 from mama.system.console import bars, print_figures
-from mama.system.formats import figure
+from mama.system.formats import counted, figure
 from server.report.privacy import COLUMNS, of_sites, sentences
 from server.run.events import (
     Evaluated,
@@ -46,7 +46,8 @@ class Display:
     def outcome(self, metrics: dict[str, Any], folder: Path) -> None:
         """Print metrics and location of the report, also if quiet."""
         console = Console(highlight=False)
-        title = f"{metrics['name']}: {metrics['status']} after {metrics['rounds']} rounds"
+        rounds = counted(metrics["rounds"], "round")
+        title = f"{metrics['name']}: {metrics['status']} after {rounds}"
         print_figures(console, title, metrics["evaluation"]["federated"])
         privacy = metrics.get("privacy")
         for line in sentences(privacy):

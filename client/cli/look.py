@@ -46,7 +46,7 @@ def models(site: SiteArgument, json_: JsonOption = False) -> None:
     """List the final models of this site's runs."""
     from client.site.config import load_site
     from client.site.final_models import finals
-    from mama.system.formats import size
+    from mama.system.formats import counted, size
 
     found = finals(load_site(site).state)
     if json_:
@@ -54,7 +54,8 @@ def models(site: SiteArgument, json_: JsonOption = False) -> None:
         typer.echo(json.dumps(rows, indent=1))
         return
     for folder, record, count in found:
-        typer.echo(f"{record.finished}  {record.experiment}  {record.rounds} rounds  {size(count)}")
+        rounds = counted(record.rounds, "round")
+        typer.echo(f"{record.finished}  {record.experiment}  {rounds}  {size(count)}")
         typer.echo(f"  sha256 {record.model}")
         typer.echo(f"  {folder}")
     if not found:

@@ -132,7 +132,8 @@ def _site(site: str, rounds: dict[int, RoundDone], evaluation: dict[str, Any]) -
         "missed": ranges(n for n, event in rounds.items() if site in event.missing),
         "loss": metrics[-1]["terms"].get("loss") if metrics else None,
         "skipped": sum(one["skipped"] for one in metrics),
-        "seconds": sum(one["seconds"] for one in metrics) / count if metrics else None,
+        # None under privacy.mode patient, where a site does not say how long it trained.
+        "seconds": sum(one["seconds"] for one in metrics) / count or None,
         "kilobytes": bytes_up / count / 1000 if metrics else None,
         "auc": {label: zero_shot.get(label, {}).get("sites", {}).get(site) for label in LABELS},
     }

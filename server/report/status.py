@@ -101,7 +101,7 @@ def _of_site(site: str, known: SiteState, rounds: dict[int, RoundDone]) -> Statu
         "rounds": len(own),
         "asked": len(known.asked),
         "last_round": max(own, default=None),
-        "seconds": last and last.sites[site]["seconds"],
+        "seconds": (last and last.sites[site]["seconds"]) or None,
         "norm": last and last.norms[site],
         "cosine": last and last.cosines[site],
         "bytes_up": sum(event.bytes_up[site] for event in own.values()),

@@ -10,6 +10,7 @@ from mama.config.load import load
 from mama.config.output_folder import refuse_another
 from mama.errors import MamaError, PrivacyError, QuorumError, ServiceError, StorageError
 from mama.privacy.plan import require_possible
+from mama.system.formats import counted
 from mama.system.logs import printable
 from server.federation.home import Home
 from server.run.events import (
@@ -114,7 +115,7 @@ def line_of(event: Event) -> str | None:
     """Return one line for a person, None for an event that is not worth one."""
     match event:
         case Start(round=0):
-            return f"starts: {event.rounds} rounds"
+            return f"starts: {counted(event.rounds, 'round')}"
         case Start():
             return f"continues: round {event.round} of {event.rounds} is done"
         case SitesKnown():

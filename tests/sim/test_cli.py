@@ -159,7 +159,7 @@ def test_a_small_run_from_the_command_line(
     arguments = ["run", MIAS, "--data", make_films(patients=9), "--out", out, *small()]
     ended = command(main, *arguments)
     assert ended.code == 0, ended.err
-    assert "mias: finished after 1 rounds" in ended.out
+    assert "mias: finished after 1 round" in ended.out
     assert f"report: {out / 'report.html'}" in ended.out
     assert f"model:  {out / 'final'}" in ended.out
     for news in (

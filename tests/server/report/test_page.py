@@ -173,6 +173,19 @@ def test_table_of_sites(tmp_path: Path) -> None:
     assert cells(page, "b") == ["b", "7", "2 of 4", "2–3", "5.500", "2.5", "5.0", "–", "–"]
 
 
+def test_times_that_the_sites_keep_to_themselves_are_not_shown_as_zero(tmp_path: Path) -> None:
+    """Under patient-level privacy an answer says nothing of its training's time."""
+    one = round_event(1, {"a": 9.0}) | {"train_s": 0.0}
+    one["sites"]["a"]["seconds"] = 0.0
+    events = [{"event": "start", "run": "ab", "round": 0}, one, {"event": "finished", "round": 1}]
+    timing = {"train_s": 0.0, "overhead_s": 5.0}
+    page = report(tmp_path, events, {"federated": None}, experiment(rounds=1), timing=timing)
+    assert "Finished: 1 round with 2 sites." in page
+    assert cells(page, "a")[5] == "–"
+    assert "training at the sites" not in page
+    assert "0.0 s" not in page.replace("5.0 s", "")
+
+
 def test_run_stopped_before_its_first_round(tmp_path: Path) -> None:
     events = [
         {"event": "start", "run": "ab", "round": 0},
