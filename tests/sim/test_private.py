@@ -145,9 +145,10 @@ def test_site_level_privacy(
 def test_the_shipped_configuration_runs_and_prints_its_statement(
     command: Callable[..., Any], tmp_path: Path
 ) -> None:
-    """One round of it: the steps cost what its ten rounds would let them."""
+    """One round of it at two sites: the steps cost what its ten rounds would let them."""
     out = tmp_path / "run"
-    short = ("federation.rounds=1", "federation.local_steps=3", "simulation.test_studies=8")
+    federation, simulation = "federation.rounds=1", "simulation={sites: 2, test_studies: 8}"
+    short = federation, "federation.local_steps=3", simulation
     settings = (argument for setting in short for argument in ("--set", setting))
     ended = command(main, "run", PRIVATE, "--out", out, *settings)
     assert ended.code == 0
