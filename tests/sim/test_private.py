@@ -147,9 +147,10 @@ def test_the_shipped_configuration_runs_and_prints_its_statement(
 ) -> None:
     """One round of it at two sites: the steps cost what its ten rounds would let them."""
     out = tmp_path / "run"
-    federation, simulation = "federation.rounds=1", "simulation={sites: 2, test_studies: 8}"
-    short = federation, "federation.local_steps=3", simulation
-    settings = (argument for setting in short for argument in ("--set", setting))
+    settings = (
+        *("--set", "federation.rounds=1", "--set", "federation.local_steps=3"),
+        *("--set", "simulation.sites=2", "--set", "simulation.test_studies=8"),
+    )
     ended = command(main, "run", PRIVATE, "--out", out, *settings)
     assert ended.code == 0
     assert (
