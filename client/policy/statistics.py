@@ -21,7 +21,7 @@ from client.privacy.suppression import released, rounded
 from client.site.config import SiteFile
 from client.site.dataset import dataset_of
 from mama.config import Experiment
-from mama.data.reports.assessment import most_concerning
+from mama.data.reports.categories.birads import most_concerning
 from mama.data.studies import Study
 from mama.errors import IntegrityError
 from mama.exchange.metrics import (

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from mama.data.reports.assessment import RISING
+from mama.data.reports.categories.birads import RISING
 from mama.data.studies import Labels, Laterality
 
 

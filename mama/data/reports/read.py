@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from mama.data.reports import assessment
+from mama.data.reports.categories.birads import birads, most_concerning
+from mama.data.reports.categories.density import density
 from mama.data.reports.clauses import clauses
 from mama.data.reports.conflicts import Stated, conflicts
 from mama.data.reports.findings import KINDS, negates, polarities, stated_terms, terms
@@ -13,6 +14,7 @@ from mama.data.reports.mentions import Side, mentions, sides_of
 from mama.data.reports.sections import (
     DROPPED,
     ORDER,
+    Headed,
     Title,
     is_administrative,
     is_exam_header,
@@ -24,6 +26,7 @@ from mama.data.studies import Laterality, Sentence
 
 _EARLIER = ("comparison", "indication")  # sections that speak of other exams
 _BRIEF = DROPPED | set(_EARLIER)  # sections of one paragraph, which findings may follow
+_OPENING = 10  # characters before the side that opens a sentence: "In the left"
 _BREASTS: tuple[Laterality, ...] = ("L", "R")
 
 
@@ -100,8 +103,8 @@ def read_parts(texts: Mapping[Laterality | None, str], language: Language | None
         exam_side = breast or _exam_side(parts.exams, language)
         discourse = Discourse(language, exam_side, _held(parts))
         stated.chain = -1
-        for clause in parts.clauses:
-            side = discourse.side(clause) or breast
+        for clause, within in zip(parts.clauses, _within(parts.clauses, language), strict=True):
+            side = discourse.side(clause, within) or breast
             sentences.append(Sentence(text=clause.text, side=side, section=clause.section))
             _note(clause, side, stated, language)
         dropped += parts.dropped
@@ -110,7 +113,7 @@ def read_parts(texts: Mapping[Laterality | None, str], language: Language | None
     breasts = {side: value for side in _BREASTS if (value := _category(stated, side))}
     if len(breasts) == 1:
         stated.exam[:0] = stated.implied  # of the exam as much as of its only breast in question
-    exam = stated.exam[-1] if stated.exam else assessment.most_concerning([*breasts.values()])
+    exam = stated.exam[-1] if stated.exam else most_concerning([*breasts.values()])
     return ReadReport(
         sentences=tuple(sentences),
         language=language.code,
@@ -136,7 +139,9 @@ def _parts(text: str, language: Language) -> _Parts:
             section = None
         for sentence in paragraph.sentences:
             alone = len(paragraph.sentences) == 1
-            if alone and not waiting and is_exam_header(sentence, language):
+            # In running text with a stop: "Right unilateral mammogram."
+            named = sentence if alone else sentence.removesuffix(".")
+            if not waiting and named and is_exam_header(named, language):
                 parts.dropped.append(sentence)
                 parts.exams.append(sentence)
                 continue
@@ -152,9 +157,10 @@ def _parts(text: str, language: Language) -> _Parts:
                 elif section in (*_BRIEF, "composition") and (
                     (opened < number and any(title.side for title in headed.titles))
                     or (opened < number and _states(headed.body or clause, language))
+                    or (section in _BRIEF and density(headed.body or clause, language) is not None)
                     or (
-                        section in _BRIEF
-                        and assessment.density(headed.body or clause, language) is not None
+                        section == "composition"
+                        and _leaves_composition(clause, headed, opened < number, language)
                     )
                 ):
                     section = None  # findings without a heading of their own
@@ -184,7 +190,20 @@ def _parts(text: str, language: Language) -> _Parts:
 def _states(text: str, language: Language) -> bool:
     """Return whether a sentence states a finding or a density."""
     found = [term for term in terms(text, language) if term.kind != "other"]
-    return bool(found) or assessment.density(text, language) is not None or negates(text, language)
+    return bool(found) or density(text, language) is not None or negates(text, language)
+
+
+def _leaves_composition(clause: str, headed: Headed, later: bool, language: Language) -> bool:
+    """Return whether a sentence is not of the section on the composition any more.
+
+    It is of a later paragraph, states a finding, or is of a side, and gives no density.
+    """
+    text = headed.body or clause
+    if density(text, language, expected=True) is not None:
+        return False
+    sided = later or any(title.side for title in headed.titles)
+    lesion = any(term.kind != "other" for term in terms(text, language))
+    return sided or lesion or language["single"].match(text) is not None
 
 
 def _exam_side(exams: list[str], language: Language) -> Side | None:
@@ -193,6 +212,29 @@ def _exam_side(exams: list[str], language: Language) -> Side | None:
         return None
     sides = {sides_of(text, language) for text in exams} - {None}
     return sides.pop() if len(sides) == 1 and "both" not in sides else None
+
+
+def _within(parts: list[Clause], language: Language) -> list[Side | None]:
+    """Return the breast of the part of a paragraph in which each clause stands, None without one.
+
+    A part opens with a side and ends where the other side opens one: "On the right, a mass. No
+    calcifications. On the left, nothing."
+    """
+    opened: list[tuple[Side, int] | None] = []
+    for clause in parts:
+        named = mentions(clause.body, language)
+        side = named[0].side if len({mention.side for mention in named}) == 1 else None
+        opens = side in _BREASTS and named[0].start <= _OPENING
+        opened.append((side, clause.paragraph) if side and opens else None)
+    before, after = list(opened), list(opened)
+    for place in range(1, len(parts)):
+        before[place] = before[place] or before[place - 1]
+        after[-1 - place] = after[-1 - place] or after[-place]
+    found: list[Side | None] = []
+    for clause, first, last in zip(parts, before, [*after, None][1:], strict=True):
+        whole = first and last and first[1] == last[1] == clause.paragraph
+        found.append(first[0] if first and last and whole and first[0] != last[0] else None)
+    return found
 
 
 def _held(parts: _Parts) -> frozenset[str]:
@@ -211,8 +253,8 @@ def _note(clause: Clause, side: Side | None, stated: Stated, language: Language)
     breasts = _BREASTS if side == "both" else tuple(b for b in _BREASTS if b == side)
     expected = clause.section == "assessment" or stated.chain == clause.paragraph
     found = polarities(stated_terms(clause.text, clause.body, language))
-    values = assessment.birads(clause.text, language)
-    values = values or assessment.birads(clause.body, language, expected)
+    values = birads(clause.text, language)
+    values = values or birads(clause.body, language, expected)
     named = any(mention.side for mention in mentions(clause.text, language))
     for value in values:
         if side in _BREASTS or (named and breasts):
@@ -224,8 +266,8 @@ def _note(clause: Clause, side: Side | None, stated: Stated, language: Language)
             stated.exam.append(value)
     stated.chain = clause.paragraph if values else -1
     composition = clause.section == "composition"
-    letter = assessment.density(clause.body, language, composition)
-    letter = letter or assessment.density(clause.text, language)
+    letter = density(clause.body, language, composition)
+    letter = letter or density(clause.text, language)
     stated.density += [letter] if letter else []
     # "Larger on the left than on the right" does not say of which breast a finding is.
     sides = {mention.side for mention in mentions(clause.text, language)}
@@ -237,7 +279,7 @@ def _note(clause: Clause, side: Side | None, stated: Stated, language: Language)
 def _category(stated: Stated, breast: Laterality) -> str | None:
     """Return the category of a breast: the last of the whole breast, else its worst lesion's."""
     whole = stated.breasts[breast]
-    return whole[-1] if whole else assessment.most_concerning(stated.lesions[breast])
+    return whole[-1] if whole else most_concerning(stated.lesions[breast])
 
 
 def _kinds(stated: Stated, polarity: str) -> dict[Laterality, tuple[str, ...]]:

@@ -1,8 +1,10 @@
 """Discourse model of a report: the breast that each sentence is about."""
 
+import re
 from dataclasses import dataclass, field
 
-from mama.data.reports import assessment
+from mama.data.reports.categories.birads import birads
+from mama.data.reports.categories.density import density
 from mama.data.reports.findings import Term, negates, stated_terms
 from mama.data.reports.language import Language
 from mama.data.reports.mentions import OTHER, Side, mentions
@@ -10,6 +12,7 @@ from mama.data.reports.sections import Title
 
 _NEAR = 34  # characters between the article and the noun of a sentence's subject
 _STEM = 4  # letters that two forms of a noun share
+_LITTLE = re.compile(r"[^\W\d_]+\s")
 _ENDING = 3  # letters in which they may differ
 _CLOSING = ("impression", "assessment", "addendum")
 # Categories that say of a whole exam that nothing is wrong.
@@ -45,6 +48,7 @@ class Discourse:
     known: bool = False  # the last sentence of this section has a side, or is about both
     topic: bool = False  # the last sentence only said where: "Left breast, 2 o'clock."
     paragraph: int = -1
+    within: Side | None = None
     inline: bool = False  # text stands behind that heading, on its line
     opened: int = -1  # paragraph of the heading with a side
     spoken: set[Side] = field(default_factory=set)  # breasts of this section
@@ -58,8 +62,9 @@ class Discourse:
     lesions: set[Side] = field(default_factory=set)
     others: set[Side] = field(default_factory=set)  # sides with findings of no kind
 
-    def side(self, clause: Clause) -> Side | None:
-        """Return the breast of the next sentence; None if it cannot be known."""
+    def side(self, clause: Clause, within: Side | None) -> Side | None:
+        """Return the breast of the next sentence, in a part about one; None if it is not known."""
+        self.within = within
         for title in clause.titles:
             self.enter(title, clause.paragraph)
         found = stated_terms(clause.text, clause.body, self.language)
@@ -131,15 +136,22 @@ class Discourse:
         pair = self.named[-2:]
         if len(set(pair)) < 2:
             return None
-        if self.language["former"].match(text):
-            return pair[0]
-        return pair[1] if self.language["latter"].match(text) else None
+        start = 0
+        while True:  # "in the latter"
+            if self.language["former"].match(text, start):
+                return pair[0]
+            if self.language["latter"].match(text, start):
+                return pair[1]
+            word = _LITTLE.match(text, start)
+            if not word or word[0].strip().lower() not in self.language.words["articles"]:
+                return None
+            start = word.end()
 
     def _unnamed(self, clause: Clause, found: list[Term], before: Side | None) -> Side | None:
         """Return the side of a sentence that names none and refers to nothing before it."""
         text, language = clause.text, self.language
         expected = clause.section == "assessment"
-        categories = assessment.birads(text, language, expected)
+        categories = birads(text, language, expected)
         states = [term for term in found if term.polarity != "absent"]
         lesion = [term for term in states if term.kind != "other"]
         wide = language["exam_wide"].search(text) is not None
@@ -150,14 +162,14 @@ class Discourse:
             if len(sides) > 1:
                 return None  # of which of the two breasts it is is left open
             return next(iter(sides), "both")
-        if assessment.density(text, language, clause.section == "composition") and not lesion:
+        if density(text, language, clause.section == "composition") and not lesion:
             return "both"
         if clause.section == "composition" and not lesion:
             return "both"
         if lesion:
             return self._said_before(lesion) if clause.section in _CLOSING else None
         if found and not states:
-            return "both"
+            return self.within or "both"
         if wide:
             return "both"
         if language["management"].search(text):
@@ -166,7 +178,10 @@ class Discourse:
             if clause.paragraph != self.paragraph:
                 return None
             return before if before in ("L", "R") else self._only()
-        return before or "both"
+        if before in ("L", "R"):
+            return before
+        # One thing is not in both breasts: "A dilated duct is present."
+        return self._only() if language["single"].match(clause.body) else "both"
 
     def _general(self, clause: Clause, found: list[Term]) -> bool:
         """Return whether a sentence is about the exam in spite of a heading with a side."""
@@ -178,7 +193,7 @@ class Discourse:
             return False
         wide = self.inline and self.language["exam_wide"].search(clause.text)
         composition = clause.section == "composition"
-        return bool(wide or assessment.density(clause.text, self.language, composition))
+        return bool(wide or density(clause.text, self.language, composition))
 
     def _refers(self, text: str, found: list[Term]) -> bool:
         """Return whether a sentence takes up what came before: "It …", "The mass …"."""
@@ -190,7 +205,9 @@ class Discourse:
         if word and near and (near[0].polarity != "absent" or self._key(near[0]) in self.by_kind):
             return True
         return any(
-            term.kind != "other" and term.polarity != "absent" and self._definite(text, term)
+            term.kind != "other"
+            and (term.polarity != "absent" or self._key(term) in self.by_kind)
+            and self._definite(text, term)
             for term in found
         )
 
@@ -240,7 +257,10 @@ class Discourse:
         self.denied = bool(named) and negated
         self.found = side if present and side in ("L", "R") else self.found
         sides = {mention.side for mention in named}
-        self.named += [side] if side in ("L", "R") and len(sides - {None}) == 1 else []
+        if side in ("L", "R") and len(sides - {None}) == 1:
+            self.named.append(side)
+        elif {"L", "R"} == sides:  # "the left breast is larger than the right"
+            self.named += [mention.side for mention in named if mention.side]
         if self.denied and sides == {None} and self.last:
             return  # "no such mass on the other side" leaves the talk where it was
         if side != self.last:

@@ -49,6 +49,40 @@ def test_a_whole_report():
 
 
 @pytest.mark.parametrize(
+    ("code", "text", "side"),
+    [
+        ("en", "On the left a cluster of calcifications. No mass. On the right no finding.", "L"),
+        ("de", "Rechts ein Herd von 8 mm. Kein Mikrokalk. Links kein Herd.", "R"),
+        (
+            "it",
+            "A destra nodulo di 9 mm. Assenza di calcificazioni. A sinistra nulla.",
+            "R",
+        ),
+        ("en", "On the left a cluster of calcifications. No mass. Dense tissue.", "both"),
+    ],
+)
+def test_what_is_absent_between_two_sides_is_of_the_first(code: str, text: str, side: str):
+    sentences = read_report(text, load_language(code)).sentences
+    assert sentences[1].side == side
+
+
+@pytest.mark.parametrize(
+    ("text", "side"),
+    [
+        ("Unilateral right mammogram. A 4 mm mass in the outer breast.", "R"),
+        ("MAMMO LEFT ONLY\nGrouped calcifications in the upper breast.", "L"),
+        ("Scar in the left breast. Grouped calcifications next to the scar.", "L"),
+        ("The left breast is denser than the right. In the latter there is a mass.", "R"),
+        ("BREAST DENSITY: The tissue is dense. A dilated duct is present.", None),
+        ("Focal asymmetry in the left breast. No underlying mass.", "L"),
+    ],
+)
+def test_the_last_sentence_is_about(text: str, side: str | None):
+    by_place = sorted(read(text).sentences, key=lambda s: text.index(s.text))
+    assert by_place[-1].side == side
+
+
+@pytest.mark.parametrize(
     ("text", "sides"),
     [
         ("There is a mass in the right breast and the left breast is normal.", ["R", "L"]),

@@ -2,7 +2,8 @@
 
 import pytest
 
-from mama.data.reports.assessment import birads, density, most_concerning
+from mama.data.reports.categories.birads import birads, most_concerning
+from mama.data.reports.categories.density import density
 from mama.data.reports.findings import polarities, stated_terms, terms
 from mama.data.reports.language import load_language
 from mama.data.reports.sections import read_headings
@@ -39,6 +40,8 @@ from mama.data.reports.sections import read_headings
         ("Not previously seen mass, BI-RADS 4.", ["4"]),
         ("ACR 4b", ["4B"]),
         ("ACR 4", []),
+        ("If she declines the biopsy, BI-RADS 3 would apply.", []),
+        ("BI-RADS 4, unless the outside films show it unchanged.", ["4"]),
     ],
 )
 def test_birads(text: str, values: list[str]):
@@ -55,6 +58,39 @@ def test_the_letters_acr_alone_mean_density_or_assessment_by_language():
     assert birads("BI-RADS(R) ACR 2", load_language("pt")) == ["2"]
     assert density("BI-RADS(R) ACR 2", load_language("pt")) is None
     assert density("Classification ACR : D 2, G 5.", load_language("fr")) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "value"),
+    [
+        ("de", "Drüsengewebe 25 bis 50 %.", "B"),
+        ("es", "Patrón tipo c, densidad alta.", "C"),
+        ("fr", "Densité mammaire de 75 à 100 %.", "D"),
+        ("nl", "Klierweefsel < 25 %.", "A"),
+    ],
+)
+def test_density_in_other_languages(code: str, text: str, value: str):
+    assert density(text, load_language(code)) == value
+
+
+@pytest.mark.parametrize(
+    ("code", "text"),
+    [
+        ("de", "Falls keine Biopsie gewünscht wird, BI-RADS 3."),
+        ("es", "Si la paciente rechaza la biopsia, BI-RADS 3."),
+        ("fr", "En cas de refus de la biopsie, ACR 3."),
+        ("it", "In caso di rifiuto della biopsia, BI-RADS 3."),
+        ("nl", "Indien geen biopsie volgt, BI-RADS 3."),
+        ("pt", "Caso a paciente recuse a biópsia, BI-RADS 3."),
+    ],
+)
+def test_a_category_on_a_condition_does_not_count(code: str, text: str):
+    assert birads(text, load_language(code)) == []
+
+
+def test_a_number_in_a_list_is_no_density():
+    assert density("(2) a lymph node", load_language("en"), expected=True) is None
+    assert density("(2)", load_language("en"), expected=True) == "B"
 
 
 def test_a_bare_number_counts_under_its_heading():
@@ -81,6 +117,15 @@ def test_a_bare_number_counts_under_its_heading():
         ("No mass in the heterogeneously dense tissue.", "C"),
         ("No change in the heterogeneously dense tissue.", "C"),
         ("Density has decreased from C to B.", "B"),
+        ("Dense and heterogeneous tissue.", "C"),
+        ("Glandular tissue of 51-75 %.", "C"),
+        ("Parenchyma (> 75 %).", "D"),
+        ("Glandularity under 25: 0 to 25 percent", "A"),
+        ("Tissue in 10-20 % of the breast.", None),
+        ("Type II parenchyma.", "B"),
+        ("Category d density.", "D"),
+        ("ACR BI-RADS: 3", None),
+        ("Grade 2 mass in dense tissue.", None),
     ],
 )
 def test_density(text: str, value: str | None):

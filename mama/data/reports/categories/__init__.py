@@ -1,0 +1,1 @@
+"""BI-RADS categories and ACR densities that sentences state."""
