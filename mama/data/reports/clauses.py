@@ -15,7 +15,9 @@ _VALUE = re.compile(rf"{_GRADE}(?!(?![LRG](?!\w))[\w%]|[.,:]\d|\s?(?:mm|cm|x\s|o
 _NAMED = re.compile(r"BI[\s-]?RADS|categor|kategorie|catégor|ACR|\bBR[\s-]?[0-6]", re.IGNORECASE)
 _ENTRY = re.compile(r"[:=(]\s?\S")
 _VALUE_END = re.compile(rf"{_GRADE}[\s)/|]*$")
-_STRONG = re.compile(r";\s|(?<=[\w.)])\s+[-–—•·*|]+\s+|\s/\s|\.\s(?!\d|[IV]+\b)")
+_STRONG = re.compile(
+    r";\s|(?<=[\w.)])\s+[-–—•·*|]+\s+|\s/\s|/(?=[0-6IV]+[ABCabc]?\s)|\.\s(?!\d|[IV]+\b)"
+)
 _WEAK = re.compile(r",\s")
 _OWN = 2  # words before a side that opens its clause
 

@@ -16,6 +16,7 @@ _SIDED = re.compile(r"\s?[:=–-]?\s?(?:[0-6]|IV|V|I{1,3})(?:\s?[A-C]|[a-c])?(?!
 _PHRASE_END = re.compile(r"[.;:,(]")
 _NEAR = 60  # characters between a negation and the density that it denies
 _FEW = 4  # words between them
+_APART = 2  # other words between "density" and a letter in brackets: "intermediate density (b)"
 _LETTER = re.compile(
     r"[^.;]{0,45}?(?<![\w'’/.])(?P<value>[A-D]|[a-d]|[1-4]|IV|I{1,3})(?![\w'’%]|[.,:]\d|\s?(?:mm|cm|%|/))"
 )
@@ -80,7 +81,9 @@ def density(text: str, language: Language, expected: bool = False) -> str | None
         words = [token.lower() for token in WORD.findall(inside)]
         last = words[-1] if words else word[0].lower()
         marked = _CATEGORICAL.fullmatch(last) is not None or inside.rstrip()[-1:] in ("(", ":", "=")
-        if not all(filler(token, language) or _CATEGORICAL.fullmatch(token) for token in words):
+        closed = inside.endswith("(") and text.startswith(")", letter.end()) and value.isalpha()
+        small = all(filler(token, language) or _CATEGORICAL.fullmatch(token) for token in words)
+        if not small and not (closed and len(words) <= _APART):
             continue
         if (marked or value.isupper()) and (value not in "Aa" or _CLOSED.match(text, letter.end())):
             return _density(value)

@@ -66,6 +66,11 @@ def test_what_is_absent_between_two_sides_is_of_the_first(code: str, text: str, 
     assert sentences[1].side == side
 
 
+def test_categories_on_both_sides_of_a_stroke():
+    assert read("ACR BI-RADS 3 left/4A right.").birads == {"L": "3", "R": "4A"}
+    assert read("BI-RADS 0 RT/1 LT").birads == {"L": "1", "R": "0"}
+
+
 @pytest.mark.parametrize(
     ("text", "side"),
     [

@@ -123,6 +123,8 @@ def test_a_bare_number_counts_under_its_heading():
         ("Glandularity under 25: 0 to 25 percent", "A"),
         ("Tissue in 10-20 % of the breast.", None),
         ("Type II parenchyma.", "B"),
+        ("Tissue of low density (a).", "A"),
+        ("A mass in the dense outer tissue near the scar (b).", None),
         ("Category d density.", "D"),
         ("ACR BI-RADS: 3", None),
         ("Grade 2 mass in dense tissue.", None),
