@@ -7,11 +7,14 @@ from pathlib import Path
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp import ClientApp
 
-from client.handlers import answer, refusal
-from client.identity.signature import signature_of
 from client.site.config import load_site
 from mama.exchange.codes import ErrorCode
 from mama.system.logs import write_logs
+from mama.system.processes import importing
+
+with importing():
+    from client.handlers import answer, refusal
+    from client.identity.signature import signature_of
 
 logger = logging.getLogger("fedmama.client")
 

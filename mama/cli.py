@@ -16,6 +16,7 @@ from mama.errors import ConfigError
 from mama.final import commands
 from mama.system.cli import log_errors_only, run_cli, unfit_data_as_configuration
 from mama.system.files import write_json
+from mama.system.processes import importing
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
 
@@ -45,11 +46,12 @@ def evaluate(
     whose studies are all scored.
     """
     _refuse_folder(json_)
-    from mama.config.earlier import find_final
-    from mama.evaluation.evaluate import evaluate_whole, ingested
-    from mama.final.saved import read_experiment
-    from mama.system.console import print_figures, stage_bars
-    from mama.training.device import choose_device
+    with importing():
+        from mama.config.earlier import find_final
+        from mama.evaluation.evaluate import evaluate_whole, ingested
+        from mama.final.saved import read_experiment
+        from mama.system.console import print_figures, stage_bars
+        from mama.training.device import choose_device
 
     chosen, final = choose_device(device), find_final(model)
     read_experiment(final)
@@ -163,10 +165,11 @@ def train(
     # `simulation` describes a simulation's hospitals and does not affect training.
     checked = load(Experiment, experiment, overrides, without=("simulation",))
     # Imported late: `--help` and errors in the file do not need torch.
-    from mama.data.manifest import Dataset
-    from mama.system.console import TrainingLines, print_figures
-    from mama.training.device import choose_device
-    from mama.training.standalone import Callbacks, train
+    with importing():
+        from mama.data.manifest import Dataset
+        from mama.system.console import TrainingLines, print_figures
+        from mama.training.device import choose_device
+        from mama.training.standalone import Callbacks, train
 
     lines = TrainingLines(checked.total_steps, partial(typer.echo, err=True))
     if quiet:

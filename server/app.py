@@ -7,15 +7,18 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 
 from mama.system.logs import write_logs
+from mama.system.processes import importing
 from server.cohort.signers import Signers
 from server.flower.one_copy import stay_lean
 from server.flower.replies import look_eagerly
-from server.report.tensorboard import Curves
-from server.round.rehearsal import rehearse_run
-from server.round.run import FederatedRun
-from server.run.context import Listener, RunContext
-from server.run.events import Event
-from server.run.folder import RunFolder
+
+with importing():
+    from server.report.tensorboard import Curves
+    from server.round.rehearsal import rehearse_run
+    from server.round.run import FederatedRun
+    from server.run.context import Listener, RunContext
+    from server.run.events import Event
+    from server.run.folder import RunFolder
 
 
 def _ignore(event: Event) -> None:

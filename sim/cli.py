@@ -12,6 +12,7 @@ from mama.config.earlier import earlier_model
 from mama.config.load import load, read_yaml
 from mama.errors import ConfigError
 from mama.system.cli import log_errors_only, run_cli
+from mama.system.processes import importing
 from sim.config import DEFAULT_ENGINE, Engine, SimulatedExperiment
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, help=__doc__)
@@ -66,9 +67,9 @@ def run(
         return
     folder = out or Path("runs") / f"{simulation.name}-{simulation.hash()[:8]}"
     # Imported late: `--help` and errors in the file do not need torch.
-    from sim.progress import Display
-    from sim.run import simulate
-
+    with importing():
+        from sim.progress import Display
+        from sim.run import simulate
     if quiet:
         log_errors_only()
     with Display(quiet=quiet) as display:

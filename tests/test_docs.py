@@ -39,7 +39,7 @@ def test_the_methods_commands_run_as_written(
         words = [known.get(word, word) for word in command[1:]]
         words += SHORT if words[0] == "train" else []
         program = [sys.executable, "-c", "from mama.cli import main; main()", *words]
-        subprocess.run(program, check=True, cwd=tmp_path, timeout=300)
+        subprocess.run(program, check=True, cwd=tmp_path)
     figures = json.loads((tmp_path / "figures.json").read_text())
     assert figures["zero_shot"]["density"]["n"] == 12
 

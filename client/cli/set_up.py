@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from client.cli.app import SET_UP, SiteArgument, app, base
+from mama.system.processes import importing
 
 
 @app.command(rich_help_panel=SET_UP)
@@ -57,10 +58,11 @@ def check(
     ] = "",
 ) -> None:
     """Check everything that the site needs for training; exit code 1 if a check fails."""
-    from client.preflight.run import preflight
-    from client.site.config import load_site
-    from mama.config import Experiment
-    from mama.config.load import load
+    with importing():
+        from client.preflight.run import preflight
+        from client.site.config import load_site
+        from mama.config import Experiment
+        from mama.config.load import load
 
     # As in the service: a missing base model is reported, not downloaded.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -20,7 +20,7 @@ from client.service.installed import require_installed_code
 from client.site.config import SiteFile, load_site
 from mama.errors import MamaError
 from mama.system.files import write_bytes
-from mama.system.processes import die_with_parent
+from mama.system.processes import die_with_parent, importing
 
 logger = logging.getLogger("fedmama.guard")
 PAGE, DUE = "site_report.html", "report_due"
@@ -140,9 +140,10 @@ def renew(site: SiteFile) -> None:
 
 def main(site_file: Path, run: str) -> None:
     """Write one run's report into the run's folder, with the start of the program as its time."""
-    import torch  # late, because the rest of this module does not need it
+    with importing():  # late, because the rest of this module does not need it
+        import torch
 
-    from client.report.page import write_site_report
+        from client.report.page import write_site_report
 
     require_installed_code()
     begin, site = time.time(), load_site(site_file)

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from mama.errors import ConfigError
+from mama.system.processes import importing
 
 DEVICES = "auto, cpu, cuda or cuda:1"
 MODEL = "Folder of a finished run, or its final/"
@@ -35,12 +36,13 @@ def show(
         )
     if out and out.is_dir():
         raise ConfigError("is a folder", where=f"--out {out}", fix="Give the path of a file")
-    from mama.final.card import NO_DEVICE
-    from mama.final.draw import draw
-    from mama.final.mammogram import read_mammogram
-    from mama.final.pretrained import PretrainedMaMA
-    from mama.final.show import answers, heats, read_sentences, sentences_of
-    from mama.training.device import choose_device
+    with importing():
+        from mama.final.card import NO_DEVICE
+        from mama.final.draw import draw
+        from mama.final.mammogram import read_mammogram
+        from mama.final.pretrained import PretrainedMaMA
+        from mama.final.show import answers, heats, read_sentences, sentences_of
+        from mama.training.device import choose_device
 
     loaded = PretrainedMaMA.from_pretrained(model, choose_device(device))
     sentences = read_sentences(report) if report else ()
@@ -74,11 +76,12 @@ def embed(
     """
     if out.is_dir():
         raise ConfigError("is a folder", where=f"--out {out}", fix="Give the path of a file")
-    from mama.data.manifest import Dataset
-    from mama.final.card import NO_DEVICE
-    from mama.final.embed import embed as write_embeddings
-    from mama.final.pretrained import PretrainedMaMA
-    from mama.training.device import choose_device
+    with importing():
+        from mama.data.manifest import Dataset
+        from mama.final.card import NO_DEVICE
+        from mama.final.embed import embed as write_embeddings
+        from mama.final.pretrained import PretrainedMaMA
+        from mama.training.device import choose_device
 
     opened = Dataset(dataset)
     loaded = PretrainedMaMA.from_pretrained(model, choose_device(device))
@@ -99,9 +102,10 @@ def export(
     The folder needs no part of this package; README.md in it says how each
     library loads its part, and on which data the model was trained.
     """
-    from mama.config.earlier import find_final
-    from mama.final.card import NO_DEVICE
-    from mama.final.export import export as write_export
+    with importing():
+        from mama.config.earlier import find_final
+        from mama.final.card import NO_DEVICE
+        from mama.final.export import export as write_export
 
     write_export(find_final(run), to, onnx=onnx)
     typer.echo(NO_DEVICE)

@@ -14,20 +14,23 @@ import json
 import sys
 from pathlib import Path
 
-import torch
-
 from mama.config import Experiment
 from mama.config.earlier import earlier_model
 from mama.config.load import load
 from mama.errors import MamaError, ModelError, ProtocolError
-from mama.exchange.codecs.coding import decode
-from mama.exchange.fingerprint import describe
-from mama.exchange.tensors import put_trained
-from mama.exchange.update import Update, initial_arrays
-from mama.final.saved import save_final
-from mama.model import build_model
-from mama.system.tensors import save_tensors
-from mama.training.warm_start import start_from
+from mama.system.processes import importing
+
+with importing():
+    import torch
+
+    from mama.exchange.codecs.coding import decode
+    from mama.exchange.fingerprint import describe
+    from mama.exchange.tensors import put_trained
+    from mama.exchange.update import Update, initial_arrays
+    from mama.final.saved import save_final
+    from mama.model import build_model
+    from mama.system.tensors import save_tensors
+    from mama.training.warm_start import start_from
 
 
 def start(experiment: Experiment, models: dict[str, Path], out: Path) -> None:

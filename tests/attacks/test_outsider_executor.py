@@ -45,9 +45,9 @@ from server.service.job import Job
 from server.service.jobs import JobFile
 from sim.engines.deployment import LocalDeployment
 from tests.events import records
+from tests.waiting import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.slow
-PATIENCE_S = 120.0
 
 
 def evil(marker: Path, kind: str = "serverapp") -> Fab:
@@ -77,10 +77,7 @@ class Outsider:
             [CliClientHttpInterceptor(), RuntimeVersionHttpInterceptor(component_name="flwr CLI")],
         )
 
-        end = time.monotonic() + PATIENCE_S
-        while not self._reaches():
-            assert time.monotonic() < end, "the SuperLink does not start"
-            time.sleep(0.2)
+        wait_for(self._reaches, "the SuperLink's start")
 
     def _reaches(self) -> bool:
         try:
@@ -250,11 +247,3 @@ def serverapps(home: Home) -> list[int]:
 
 def parent(process: int) -> int:
     return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
-
-
-def wait_for(condition: Callable[[], Any], what: str) -> Any:
-    end = time.monotonic() + PATIENCE_S
-    while not (found := condition()):
-        assert time.monotonic() < end, f"waited too long for {what}"
-        time.sleep(0.1)
-    return found

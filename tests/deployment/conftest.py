@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,17 +25,7 @@ from server.service.control import bundle
 from server.service.follow import follow, submit
 from server.service.job import Job
 from sim.engines.deployment import LocalDeployment
-
-PATIENCE_S = 480  # three services that start beside another test file take minutes on two cores
-
-
-def wait_for(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_S) -> Any:
-    """Wait until a condition holds; returns what it says."""
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, f"waited too long for: {what}"
-        time.sleep(0.1)
-    return found
+from tests.waiting import PATIENCE_S, wait_for
 
 
 @dataclass

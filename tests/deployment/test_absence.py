@@ -15,8 +15,8 @@ import pytest
 
 from mama.system.supervise import children
 from server.service.jobs import JobFile
-from tests.deployment.conftest import wait_for
 from tests.events import records
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 GONE_S = 60

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -19,6 +18,7 @@ from mama.errors import QuorumError
 from sim.engines.deployment import LocalDeployment
 from sim.run import federate
 from tests.attacks.campaign import FULL
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
@@ -47,10 +47,7 @@ def mark(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def nothing_left(mark: str) -> bool:
-    end = time.monotonic() + 15
-    while (left := processes(mark)) and time.monotonic() < end:
-        time.sleep(0.2)
-    return left == set()
+    return wait_until(lambda: not processes(mark))
 
 
 # The federation in a box; beside it all its processes and every open connection of this network are
@@ -127,7 +124,6 @@ def boxed(
         env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "FEDMAMA_MARK": mark},
         capture_output=True,
         text=True,
-        timeout=900,
     )
     assert ended.returncode == 0, ended.stderr
     return json.loads(ended.stdout.splitlines()[-1]) | {"folder": folder, "mark": mark}

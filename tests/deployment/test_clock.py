@@ -11,7 +11,8 @@ import pytest
 
 from mama.system.supervise import Program
 from sim.engines import deployment
-from tests.deployment.conftest import Federation, wait_for
+from tests.deployment.conftest import Federation
+from tests.waiting import wait_for
 
 FAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 # Python sleeps until an hour of the monotonic clock, which libfaketime takes for one of its own.
@@ -60,7 +61,7 @@ def test_a_run_survives_jumps_of_the_coordinators_clock(
     jump: Callable[[str], None], another_federation: Federation
 ) -> None:
     run = another_federation.start(
-        "federation={rounds: 4, local_steps: 2}", "participation={quorum: 1, deadline_s: 120}"
+        "federation={rounds: 4, local_steps: 2}", "participation={quorum: 1, deadline_s: 240}"
     )
     for number, by in ((1, "+250s"), (2, "+0s")):
         run.wait_for_round(number)

@@ -7,7 +7,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -18,6 +17,7 @@ import pytest
 import yaml
 
 from mama.system.processes import free_port
+from tests.waiting import PATIENCE_S, wait_for
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = {"mama-server": "server", "mama-site": "client"}
@@ -46,9 +46,7 @@ class Person:
         return [sys.executable, "-I", "-c", code, *words[1:]]
 
     def type(self, name: str) -> str:
-        ended = subprocess.run(
-            self.command(name), cwd=self.folder, capture_output=True, text=True, timeout=200
-        )
+        ended = subprocess.run(self.command(name), cwd=self.folder, capture_output=True, text=True)
         assert ended.returncode == 0, ended.stdout + ended.stderr
         return ended.stdout
 
@@ -62,15 +60,7 @@ class Person:
                 yield process
             finally:
                 process.terminate()
-                process.wait(60)
-
-
-def wait_for(condition: Callable[[], Any], what: str) -> Any:
-    end = time.monotonic() + 200
-    while not (found := condition()):
-        assert time.monotonic() < end, f"waited too long for {what}"
-        time.sleep(0.2)
-    return found
+                process.wait(PATIENCE_S)
 
 
 def rounds(run: Path) -> int:
@@ -124,7 +114,7 @@ def test_the_pages_lead_from_nothing_to_training(
     settings = yaml.safe_load(text) | {"address": address, "listen": address}
     (coordinator.folder / "federation.yaml").write_text(yaml.safe_dump(settings))
     experiment = small_config(
-        "federation={rounds: 200, local_steps: 2}", "participation={quorum: 1, deadline_s: 300}"
+        "federation={rounds: 200, local_steps: 2}", "participation={quorum: 1, deadline_s: 900}"
     ).experiment()
     there["HASH"] = experiment.hash()
     for person in (coordinator, hospital):
@@ -190,7 +180,7 @@ def test_the_pages_lead_from_nothing_to_training(
                 wait_for(lambda: rounds(run) > before + 2, "rounds after the renewal")
                 coordinator.left = [stop, status]
                 coordinator.type("stop")
-                assert watching.wait(60) == 0
+                assert watching.wait(PATIENCE_S) == 0
             assert (coordinator.folder / "run.out").read_text().endswith("stopped: runs/first\n")
     said = coordinator.type("status")
     assert "alder" in said

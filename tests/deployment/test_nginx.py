@@ -21,6 +21,7 @@ from client.site.config import load_site
 from mama.system.processes import free_port
 from server.federation.authority import site_certificate
 from sim.engines.deployment import LocalDeployment
+from tests.waiting import PATIENCE_S
 
 NGINX = shutil.which("nginx")
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "nginx" / "fedmama.conf"
@@ -86,7 +87,7 @@ def behind_nginx(
 
 
 def wait_for(box: LocalDeployment, condition: Callable[[Status], bool]) -> Status:
-    end = time.monotonic() + 120
+    end = time.monotonic() + PATIENCE_S
     while not condition(status := read_status(ServiceFolder(load_site(box.sites["alder"])))):
         assert time.monotonic() < end, status
         time.sleep(0.2)
@@ -156,10 +157,7 @@ def test_the_site_outlives_the_service_behind_it(behind_nginx: LocalDeployment) 
     site = behind_nginx.processes()["alder/node"]
     os.kill(process, signal.SIGKILL)
     killed = time.time()
-    end = time.monotonic() + 60
-    while behind_nginx.processes().get("superlink") in (None, process):
-        assert time.monotonic() < end
-        time.sleep(0.2)
+    wait_for(lambda: behind_nginx.processes().get("superlink") not in (None, process))
     wait_for(
         behind_nginx,
         lambda status: (

@@ -15,7 +15,8 @@ from server.cli import main
 from server.federation.roster import revoke
 from server.report.status import status
 from sim.engines.deployment import LocalDeployment
-from tests.deployment.conftest import Federation, wait_for
+from tests.deployment.conftest import Federation
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 SCRIPT = '#!/bin/sh\necho "$FEDMAMA_OUTCOME|$FEDMAMA_RUN|$FEDMAMA_REASON" > ended.txt\necho said\n'
@@ -51,7 +52,7 @@ def test_a_day(pair: Federation, command: Callable[..., Any]) -> None:
 
     pair.wait_until_serving()
     run = pair.start(
-        "federation={rounds: 400, local_steps: 2}", "participation={quorum: 1, deadline_s: 120}"
+        "federation={rounds: 400, local_steps: 2}", "participation={quorum: 1, deadline_s: 900}"
     )
     run.wait_for_round(1)
     said = figures()

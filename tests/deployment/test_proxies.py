@@ -33,7 +33,6 @@ def test_a_box_runs_behind_a_proxy(tmp_path: Path) -> None:
         },
         capture_output=True,
         text=True,
-        timeout=500,
     )
     assert ended.returncode == 0, ended.stderr
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))

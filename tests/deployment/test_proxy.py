@@ -13,6 +13,7 @@ import pytest
 from client.service.status import ServiceFolder, read_status
 from client.site.config import load_site
 from sim.engines.deployment import LocalDeployment, service
+from tests.waiting import PATIENCE_S
 
 pytestmark = pytest.mark.slow
 
@@ -78,11 +79,11 @@ def test_a_site_reaches_the_coordinator_through_a_proxy(
             program.command, env=without | {"HTTPS_PROXY": proxy.url}, cwd="/"
         )
         try:
-            end = time.monotonic() + 120
+            end = time.monotonic() + PATIENCE_S
             while not (status := read_status(ServiceFolder(load_site(path)))).serving:
                 assert time.monotonic() < end, status
                 time.sleep(0.2)
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(PATIENCE_S)
     assert set(proxy.asked) == {box.home.file.address}

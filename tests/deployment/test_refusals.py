@@ -38,6 +38,7 @@ from server.service.daemon import programs
 from sim.engines.deployment import service
 from tests.certificates import make_server_certificate
 from tests.events import records
+from tests.waiting import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -47,7 +48,7 @@ def site_running(path: Path) -> Iterator[Callable[[Callable[[Status], bool]], St
     """A site's service; yields a function that waits for a status."""
 
     def wait(condition: Callable[[Status], bool]) -> Status:
-        end = time.monotonic() + 120
+        end = time.monotonic() + PATIENCE_S
         while True:
             status = read_status(ServiceFolder(load_site(path)))
             if condition(status):
@@ -61,7 +62,7 @@ def site_running(path: Path) -> Iterator[Callable[[Callable[[Status], bool]], St
         yield wait
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(PATIENCE_S)
 
 
 @pytest.fixture
@@ -248,7 +249,7 @@ def flowers_own_executor(federation: Any) -> Iterator[None]:
         yield
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(PATIENCE_S)
         os.kill(ours, signal.SIGCONT)
 
 
@@ -266,9 +267,7 @@ def test_foreign_code_is_not_run_at_any_site(federation: Any, tmp_path: Path) ->
             fab=fab_to_proto(bundle), override_config=user_config_to_proto({"result": str(result)})
         )
         run = control._client.StartRun(request).run_id
-        end = time.monotonic() + 120
-        while not control.run_ended(run) and time.monotonic() < end:
-            time.sleep(0.5)
+        wait_for(lambda: control.run_ended(run), "the run's end")
         names = {str(node.node): node.name for node in control.nodes()}
     answers = {names[node]: text for node, text in json.loads(result.read_text()).items()}
     assert not marker.exists()

@@ -12,7 +12,7 @@ from client.site.config import load_site
 from mama.errors import QuorumError
 from mama.system.tensors import load_tensors
 from server.run.checkpoint import read_checkpoint
-from tests.deployment.conftest import wait_for
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 

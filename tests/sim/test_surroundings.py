@@ -4,8 +4,6 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +14,7 @@ from mama.errors import ServiceError
 from sim.engines.deployment import service
 from sim.engines.flower import LONGEST_SOCKET, SOCKET, temporary_folder
 from tests.conftest import ROOT, SMALL
+from tests.waiting import wait_until
 
 HOSTILE = {
     "HTTP_PROXY": "http://127.0.0.1:9",
@@ -61,7 +60,6 @@ def run(tmp_path: Path, code: str, **environment: str) -> subprocess.CompletedPr
         env={**os.environ, **HOSTILE, **environment},
         capture_output=True,
         text=True,
-        timeout=300,
     )
 
 
@@ -112,11 +110,6 @@ def test_nothing_of_the_engine_outlives_a_run_that_is_killed(tmp_path: Path) -> 
                 if (entry / "cwd").readlink().is_relative_to(folder):
                     found.append(int(entry.name))
         return found
-
-    def wait_until(condition: Callable[[], object]) -> None:
-        end = time.monotonic() + 200
-        while not condition() and time.monotonic() < end:
-            time.sleep(0.2)
 
     log = tmp_path / "run" / "rounds.jsonl"
     try:

@@ -21,6 +21,7 @@ from client.service.reporter import DUE, PAGE, Reporter, main, newest_report, re
 from client.service.status import ServiceFolder, format_status, read_status
 from client.site.config import SiteFile, load_site
 from mama.exchange.protocol import Answer, Task
+from tests.waiting import PATIENCE_S
 
 WRITES = "import sys, pathlib; pathlib.Path(sys.argv[1], 'site_report.html').write_text('page')"
 # Half a page, and then nothing more.
@@ -55,7 +56,7 @@ def program(monkeypatch: pytest.MonkeyPatch, site: SiteFile) -> Callable[[str], 
 
 
 def wait(done: Callable[[], bool], reports: Reporter | None = None) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + PATIENCE_S
     while not done():
         assert time.monotonic() < end
         time.sleep(0.02)

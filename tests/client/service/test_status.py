@@ -22,6 +22,7 @@ from mama.errors import ConfigError, ServiceError
 from mama.system.processes import free_port
 from mama.system.sealed import read_if_whole, write_sealed
 from server.federation.certificates import make_authority
+from tests.waiting import wait_until
 
 FILE = "site: north\ndata: {source: archive, dataset: dataset}\nstate: state\nsecret: secret.key\n"
 COORDINATOR = "coordinator: {address: 'a:1', pin: 'PIN', health: '127.0.0.1:PORT'}\n"
@@ -173,10 +174,7 @@ def test_the_health_service_says_the_same(folder: ServiceFolder) -> None:
         return stub.Check(health_pb2.HealthCheckRequest(), timeout=5, wait_for_ready=True).status
 
     def becomes(status: int) -> bool:
-        end = time.monotonic() + 15
-        while asked() != status and time.monotonic() < end:
-            time.sleep(0.1)
-        return asked() == status
+        return wait_until(lambda: asked() == status)
 
     with serve_health(folder), grpc.insecure_channel(address) as channel:
         stub = health_pb2_grpc.HealthStub(channel)

@@ -87,7 +87,7 @@ def test_another_process_computes_the_same_without_this_package(
     export(run / "final", tmp_path / "model")
     places = [tmp_path / name for name in ("model", "images.npy", "found.npz")]
     command = [sys.executable, "-I", "-c", ALONE, *map(str, places)]
-    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=500)
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr
     found, model = np.load(tmp_path / "found.npz"), pretrained.model
     with torch.no_grad():

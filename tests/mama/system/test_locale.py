@@ -27,7 +27,6 @@ def run(package: str, *arguments: object) -> subprocess.CompletedProcess[bytes]:
         cwd=ROOT,
         env={**os.environ, **ASCII},
         capture_output=True,
-        timeout=300,
     )
 
 

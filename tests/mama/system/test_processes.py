@@ -1,18 +1,20 @@
 """Workers end with their parent, however it ends, and ignore its environment."""
 
+import gc
+import importlib
 import os
 import re
 import signal
 import subprocess
 import sys
-import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from mama.system import processes
-from mama.system.processes import TESTED_FLOWER, untested_flower, without_proxies
+from mama.system.processes import TESTED_FLOWER, importing, untested_flower, without_proxies
+from tests.waiting import PATIENCE_S, wait_until
 
 ROOT = Path(__file__).parents[3]
 OURS = "from mama.system.processes import worker_pool"
@@ -51,10 +53,7 @@ def test_workers_die_with_a_parent_that_is_killed(tmp_path: Path, make: str, lef
     assert workers
     parent.send_signal(signal.SIGKILL)
     parent.wait()
-    end = time.monotonic() + (2 if left else 20)
-    while any(map(alive, workers)) and time.monotonic() < end:
-        time.sleep(0.1)
-    found = any(map(alive, workers))
+    found = not wait_until(lambda: not any(map(alive, workers)), 2 if left else PATIENCE_S)
     for worker in workers:
         if alive(worker):
             os.kill(worker, signal.SIGKILL)
@@ -94,9 +93,7 @@ def test_nothing_that_works_in_a_folder_outlives_us(tmp_path: Path, then: str) -
         assert alive(left)
         starter.send_signal(signal.SIGKILL)
     starter.wait()
-    end = time.monotonic() + 20
-    while (alive(left) or folder.exists()) and time.monotonic() < end:
-        time.sleep(0.1)
+    wait_until(lambda: not alive(left) and not folder.exists())
     found = alive(left), folder.exists(), alive(other.pid)
     other.kill()
     other.wait()
@@ -152,3 +149,27 @@ def test_the_installation_allows_the_tested_versions_alone() -> None:
         r"flwr\[simulation\]>=1\.(\d+),<1\.(\d+)", (ROOT / "pyproject.toml").read_text()
     )[0]
     assert [f"1.{minor}" for minor in range(int(low), int(high))] == list(TESTED_FLOWER)
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_collection_is_as_before_when_imports_are_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enabled: bool
+) -> None:
+    (tmp_path / "large_library.py").write_text("import gc\nCOLLECTING = gc.isenabled()\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    before, frozen = gc.isenabled(), gc.get_freeze_count()
+    (gc.enable if enabled else gc.disable)()
+    try:
+        with importing():
+            importlib.import_module("sys")
+        assert gc.get_freeze_count() == frozen
+        with suppress(ImportError), importing():
+            library = importlib.import_module("large_library")
+            raise ImportError
+        assert not library.COLLECTING
+        assert gc.isenabled() == enabled
+        assert gc.get_freeze_count() > frozen
+    finally:
+        (gc.enable if before else gc.disable)()
+        gc.unfreeze()
+        sys.modules.pop("large_library", None)

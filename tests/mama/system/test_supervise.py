@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 
 import mama.system.supervise
 from mama.system.supervise import Program, Supervisor, log_to, run_service
+from tests.waiting import PATIENCE_S, wait_for
 
 ROOT = Path(__file__).parents[3]
 
@@ -38,13 +38,6 @@ def supervised(program: Program, folder: Path) -> Iterator[Supervisor]:
     finally:
         supervisor.stopping.set()
         thread.join()
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def running(process: int) -> bool:
@@ -245,7 +238,7 @@ def test_what_runs_beside_a_service_ends_with_its_failure(
         raise OSError("no more processes")
 
     def beside() -> None:
-        ended.append(supervisor.stopping.wait(20))
+        ended.append(supervisor.stopping.wait(PATIENCE_S))
 
     monkeypatch.setattr(supervisor, "run", fail)
     with pytest.raises(OSError, match="no more processes"):

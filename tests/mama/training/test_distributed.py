@@ -26,6 +26,7 @@ from mama.training.distributed import buckets, gathered, join, share, sum_gradie
 from mama.training.gradient import add_gradient
 from mama.training.objective import TERMS, Encoded
 from mama.training.trainer import Trainer
+from tests.waiting import PATIENCE_S
 
 CPU = torch.device("cpu")
 SPOILT = "a step that one process spoils"
@@ -263,7 +264,7 @@ def together(setting: dict[str, object], tmp_path_factory: pytest.TempPathFactor
         for rank in range(2)
     ]
     try:
-        said = [process.communicate(timeout=300)[1] for process in processes]
+        said = [process.communicate(timeout=PATIENCE_S)[1] for process in processes]
     finally:
         for process in processes:
             process.kill()

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from server.service.jobs import JobFile, JobRunner
 from server.service.on_end import ended_run, run_command
 from tests.events import made
 from tests.server.bench import Bench, bench, folder
+from tests.waiting import wait_for
 
 __all__ = ["bench", "folder"]  # fixtures
 
@@ -33,13 +33,6 @@ echo "sent to $1"
 printf '\\033[2Jnot a terminal\\n' >&2
 exit $2
 """
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.02)
 
 
 def ended(process: int) -> bool:
@@ -170,15 +163,14 @@ def test_a_rehearsal_is_no_run(
 def test_one_that_hangs_is_killed_with_its_children_and_holds_nobody_up(
     hooked: Hooked, folder: Callable[[str], RunFolder], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(on_end, "TIMEOUT_S", 0.5)
+    monkeypatch.setattr(on_end, "TIMEOUT_S", 5)
     hooked.configure("/bin/sh", "-c", "sleep 600 & echo $! > child; yes; wait")
     bench = hooked.bench
     job = JobFile(bench.home, folder("run").path)
     job.ask()
     job.stop.touch()
-    begun = time.monotonic()
     bench.steps()
-    assert time.monotonic() - begun < 0.4
+    assert "killed after" not in hooked.log_path.read_text()
     text = hooked.text("killed after")
     assert len(text) < 2 * on_end.LONGEST_OUTPUT * 40  # of `yes`, which prints without end
     wait_for(lambda: ended(int((bench.home.path.parent / "child").read_text())))
@@ -250,6 +242,5 @@ while not pathlib.Path("command").exists() or not pathlib.Path("command").read_t
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": str(root)},
         check=True,
-        timeout=60,
     )
     wait_for(lambda: ended(int((tmp_path / "command").read_text())))

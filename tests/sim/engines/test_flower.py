@@ -16,6 +16,7 @@ import yaml
 from safetensors.torch import load_file
 
 from sim.run import federate
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
 pytestmark = pytest.mark.slow
@@ -85,7 +86,7 @@ def run_flower_engine(experiment: Any, files: list[Path], out: Path, home: Path)
             stderr=log,
         )
         try:
-            end = time.monotonic() + 900
+            end = time.monotonic() + 1100
             while run.poll() is None and time.monotonic() < end:
                 seen |= processes(mark)
                 time.sleep(0.5)
@@ -94,10 +95,8 @@ def run_flower_engine(experiment: Any, files: list[Path], out: Path, home: Path)
             code = run.wait()
         log.seek(0)
         errors = log.read()
-    end = time.monotonic() + 15
-    while (left := processes(mark)) and time.monotonic() < end:
-        time.sleep(0.2)
-    return Ended(code, errors, seen, left)
+    wait_until(lambda: not processes(mark))
+    return Ended(code, errors, seen, processes(mark))
 
 
 @pytest.fixture

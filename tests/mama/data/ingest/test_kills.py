@@ -14,6 +14,7 @@ import pytest
 from mama.data.ingest.report import JSON, PAGE
 from tests.mama.data.export import person, write_export
 from tests.mama.data.ingest.test_run import run
+from tests.waiting import wait_until
 
 # These state what the last ingest took from the cache, and when.
 ABOUT_THE_LAST_INGEST = {JSON, PAGE}
@@ -78,10 +79,7 @@ def test_killed_and_repeated(source: Path, tmp_path: Path, workers: int, kills: 
             took *= 0.8  # it had ended: the machine is less busy than before
             continue
         number += 1
-        deadline = time.monotonic() + 20
-        while left := alive(child):
-            assert time.monotonic() < deadline, left
-            time.sleep(0.02)
+        assert wait_until(lambda child=child: not alive(child)), alive(child)
         run(source, out)
         assert files(out) == whole, number
 

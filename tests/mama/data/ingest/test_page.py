@@ -60,7 +60,7 @@ def browse(tmp_path: Path) -> Callable[..., tuple[str, str]]:
     def open_page(page: Path, *flags: str) -> tuple[str, str]:
         ended = subprocess.run(
             [str(BROWSER), *FLAGS, f"--user-data-dir={tmp_path / 'user'}", *flags, page.as_uri()],
-            capture_output=True, text=True, timeout=120, check=True,
+            capture_output=True, text=True, check=True,
         )  # fmt: skip
         return ended.stdout, ended.stderr
 

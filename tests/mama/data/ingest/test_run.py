@@ -152,7 +152,7 @@ def test_a_lost_picture_is_made_again(hospital: Path, tmp_path: Path):
 def test_goes_on_after_an_interruption(hospital: Path, tmp_path: Path):
     out, whole = tmp_path / "out", tmp_path / "whole"
     killed = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, hospital, out, SECRET.hex()], cwd=ROOT, timeout=60
+        [sys.executable, "-c", INTERRUPTED, hospital, out, SECRET.hex()], cwd=ROOT
     )
     assert killed.returncode == 9
     assert not (out / MANIFEST).exists()

@@ -34,7 +34,6 @@ START = 8 + len(OPENING) + 64
 # Far below what any of the claims below would take, far above what the test's own objects do.
 ALLOWED = 8 * 2**20
 EVIL = "EVIL\x1b[2J"
-pytestmark = pytest.mark.timeout(300)
 
 
 @contextmanager
