@@ -22,7 +22,7 @@ from server.federation.home import Home, split_address
 from server.federation.roster import read_roster
 from server.service.control import Control
 from server.service.job import Job
-from server.service.jobs import JobRunner
+from server.service.jobs import JobFile, JobRunner
 from server.service.on_end import ended_run, run_command
 
 LINK, EXECUTOR = "superlink", "executor"
@@ -115,6 +115,8 @@ class _Keeper:
             return
         if job.kind == "run" and home.file.on_end:
             run_command(home.file.on_end, ended_run(home, job), self.supervisor.log)
+        else:
+            JobFile(home, job.out).unannounced.unlink(missing_ok=True)
 
     def _serverapp_runs(self) -> bool:
         """Return whether the executor has a running process."""

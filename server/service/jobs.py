@@ -36,6 +36,8 @@ class JobFile:
         name = f"{self.out.name}-{hashlib.sha256(place.encode()).hexdigest()[:8]}"
         self.path = home.jobs / f"{name}.json"
         self.stop = home.jobs / f"{name}.stop"
+        # Exists from the end of a run until the federation's command for it has ended.
+        self.unannounced = home.jobs / f"{name}.unannounced"
 
     def read(self) -> Job | None:
         """Read the job, None if it was never requested."""
@@ -98,6 +100,7 @@ class JobRunner:
     ):
         self.home, self.control, self._at_work, self._on_end = home, control, at_work, on_end
         self._not_before = 0.0
+        self._started = False
         # The run whose ServerApp was last seen running, and the time.
         self._seen: tuple[int | None, float] = (None, 0.0)
 
@@ -108,6 +111,12 @@ class JobRunner:
             ServiceError: the service does not answer; the next step tries again.
         """
         jobs = read_jobs(self.home)
+        if not self._started:
+            self._started = True
+            for job in jobs:
+                # The service died before the command had ended.
+                if job.state in ENDED and JobFile(self.home, job.out).unannounced.exists():
+                    self._on_end(job)
         for job in jobs:
             if job.state == "queued" and JobFile(self.home, job.out).stop.exists():
                 self._look_after(JobFile(self.home, job.out), job)
@@ -140,6 +149,8 @@ class JobRunner:
             self.control.stop_run(job.flower_run)
 
     def _keep(self, file: JobFile, job: Job) -> None:
+        if job.state in ENDED:
+            file.unannounced.touch()
         file.write(job)
         if job.state in ENDED:
             self._on_end(job)

@@ -17,6 +17,7 @@ from mama.system.logs import printable
 from mama.system.processes import die_with_parent
 from server.federation.home import Home
 from server.service.job import Job
+from server.service.jobs import JobFile
 
 # A command that takes longer is killed, with all that it started.
 TIMEOUT_S = 60.0
@@ -27,10 +28,14 @@ LAST_WORDS_S = 2.0
 
 
 class EndedRun(NamedTuple):
-    """Environment variables and working folder of the command at the end of a run."""
+    """Environment variables and working folder of the command at the end of a run.
+
+    The file `unannounced` is removed when the command has ended.
+    """
 
     variables: dict[str, str]
     folder: Path
+    unannounced: Path
 
 
 def ended_run(home: Home, job: Job) -> EndedRun:
@@ -43,6 +48,7 @@ def ended_run(home: Home, job: Job) -> EndedRun:
             "FEDMAMA_REASON": printable(job.reason, 1000),
         },
         home.path.parent,
+        JobFile(home, job.out).unannounced,
     )
 
 
@@ -52,9 +58,15 @@ def run_command(command: Sequence[str], ended: EndedRun, log: logging.Logger) ->
     The thread ends with the command, which is killed after TIMEOUT_S.
     """
     # A daemon, so that a service that stops does not wait; its end takes the command with it.
-    thread = threading.Thread(target=_run, args=(command, ended, log), daemon=True)
+    thread = threading.Thread(target=_announce, args=(command, ended, log), daemon=True)
     thread.start()
     return thread
+
+
+def _announce(command: Sequence[str], ended: EndedRun, log: logging.Logger) -> None:
+    _run(command, ended, log)
+    # Later than the end: a service that dies meanwhile runs the command again when it is back.
+    ended.unannounced.unlink(missing_ok=True)
 
 
 def _run(command: Sequence[str], ended: EndedRun, log: logging.Logger) -> None:

@@ -30,7 +30,7 @@ from server.run.folder import RunFolder
 from server.service.daemon import require_running
 from server.service.follow import follow, submit
 
-PATIENCE_S = 60.0
+PATIENCE_S = 300.0
 
 
 def run_deployment(

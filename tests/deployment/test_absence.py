@@ -16,7 +16,7 @@ import pytest
 from mama.system.supervise import children
 from server.service.jobs import JobFile
 from tests.events import records
-from tests.waiting import wait_for
+from tests.waiting import PATIENCE_S, wait_for
 
 pytestmark = pytest.mark.slow
 GONE_S = 60
@@ -51,7 +51,7 @@ def test_a_run_asked_for_again_finishes_though_its_serverapp_is_killed_at_once(
     run.wait_for_round(2)
     job = JobFile(federation.box.home, run.folder.path)
     job.ask_to_stop()
-    run.thread.join(60)
+    run.thread.join(PATIENCE_S)
     assert run.job.state == "stopped"
     executor = federation.box.processes()["executor"]
     wait_for(lambda: not children(executor), "the ServerApp to be gone")
@@ -91,7 +91,7 @@ def test_a_site_that_falls_silent_within_a_round_does_not_hold_the_others_until_
     )
     wait_for(lambda: "cedar" in logged(run, "round")[-1]["sites"], "a round with cedar")
     JobFile(federation.box.home, run.folder.path).ask_to_stop()
-    run.thread.join(60)
+    run.thread.join(PATIENCE_S)
     assert run.job.state == "stopped"
 
 

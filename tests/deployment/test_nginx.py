@@ -21,10 +21,13 @@ from client.site.config import load_site
 from mama.system.processes import free_port
 from server.federation.authority import site_certificate
 from sim.engines.deployment import LocalDeployment
-from tests.waiting import PATIENCE_S
+from tests.deployment.conftest import Federation
+from tests.waiting import PATIENCE_S, wait_for
 
 NGINX = shutil.which("nginx")
 CONFIGURATION = Path(__file__).parents[2] / "deploy" / "nginx" / "fedmama.conf"
+# Longer than a start waits for sites.
+LATE_S = 200
 SITES_PATHS = re.search(r"fleet/\(([a-z|-]+)\)", CONFIGURATION.read_text())
 
 pytestmark = [
@@ -59,6 +62,17 @@ def nginx_with(box: LocalDeployment, port: int, folder: Path, *, mutual: bool) -
 
 
 @contextmanager
+def nginx_running(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    """nginx during the block, unless it is ended before."""
+    nginx = subprocess.Popen(command)
+    try:
+        yield nginx
+    finally:
+        nginx.terminate()
+        nginx.wait(PATIENCE_S)
+
+
+@contextmanager
 def with_nginx(made_sites: Path, folder: Path, *, mutual: bool) -> Iterator[LocalDeployment]:
     """A coordinator and one site, with nginx between them."""
     port = free_port()
@@ -69,13 +83,8 @@ def with_nginx(made_sites: Path, folder: Path, *, mutual: bool) -> Iterator[Loca
         settings = yaml.safe_load(path.read_text())
         settings["coordinator"]["client_certificate"] = str(site_certificate(box.home, "alder"))
         path.write_text(yaml.safe_dump(settings))
-    nginx = subprocess.Popen(nginx_with(box, port, folder, mutual=mutual))
-    try:
-        with box.running():
-            yield box
-    finally:
-        nginx.terminate()
-        nginx.wait(20)
+    with nginx_running(nginx_with(box, port, folder, mutual=mutual)), box.running():
+        yield box
 
 
 @pytest.fixture(scope="module")
@@ -86,16 +95,14 @@ def behind_nginx(
         yield box
 
 
-def wait_for(box: LocalDeployment, condition: Callable[[Status], bool]) -> Status:
-    end = time.monotonic() + PATIENCE_S
-    while not condition(status := read_status(ServiceFolder(load_site(box.sites["alder"])))):
-        assert time.monotonic() < end, status
-        time.sleep(0.2)
-    return status
+def wait_for_site(box: LocalDeployment, condition: Callable[[Status], bool]) -> Status:
+    folder = ServiceFolder(load_site(box.sites["alder"]))
+    wait_for(lambda: condition(read_status(folder)), "the site")
+    return read_status(folder)
 
 
 def test_a_site_works_through_it(behind_nginx: LocalDeployment) -> None:
-    assert wait_for(behind_nginx, lambda status: status.serving).registered
+    assert wait_for_site(behind_nginx, lambda status: status.serving).registered
     calls = (behind_nginx.folder.parent / "access.log").read_text()
     assert 'POST /v1/fleet/activate-node HTTP/1.1" 200' in calls
     assert 'POST /v1/fleet/pull-messages HTTP/1.1" 200' in calls
@@ -152,13 +159,13 @@ def test_an_update_that_is_too_large_is_stopped_at_the_door(behind_nginx: LocalD
 
 
 def test_the_site_outlives_the_service_behind_it(behind_nginx: LocalDeployment) -> None:
-    wait_for(behind_nginx, lambda status: status.serving)
+    wait_for_site(behind_nginx, lambda status: status.serving)
     process = behind_nginx.processes()["superlink"]
     site = behind_nginx.processes()["alder/node"]
     os.kill(process, signal.SIGKILL)
     killed = time.time()
     wait_for(lambda: behind_nginx.processes().get("superlink") not in (None, process))
-    wait_for(
+    wait_for_site(
         behind_nginx,
         lambda status: (
             status.serving and (status.seconds_since_contact or 0) < time.time() - killed - 5
@@ -169,10 +176,37 @@ def test_the_site_outlives_the_service_behind_it(behind_nginx: LocalDeployment) 
 
 def test_a_door_that_asks_for_a_certificate(made_sites: Path, tmp_path: Path) -> None:
     with with_nginx(made_sites, tmp_path, mutual=True) as box:
-        assert wait_for(box, lambda status: status.serving).registered
+        assert wait_for_site(box, lambda status: status.serving).registered
         assert outside(box, "POST", "/v1/fleet/activate-node") == 400
         site = load_site(box.sites["alder"]).coordinator
         assert site is not None
         with httpx.Client(verify=context_for(site), trust_env=False) as client:
             url = f"https://{box.home.file.address}"
             assert client.post(f"{url}/v1/control/list-nodes").status_code == 403
+
+
+def test_a_run_finishes_by_itself_though_nginx_is_back_late_after_a_reboot(
+    small_config: Callable[..., Any], made_sites: Path, tmp_path: Path
+) -> None:
+    """All of the coordinator is killed, its service is back at once, and nginx much later."""
+    with with_nginx(made_sites, tmp_path, mutual=False) as box:
+        federation = Federation(box, small_config, tmp_path)
+        federation.wait_until_serving()
+        run = federation.start("federation={rounds: 4, local_steps: 20}", "participation.quorum=1")
+        run.wait_for_round(1)
+        superlink = box.processes()["superlink"]
+        os.kill(int((tmp_path / "nginx.pid").read_text()), signal.SIGTERM)
+        os.kill(parent_of(superlink), signal.SIGKILL)
+        wait_for(lambda: box.processes().get("superlink") not in (None, superlink))
+        (waiting,) = wait_for(
+            lambda: [event for event in run.events if event["event"] == "waiting"]
+        )
+        assert waiting["missing"] == ["alder"]
+        time.sleep(LATE_S)
+        with nginx_running([str(NGINX), "-p", str(tmp_path), "-c", str(tmp_path / "nginx.conf")]):
+            metrics = run.finish()
+    assert (metrics["status"], metrics["rounds"]) == ("finished", 4)
+
+
+def parent_of(process: int) -> int:
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])

@@ -121,6 +121,7 @@ def test_a_script_hears_of_every_end_once(
     bench.steps()
     wait_for(lambda: len(lines(hooked)) == 2)
     assert lines(hooked)[1].split("|")[2] == "stopped"
+    wait_for(lambda: not job.unannounced.exists())
 
 
 def test_a_run_whose_folder_is_gone_and_one_that_was_queued_end_too(
@@ -231,7 +232,7 @@ def test_a_service_that_ends_takes_it_along(tmp_path: Path) -> None:
     code = f"""
 import logging, time, pathlib
 from server.service.on_end import EndedRun, run_command
-ended = EndedRun({{"FEDMAMA_RUN": "run"}}, pathlib.Path({str(tmp_path)!r}))
+ended = EndedRun({{"FEDMAMA_RUN": "run"}}, pathlib.Path({str(tmp_path)!r}), pathlib.Path("due"))
 run_command(["/bin/sh", "-c", "echo $$ > command; sleep 600"], ended, logging.getLogger("x"))
 while not pathlib.Path("command").exists() or not pathlib.Path("command").read_text().strip():
     time.sleep(0.02)
@@ -244,3 +245,23 @@ while not pathlib.Path("command").exists() or not pathlib.Path("command").read_t
         check=True,
     )
     wait_for(lambda: ended(int((tmp_path / "command").read_text())))
+
+
+@pytest.mark.parametrize("ended_first", [True, False])
+def test_an_end_is_announced_again_if_the_service_died_before_the_command_ended(
+    hooked: Hooked, folder: Callable[[str], RunFolder], ended_first: bool
+) -> None:
+    hooked.configure("./notify.sh", "x", "0")
+    bench = hooked.bench
+    job = JobFile(bench.home, folder("run").path)
+    job.write(job.ask().model_copy(update={"state": "stopped", "reason": "on request"}))
+    job.unannounced.touch()
+    if not ended_first:
+        job.ask()  # asked for again meanwhile: the end to announce is a later one
+    bench.steps(2)
+    if ended_first:
+        hooked.text("exit code 0")
+        wait_for(lambda: not job.unannounced.exists())
+        assert [line.split("|")[2] for line in lines(hooked)] == ["stopped"]
+    else:
+        assert not (bench.home.path.parent / "ended.txt").exists()
