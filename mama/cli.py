@@ -13,6 +13,7 @@ from mama.config import Experiment
 from mama.config.earlier import earlier_model
 from mama.config.load import load
 from mama.errors import ConfigError
+from mama.evaluation import Column, Protocol
 from mama.final import commands
 from mama.system.cli import log_errors_only, run_cli, unfit_data_as_configuration
 from mama.system.files import write_json
@@ -34,36 +35,57 @@ def evaluate(
         str | None,
         typer.Option(help="Layout of a raw DATASET folder, such as dicom_folder"),
     ] = None,
+    protocol: Annotated[
+        Protocol, typer.Option(help="Ask with prompts, fit a linear probe, or retrieve reports")
+    ] = Protocol.ZERO_SHOT,
+    against: Annotated[
+        Path | None, typer.Option(help="Model to compare with on the same studies")
+    ] = None,
+    by: Annotated[
+        list[Column] | None, typer.Option(help="Also score each group of a column; repeatable")
+    ] = None,
     json_: Annotated[
         Path | None, typer.Option("--json", help="Also write the metrics to this file")
     ] = None,
     device: Annotated[str, typer.Option(help=commands.DEVICES)] = "auto",
 ) -> None:
-    """Score zero-shot predictions of a model. Nothing is fitted.
+    """Score a model on a dataset. The model is not changed.
 
     DATASET is an ingested dataset, whose test studies are scored (or its
     training studies if it has no others), or a raw folder with --adapter,
-    whose studies are all scored.
+    whose studies are all scored. A linear probe is fitted to the labels of
+    the training studies; the other protocols fit nothing. Intervals are of
+    95 %, by a bootstrap over patients.
     """
     _refuse_folder(json_)
     with importing():
         from mama.config.earlier import find_final
-        from mama.evaluation.evaluate import evaluate_whole, ingested
+        from mama.evaluation.evaluate import by_protocol, ingested
+        from mama.evaluation.tables import print_retrieval, print_scorecard
         from mama.final.saved import read_experiment
-        from mama.system.console import print_figures, stage_bars
+        from mama.system.console import stage_bars
         from mama.training.device import choose_device
 
     chosen, final = choose_device(device), find_final(model)
-    read_experiment(final)
+    other = find_final(against) if against else None
+    models = [final, other] if other else [final]
+    for path in models:
+        read_experiment(path)
     with tempfile.TemporaryDirectory(prefix="mama-") as cache:
         with stage_bars() as progress:
-            studies = ingested(dataset, adapter, final, Path(cache), progress)
-        figures = evaluate_whole(final, studies, chosen)
+            studies = ingested(dataset, adapter, models, Path(cache), progress)
+        figures = by_protocol(protocol, final, studies, chosen, against=other, by=by or ())
     if json_:
         write_json(json_, figures)
     split, count = figures["scored"]["split"], figures["scored"]["studies"]
     title = f"{count} {'test' if split == 'test' else 'TRAINING'} studies"
-    print_figures(Console(highlight=False), title, {"zero_shot": figures["zero_shot"]})
+    typer.echo(title)
+    console, found = Console(highlight=False), figures[protocol.replace("-", "_")]
+    if protocol == Protocol.RETRIEVAL:
+        print_retrieval(console, found)
+    else:
+        for task, card in found.items():
+            print_scorecard(console, f"{protocol} {task}", card)
     if split == "train":
         typer.echo(
             "The dataset has no test studies. If the model was trained on these studies,\n"

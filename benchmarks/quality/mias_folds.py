@@ -29,7 +29,7 @@ from mama.data.ingest.run import ingest
 from mama.data.manifest import Dataset
 from mama.evaluation.features import image_features
 from mama.evaluation.predictions import Predictions, auc
-from mama.evaluation.zero_shot import zero_shot
+from mama.evaluation.protocols.zero_shot import zero_shot
 from mama.final.saved import load_final
 from mama.system.seeds import numpy_generator
 from sim.config import SimulatedExperiment

@@ -24,7 +24,7 @@ from mama.errors import ModelError
 from mama.evaluation.bootstrap import LEAST
 from mama.evaluation.features import image_features
 from mama.evaluation.predictions import Predictions, metrics
-from mama.evaluation.zero_shot import zero_shot
+from mama.evaluation.protocols.zero_shot import zero_shot
 from mama.exchange.metrics import Label
 from mama.exchange.tensors import local_tensors
 from mama.final.saved import load_final

@@ -31,8 +31,8 @@ from mama.evaluation.counts import label_counts
 from mama.evaluation.features import image_features
 from mama.evaluation.masking import Mask
 from mama.evaluation.predictions import Predictions
-from mama.evaluation.probe import linear_probe
-from mama.evaluation.zero_shot import zero_shot
+from mama.evaluation.protocols.linear_probe import linear_probe
+from mama.evaluation.protocols.zero_shot import zero_shot
 from mama.exchange.arrays import Arrays
 from mama.exchange.codecs.block import digest_of
 from mama.exchange.codecs.coding import encode

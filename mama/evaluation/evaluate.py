@@ -1,32 +1,43 @@
 """Evaluation of a finished model on a whole dataset, as in `mama evaluate`."""
 
 import os
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from mama.data.ingest.run import Progress, ingest, untold
 from mama.data.manifest import MANIFEST, Dataset
 from mama.data.studies import Split, Studies
-from mama.errors import DataError
+from mama.errors import ConfigError, DataError
+from mama.evaluation import Column, Protocol
 from mama.evaluation.features import image_features
 from mama.evaluation.predictions import Predictions, balanced, by_pathology, metrics
-from mama.evaluation.zero_shot import zero_shot
+from mama.evaluation.protocols.learning_curve import probe_tasks
+from mama.evaluation.protocols.retrieval import retrieval
+from mama.evaluation.protocols.zero_shot import zero_shot
+from mama.evaluation.scorecard import grouped, scorecard
 from mama.exchange.metrics import Label
 from mama.final.saved import load_final, read_experiment
+
+# Predictions per task, and more of the tasks' scorecards.
+Answered = tuple[dict[str, Predictions], dict[str, dict[str, Any]]]
 
 
 def ingested(
     dataset: Path,
     adapter: str | None,
-    final: Path,
+    models: Sequence[Path],
     cache: Path,
     progress: Progress = untold,
 ) -> Dataset:
     """Return the dataset itself or, with an adapter, its images ingested into `cache`.
 
-    The cached images have the model's image size. All studies of a raw folder are test studies.
+    The cached images have the largest of the models' image sizes. All studies of a raw folder are
+    test studies.
 
     Raises:
         DataError: there is no ingested dataset and no adapter, or the folder cannot be ingested.
@@ -39,14 +50,14 @@ def ingested(
                 fix="Ingest it first, or specify the layout of a raw folder with --adapter",
             )
         return Dataset(dataset)
-    experiment = read_experiment(final)
+    sizes = [read_experiment(final).image.size for final in models]
     ingest(
         dataset,
         cache,
         adapter=adapter,
         # The pseudonyms are as temporary as the cache; a fixed key gives a fixed order.
         secret=bytes(32),
-        long_side=max(experiment.image.size),
+        long_side=max(side for size in sizes for side in size),
         split=lambda study: "test",
         workers=len(os.sched_getaffinity(0)),
         progress=progress,
@@ -94,13 +105,102 @@ def evaluate_whole(
     of a breast, `pathology` scores the predictions of `suspicious` by it.
     """
     split, studies = scored(dataset)
-    labelled = answers(final, dataset, device)
-    found: list[tuple[str, Predictions]] = [*labelled.items()]
-    if any(study.labels.cancer for study in studies):
-        found.append(("pathology", by_pathology(labelled["suspicious"], studies)))
-    if read_experiment(final).evaluation.balanced:
-        found = [(label, balanced(predictions)) for label, predictions in found]
+    subset = read_experiment(final).evaluation.balanced
+    found, _ = _to_score(final, dataset, device, subset=subset)
     return {
         "scored": {"split": split, "studies": len(studies)},
-        "zero_shot": {label: metrics(predictions) for label, predictions in found},
+        "zero_shot": {task: metrics(predictions) for task, predictions in found.items()},
     }
+
+
+def by_protocol(
+    protocol: Protocol,
+    final: Path,
+    dataset: Dataset,
+    device: torch.device,
+    *,
+    against: Path | None = None,
+    by: Sequence[Column] = (),
+) -> dict[str, Any]:
+    """Return the scored split and, under the protocol's name, its figures.
+
+    Of zero-shot and linear probes, a `scorecard` per task, with those of the groups of `by`; a
+    probe's has the `curve` of fewer patients too. Of retrieval, see `retrieval`.
+
+    Args:
+        protocol: how the model is asked.
+        final: the model's folder.
+        dataset: the dataset.
+        device: device to compute on.
+        against: folder of a model to compare with on the same studies.
+        by: columns whose values make groups.
+
+    Raises:
+        ModelError: a folder holds no model.
+        DataError: the dataset has no study, or no labels to fit.
+        ConfigError: the two models have different classes, or retrieval is to be compared.
+    """
+    split, studies = scored(dataset)
+    found: dict[str, Any] = {"scored": {"split": split, "studies": len(studies)}}
+    key = protocol.replace("-", "_")
+    if protocol == Protocol.RETRIEVAL:
+        if against or by:
+            raise ConfigError(
+                "retrieval has no tasks to compare or to group",
+                where="--protocol retrieval",
+                fix="Leave out --against and --by",
+            )
+        model, _ = load_final(final)
+        features = image_features(model.to(device), dataset, studies, device)
+        return found | {key: retrieval(model, studies, features, device)}
+    subset = read_experiment(final).evaluation.balanced
+    answer = partial(_to_score, dataset=dataset, device=device, subset=subset)
+    if protocol == Protocol.LINEAR_PROBE:
+        answer = partial(_probed, dataset=dataset, device=device, subset=subset)
+    answered, extra = answer(final)
+    others, _ = answer(against) if against else ({}, {})
+    cards = {
+        task: scorecard(one, others.get(task)) | extra.get(task, {})
+        for task, one in answered.items()
+    }
+    for column in by:
+        for task, one in answered.items():
+            groups = grouped(one, studies, column)
+            cards[task].setdefault("by", {})[column.value] = groups
+    return found | {key: cards}
+
+
+def _to_score(
+    final: Path, dataset: Dataset, device: torch.device | None, *, subset: bool
+) -> Answered:
+    """Return predictions per task; with `subset`, of a class-balanced subset of the units."""
+    _, studies = scored(dataset)
+    labelled = answers(final, dataset, device)
+    found: dict[str, Predictions] = {str(label): one for label, one in labelled.items()}
+    if any(study.labels.cancer for study in studies):
+        found["pathology"] = by_pathology(labelled["suspicious"], studies)
+    return {task: balanced(one) if subset else one for task, one in found.items()}, {}
+
+
+def _probed(final: Path, dataset: Dataset, device: torch.device, *, subset: bool) -> Answered:
+    split, studies = scored(dataset)
+    if split != "test":
+        raise DataError(
+            "no test studies, on which a probe could be scored",
+            where=str(dataset.folder),
+            fix="Ingest with --test-fraction above 0; a raw folder has test studies only",
+        )
+    train = dataset.studies("train")
+    model, _ = load_final(final)
+    model.to(device)
+    found = probe_tasks(
+        train,
+        image_features(model, dataset, train, device).pooled if train else np.empty((0, 0)),
+        studies,
+        image_features(model, dataset, studies, device).pooled,
+    )
+    predictions = {
+        task: balanced(one.predictions) if subset else one.predictions
+        for task, one in found.items()
+    }
+    return predictions, {task: {"curve": one.curve} for task, one in found.items()}

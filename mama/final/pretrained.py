@@ -13,7 +13,7 @@ from mama.data.augment import normalise
 from mama.data.reports.read import read_report
 from mama.errors import ConfigError, DataError
 from mama.evaluation.predictions import require_numbers
-from mama.evaluation.zero_shot import class_embeddings, metadata
+from mama.evaluation.protocols.zero_shot import class_embeddings, metadata
 from mama.exchange.metrics import LABELS
 from mama.final.mammogram import Mammogram, read_mammogram
 from mama.final.saved import load_final

@@ -21,7 +21,7 @@ from mama.data.studies import Image, Labels, Study
 from mama.evaluation.features import image_features
 from mama.evaluation.masking import Mask
 from mama.evaluation.predictions import units_of
-from mama.evaluation.zero_shot import class_embeddings
+from mama.evaluation.protocols.zero_shot import class_embeddings
 from mama.exchange.codecs.coding import encode
 from mama.exchange.codes import ErrorCode
 from mama.exchange.protocol import Answer, Task

@@ -62,5 +62,5 @@ def test_two_rounds_on_real_films(command: Callable[..., Any], tmp_path: Path) -
     )
     assert ended.code == 0, ended.err
     found = json.loads((tmp_path / "f.json").read_text())["zero_shot"]
-    assert 0 <= found["density"]["auc"] <= 1
+    assert 0 <= found["density"]["figures"]["auc"]["value"] <= 1
     assert found["density"]["n"] == 20

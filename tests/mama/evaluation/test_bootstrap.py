@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from mama.evaluation.bootstrap import LEAST, Scored, weighted_auc
+from mama.evaluation.bootstrap import LEAST, Scored, mean_estimate
 from mama.evaluation.predictions import Predictions, Unit, metrics
 
 
@@ -28,17 +28,6 @@ def drawn(
     return 1 / (1 + np.exp(-scores)), truth
 
 
-def test_weighted_area_is_that_of_repeated_units() -> None:
-    random = np.random.default_rng(0)
-    scores = random.integers(0, 6, 40) / 6  # with ties
-    positive = random.random(40) < 0.4
-    weights = random.integers(0, 4, (30, 40))
-    expected = [roc_auc_score(np.repeat(positive, row), np.repeat(scores, row)) for row in weights]
-    np.testing.assert_allclose(weighted_auc(scores, positive, weights), expected)
-    nobody = weighted_auc(scores, positive, (~positive).astype(int)[None])
-    assert np.isnan(nobody).all()
-
-
 def test_the_figure_is_the_exact_one_and_lies_within_its_interval() -> None:
     random = np.random.default_rng(1)
     answers = of_breasts(*drawn(random, 60, 25, 1.0))
@@ -46,7 +35,7 @@ def test_the_figure_is_the_exact_one_and_lies_within_its_interval() -> None:
     assert figure is not None
     assert figure.low is not None
     assert figure.high is not None
-    assert figure.value == metrics(answers)["auc"]
+    assert figure.value == pytest.approx(metrics(answers)["auc"])
     assert figure.low < figure.value < figure.high
     assert Scored(answers).estimate() == figure  # no draw changes from call to call
 
@@ -149,3 +138,24 @@ def test_other_units_are_not_compared() -> None:
     other = Scored(of_breasts(*drawn(random, 21, 10, 1.0)))
     with pytest.raises(ValueError, match="different units"):
         one.gain_over(other)
+
+
+def test_means_of_patients() -> None:
+    """The interval holds the true mean in 95 % of sets, where one of images would be too narrow."""
+    random, held, narrow = np.random.default_rng(7), 0, 0
+    for _ in range(200):
+        own = random.normal(size=40).clip(-2, 2) / 4 + 0.5  # of a patient's five images
+        values = np.repeat(own, 5) + random.normal(size=200).clip(-2, 2) / 40
+        of_patients = mean_estimate(values, [f"p{n // 5}" for n in range(200)])
+        of_images = mean_estimate(values, [f"p{n}" for n in range(200)])
+        assert None not in (*of_patients, *of_images)
+        held += of_patients.low <= 0.5 <= of_patients.high  # type: ignore[operator]
+        narrow += of_images.low <= 0.5 <= of_images.high  # type: ignore[operator]
+    assert held >= 0.91 * 200, held
+    assert narrow <= 0.75 * 200, narrow
+
+
+def test_means_of_few_patients_have_no_interval() -> None:
+    values = np.array([0.0, 1.0] * 5)
+    assert mean_estimate(values, [*"abcdefghi", "a"]) == (0.5, None, None)
+    assert mean_estimate(np.ones(10), list("abcdefghij")) == (1.0, None, None)

@@ -15,7 +15,7 @@ from mama.data.studies import Image, Labels, Study
 from mama.data.tissue import prepare
 from mama.errors import ConfigError, DataError, ModelError
 from mama.evaluation.features import image_features
-from mama.evaluation.zero_shot import zero_shot
+from mama.evaluation.protocols.zero_shot import zero_shot
 from mama.final.pretrained import PretrainedMaMA
 from tests.mama.data.conftest import write_mammogram
 

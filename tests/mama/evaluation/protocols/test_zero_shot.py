@@ -15,7 +15,7 @@ from mama.errors import ConfigError
 from mama.evaluation import features
 from mama.evaluation.features import image_features
 from mama.evaluation.predictions import Predictions, Unit
-from mama.evaluation.zero_shot import class_embeddings, metadata, zero_shot
+from mama.evaluation.protocols.zero_shot import class_embeddings, metadata, zero_shot
 from mama.exchange.metrics import Label
 from mama.model import MaMA
 

@@ -5,7 +5,7 @@ import numpy as np
 from mama.data.manifest import Dataset
 from mama.data.studies import Labels, Study
 from mama.evaluation.predictions import metrics
-from mama.evaluation.probe import linear_probe
+from mama.evaluation.protocols.linear_probe import linear_probe
 
 
 def labelled(studies: list[Study], label: str) -> list[Study]:

@@ -1,0 +1,1 @@
+"""Protocols of evaluation: zero-shot classification, linear probes, and retrieval of reports."""

@@ -1,0 +1,107 @@
+"""Linear probes at 1, 10 and 100 % of the labelled training patients (MaMA, section 4)."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from mama.data.studies import Study
+from mama.errors import DataError
+from mama.evaluation.figures import FIGURES, Classification
+from mama.evaluation.pooling import MINIMUM
+from mama.evaluation.predictions import Predictions, Truth, Unit, units_of
+from mama.evaluation.protocols.linear_probe import chosen_probe, draw_patients, labelled_units
+
+# Tasks, with the labels that are their truth.
+TASKS: dict[str, Truth] = {
+    "density": "density",
+    "suspicious": "suspicious",
+    "pathology": "cancer",
+}
+# Shares of the patients below all of them, each with draws of these seeds.
+SHARES = (0.01, 0.1)
+SEEDS = range(5)
+
+
+class Probed(NamedTuple):
+    """Predictions of the probe of all patients, and the figures at each share of them.
+
+    `curve` has, by share, the number of patients and each figure's mean, least and most over the
+    draws, None where a draw has one class only: {"0.1": {"patients": 30, "figures": {"auc":
+    {"mean": 0.8, "least": 0.7, "most": 0.85}, ...}}}.
+    """
+
+    predictions: Predictions
+    curve: dict[str, Any]
+
+
+def probe_tasks(
+    train: Sequence[Study],
+    train_pooled: np.ndarray,
+    test: Sequence[Study],
+    test_pooled: np.ndarray,
+) -> dict[str, Probed]:
+    """Fit each task that the training studies' labels allow, and predict the test studies.
+
+    Args:
+        train: the training studies.
+        train_pooled: (images, D) features of their images, in study order.
+        test: the test studies.
+        test_pooled: (images, D) features of their images, in study order.
+
+    Raises:
+        DataError: no task has labels of two classes among the training studies.
+    """
+    found = {}
+    for task, truth in TASKS.items():
+        labelled, units = labelled_units(train, truth), units_of(test, truth)
+        classes = sorted({str(unit.truth) for unit in labelled})
+        if len(classes) < 2 or not units:
+            continue
+
+        def fitted(
+            chosen: Sequence[Unit],
+            units: list[Unit] = units,
+            classes: Sequence[str] = classes,
+        ) -> Predictions:
+            drawn = chosen_probe(chosen, train_pooled, units, test_pooled)
+            return _over(drawn, classes)
+
+        curve = {}
+        for share in SHARES:
+            draws = [draw_patients(labelled, share, seed) for seed in SEEDS]
+            scored = [
+                Classification(fitted(chosen), MINIMUM)
+                for chosen in draws
+                if len({unit.truth for unit in chosen}) > 1
+            ]
+            curve[str(share)] = {
+                "patients": len({unit.patient for unit in draws[0]}),
+                "figures": {
+                    name: _spread([one.value(name) for one in scored], len(draws))
+                    for name in FIGURES
+                },
+            }
+        found[task] = Probed(fitted(labelled), curve)
+    if not found:
+        raise DataError(
+            "no label has two classes among the training studies, so there is nothing to fit",
+            where="--protocol linear-probe",
+            fix="Ingest a dataset with labels and a training split",
+        )
+    return found
+
+
+def _over(predictions: Predictions, classes: Sequence[str]) -> Predictions:
+    """Return predictions over all classes; one that was not drawn has probability 0."""
+    probabilities = np.zeros((len(predictions.units), len(classes)))
+    columns = [classes.index(name) for name in predictions.classes]
+    probabilities[:, columns] = predictions.probabilities
+    return Predictions(tuple(classes), probabilities, predictions.units)
+
+
+def _spread(values: Sequence[float | None], draws: int) -> dict[str, float] | None:
+    numbers = [value for value in values if value is not None]
+    if len(numbers) < draws:
+        return None
+    return {"mean": float(np.mean(numbers)), "least": min(numbers), "most": max(numbers)}
