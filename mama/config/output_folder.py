@@ -8,6 +8,7 @@ from pydantic import BaseModel
 
 from mama.config.load import Model, load
 from mama.errors import ConfigError
+from mama.system.files import target_of
 
 MAX_SHOWN = 60  # characters of a value in a message
 
@@ -18,7 +19,8 @@ def refuse_foreign(folder: Path, marks: Collection[str], *, before: Collection[s
     Args:
         folder: the output folder; it need not exist.
         marks: paths below `folder` that only this program writes.
-        before: names that an interrupted start may leave behind without a mark.
+        before: names that an interrupted start may leave behind without a mark. Of these files
+            and the marks, it may also leave unfinished writes.
 
     Raises:
         ConfigError: the folder is a file, or contains other files.
@@ -27,8 +29,11 @@ def refuse_foreign(folder: Path, marks: Collection[str], *, before: Collection[s
         raise ConfigError("is a file", where=str(folder), fix="Give the path of a folder")
     if not folder.is_dir() or any((folder / mark).exists() for mark in marks):
         return
+    ours = {folder / name for name in (*marks, *before)}
     others = sorted(
-        entry.name for entry in folder.iterdir() if entry.name not in before and not _empty(entry)
+        entry.name
+        for entry in folder.iterdir()
+        if entry.name not in before and not _left_by_us(entry, ours)
     )
     if others:
         more = f" and {len(others) - 1} more" if len(others) > 1 else ""
@@ -90,8 +95,11 @@ def first_difference(saved: Any, current: Any, key: str = "") -> tuple[str, str,
     return key, _short(saved), _short(current)
 
 
-def _empty(entry: Path) -> bool:
-    return entry.is_dir() and not any(entry.iterdir())
+def _left_by_us(entry: Path, ours: Collection[Path]) -> bool:
+    """Return whether an entry is or holds nothing but writes of our files that were killed."""
+    if entry.is_dir():
+        return all(target_of(inner) in ours for inner in entry.iterdir())
+    return target_of(entry) in ours
 
 
 def _short(value: Any) -> str:

@@ -92,24 +92,43 @@ class Scored:
         return Estimate(gain, max(-1.0, gain - error), min(1.0, gain + error))
 
 
-def mean_estimate(values: np.ndarray, patients: Sequence[str]) -> Estimate:
-    """Return the mean of units in [-1, 1] with its interval; none with fewer than LEAST patients.
+def rate(values: np.ndarray, patients: Sequence[str]) -> Estimate | None:
+    """Return the mean of shares with its interval, on the logit scale; None without values.
+
+    There is no interval with fewer than LEAST patients, or if all draws are alike.
 
     Args:
-        values: (N,), at least one.
+        values: (N,) from 0 to 1; NaN where a unit has none.
         patients: the patient of each unit.
     """
-    mean = float(values.mean())
-    names, patient = np.unique(patients, return_inverse=True)
+    value, error = _mean(values, patients)
+    if value is None or error is None:
+        return None if value is None else Estimate(value, None, None)
+    middle, half = math.log(value / (1 - value)), error / (value * (1 - value))
+    low, high = (1 / (1 + math.exp(-end)) for end in (middle - half, middle + half))
+    return Estimate(value, low, high)
+
+
+def difference(values: np.ndarray, patients: Sequence[str]) -> Estimate | None:
+    """Return the mean of paired differences, from -1 to 1, with its interval; else as `rate`."""
+    value, error = _mean(values, patients)
+    if value is None or error is None:
+        return None if value is None else Estimate(value, None, None)
+    return Estimate(value, max(-1.0, value - error), min(1.0, value + error))
+
+
+def _mean(values: np.ndarray, patients: Sequence[str]) -> tuple[float | None, float | None]:
+    """Return the mean, and half the width of its interval; None where there is none."""
+    present = np.isfinite(values)
+    if not present.any():
+        return None, None
+    names, patient = np.unique(np.asarray(patients)[present], return_inverse=True)
+    value = float(values[present].mean())
     if len(names) < LEAST:
-        return Estimate(mean, None, None)
-    sums, sizes = np.bincount(patient, values), np.bincount(patient)
+        return value, None
+    sums, sizes = np.bincount(patient, values[present]), np.bincount(patient)
     drawn = [weights @ sums / (weights @ sizes) for weights in _weights(len(names))]
-    error = _error(np.concatenate(drawn), len(names))
-    if error is None:
-        return Estimate(mean, None, None)
-    least = 0.0 if values.min() >= 0 else -1.0
-    return Estimate(mean, max(least, mean - error), min(1.0, mean + error))
+    return value, _error(np.concatenate(drawn), len(names))
 
 
 def _draws(

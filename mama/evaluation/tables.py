@@ -50,8 +50,15 @@ def _units(card: Mapping[str, Any]) -> str:
 
 
 def _heading(name: str) -> str:
-    words = {"auc": "AUC", "auprc": "AUPRC", "pf1": "pF1", "ece": "calibration error (ECE)"}
-    return words.get(name) or name.replace("_at_90_", " at 0.90 ").replace("_", " ")
+    return {
+        "auc": "AUC",
+        "auprc": "AUPRC",
+        "balanced_accuracy": "balanced accuracy",
+        "sensitivity_at_90_specificity": "sensitivity at specificity 0.90",
+        "specificity_at_90_sensitivity": "specificity at sensitivity 0.90",
+        "pf1": "pF1",
+        "ece": "calibration error",
+    }[name]
 
 
 def _value(

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,6 +75,12 @@ def remove_unfinished(path: Path) -> None:
     """Remove the temporary files of writes to `path` that were killed; nobody may be writing it."""
     for left in path.parent.glob(f".{path.name}.????????"):
         left.unlink(missing_ok=True)
+
+
+def target_of(temporary: Path) -> Path | None:
+    """Return the path whose unfinished write has this name; None for any other name."""
+    found = re.fullmatch(r"\.(.+)\.[^.]{8}", temporary.name)
+    return temporary.with_name(found[1]) if found else None
 
 
 def write_bytes(path: Path, data: bytes, *, private: bool = True) -> None:

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from mama.data.studies import Study
-from mama.evaluation.bootstrap import mean_estimate
+from mama.evaluation.bootstrap import rate
 from mama.evaluation.features import Features
 from mama.model import MaMA
 
@@ -83,11 +83,13 @@ def _recalls(
 ) -> dict[str, dict[str, float | None]]:
     places = ranks(queries, gallery, same)
     right, count = np.bincount(same)[same], len(same)
-    return {
-        str(k): mean_estimate((places <= k).astype(float), patients)._asdict()
-        | {"chance": float(np.mean([chance(count, int(n), k) for n in right]))}
-        for k in PLACES
-    }
+    found = {}
+    for k in PLACES:
+        recall = rate((places <= k).astype(float), patients)
+        assert recall is not None
+        by_chance = float(np.mean([chance(count, int(number), k) for number in right]))
+        found[str(k)] = recall._asdict() | {"chance": by_chance}
+    return found
 
 
 def chance(count: int, right: int, k: int) -> float:

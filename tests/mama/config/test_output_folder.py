@@ -9,6 +9,7 @@ import yaml
 from mama.config import Experiment
 from mama.config.output_folder import first_difference, refuse_another, refuse_foreign
 from mama.errors import ConfigError
+from mama.system.files import replacing
 
 OURS = ("run.yaml", "images/index")
 
@@ -20,6 +21,21 @@ def test_new_empty_and_marked_folders_pass(tmp_path: Path) -> None:
     (tmp_path / "images" / "index").touch()
     (tmp_path / "thesis.tex").touch()
     refuse_foreign(tmp_path, OURS)
+
+
+@pytest.mark.parametrize("name", ["run.yaml", "images/index", "key"])
+def test_writes_that_were_killed_are_no_foreign_content(tmp_path: Path, name: str) -> None:
+    """A process that is killed before its first mark leaves the mark's temporary file."""
+    path = tmp_path / name
+    writing = replacing(path)
+    temporary = writing.__enter__()
+    temporary.write_bytes(b"half")
+    refuse_foreign(tmp_path, OURS, before=["key"])
+    foreign = path.parent / ".thesis.tex.abcd1234"
+    foreign.touch()
+    with pytest.raises(ConfigError, match="contains other files"):
+        refuse_foreign(tmp_path, OURS, before=["key"])
+    writing.__exit__(None, None, None)
 
 
 def test_other_things_are_refused_and_named(tmp_path: Path) -> None:

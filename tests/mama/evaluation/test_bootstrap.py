@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from mama.evaluation.bootstrap import LEAST, Scored, mean_estimate
+from mama.evaluation.bootstrap import LEAST, Scored, difference, rate
 from mama.evaluation.predictions import Predictions, Unit, metrics
 
 
@@ -140,22 +140,28 @@ def test_other_units_are_not_compared() -> None:
         one.gain_over(other)
 
 
-def test_means_of_patients() -> None:
-    """The interval holds the true mean in 95 % of sets, where one of images would be too narrow."""
-    random, held, narrow = np.random.default_rng(7), 0, 0
+def test_rates_and_differences_of_patients() -> None:
+    """Intervals hold the true mean in 95 % of sets; one over images would be too narrow."""
+    random, held, narrow = np.random.default_rng(7), [0, 0], 0
     for _ in range(200):
         own = random.normal(size=40).clip(-2, 2) / 4 + 0.5  # of a patient's five images
         values = np.repeat(own, 5) + random.normal(size=200).clip(-2, 2) / 40
-        of_patients = mean_estimate(values, [f"p{n // 5}" for n in range(200)])
-        of_images = mean_estimate(values, [f"p{n}" for n in range(200)])
-        assert None not in (*of_patients, *of_images)
-        held += of_patients.low <= 0.5 <= of_patients.high  # type: ignore[operator]
+        patients = [f"p{n // 5}" for n in range(200)]
+        of_images = rate(values, [f"p{n}" for n in range(200)])
+        found = rate(values, patients), difference(values - 0.4, patients)
+        for place, (estimate, true) in enumerate(zip(found, (0.5, 0.1), strict=True)):
+            assert estimate
+            held[place] += estimate.low <= true <= estimate.high  # type: ignore[operator]
+        assert of_images
         narrow += of_images.low <= 0.5 <= of_images.high  # type: ignore[operator]
-    assert held >= 0.91 * 200, held
+    assert min(held) >= 0.91 * 200, held
     assert narrow <= 0.75 * 200, narrow
 
 
-def test_means_of_few_patients_have_no_interval() -> None:
+def test_rates_of_few_patients_have_no_interval() -> None:
     values = np.array([0.0, 1.0] * 5)
-    assert mean_estimate(values, [*"abcdefghi", "a"]) == (0.5, None, None)
-    assert mean_estimate(np.ones(10), list("abcdefghij")) == (1.0, None, None)
+    for figure in (rate, difference):
+        assert figure(values, [*"abcdefghi", "a"]) == (0.5, None, None)
+        assert figure(np.ones(10), list("abcdefghij")) == (1.0, None, None)
+        assert figure(np.full(3, np.nan), list("abc")) is None
+        assert figure(np.array([np.nan, 1.0]), list("ab")) == (1.0, None, None)
