@@ -1,0 +1,94 @@
+"""Rates and intervals over patients, and the reasons for having none."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mama.evaluation.bootstrap import Estimate
+from mama.evaluation.pointing import Score, summary
+from mama.evaluation.pointing.summary import mean
+
+NOTHING = {"hit_rate": None, "energy_inside": None, "gain_over_brightest": None}
+
+
+def score(patient: str, own: float | None, brightest: float = 0.0) -> Score:
+    hits = {"fresh_phrase": 1.0, "random": 0.25, "centre": 0.0, "brightest": brightest}
+    energies = {"fresh_phrase": 0.5}
+    if own is None:
+        return Score(patient, "no_sentence", hits, energies)
+    return Score(patient, "finding", hits | {"own_sentence": own}, energies | {"own_sentence": own})
+
+
+def test_no_image_with_a_box_has_a_reason() -> None:
+    found = summary([])
+    assert found == {
+        "images": 0, "patients": 0, "own_sentence_is": {}, **NOTHING,
+        "reason": "no image has a box",
+    }  # fmt: skip
+
+
+def test_one_patient_has_a_reason() -> None:
+    found = summary([score("a", 1.0), score("a", 0.0)])
+    assert found == {
+        "images": 2, "patients": 1, "own_sentence_is": {"finding": 2}, **NOTHING,
+        "reason": "only one patient",
+    }  # fmt: skip
+
+
+def test_few_patients_have_rates_without_intervals() -> None:
+    found = summary([score("a", 1.0, 1.0), score("a", 1.0), score("b", None), score("c", 0.0)])
+    assert found["images"] == 4
+    assert found["own_sentence_is"] == {"finding": 3, "no_sentence": 1}
+    assert list(found["hit_rate"]) == [
+        "own_sentence", "fresh_phrase", "random", "centre", "brightest"
+    ]  # fmt: skip
+    assert found["hit_rate"]["own_sentence"] == {"value": 2 / 3, "low": None, "high": None}
+    assert found["hit_rate"]["brightest"]["value"] == 0.25
+    assert found["energy_inside"]["fresh_phrase"]["value"] == 0.5
+    # Paired: of the three images with a sentence.
+    assert found["gain_over_brightest"]["own_sentence"]["value"] == pytest.approx(1 / 3)
+    assert found["gain_over_brightest"]["fresh_phrase"]["value"] == 0.75
+    assert found["reason"] == "no intervals with fewer than 10 patients"
+
+
+def test_reports_without_sentences_have_no_figure_of_their_own() -> None:
+    found = summary([score(name, None) for name in "abcdefghijkl"])
+    assert found["hit_rate"]["own_sentence"] is None
+    assert found["gain_over_brightest"]["own_sentence"] is None
+    assert "reason" not in found
+
+
+def test_an_interval_is_students_on_the_patients_error() -> None:
+    random = np.random.default_rng(0)
+    values = (random.random(40) < 0.7).astype(float)
+    found = mean(values, np.arange(40))
+    assert found is not None
+    assert found.low is not None
+    assert found.high is not None
+    half = 2.0227 * values.std() / np.sqrt(40)
+    assert found.value == values.mean()
+    assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half), 0.05)
+    repeated = mean(np.repeat(values, 4), np.repeat(np.arange(40), 4))
+    assert repeated == pytest.approx(found)  # four views of a patient tell no more than one
+    assert mean(values, np.arange(40)) == found
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([0.0, 0.5, 1.0, np.nan]), st.integers(0, 14)), max_size=60)
+)
+def test_intervals_hold_the_value_and_stay_within_bounds(rows: list[tuple[float, int]]) -> None:
+    values, groups = np.array([v for v, _ in rows]), np.array([g for _, g in rows], int)
+    found = mean(values, groups)
+    assert (found is None) == (not np.isfinite(values).any())
+    if found is not None and found.low is not None and found.high is not None:
+        assert 0 <= found.low < found.value < found.high <= 1
+
+
+def test_differences_may_be_negative_and_equal_values_have_no_interval() -> None:
+    values = np.tile([-1.0, -1.0, 1.0], 10)
+    found = mean(values, np.arange(30), -1.0)
+    assert found is not None
+    assert found.low is not None
+    assert -1 < found.low < found.value == pytest.approx(-1 / 3)
+    assert mean(np.ones(30), np.arange(30)) == Estimate(1.0, None, None)
