@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from mama.evaluation.bootstrap import Estimate
 from mama.evaluation.pointing import Score, summary
-from mama.evaluation.pointing.summary import mean
+from mama.evaluation.pointing.summary import difference, rate
 
 NOTHING = {"hit_rate": None, "energy_inside": None, "gain_over_brightest": None}
 
@@ -61,17 +61,25 @@ def test_reports_without_sentences_have_no_figure_of_their_own() -> None:
 
 def test_an_interval_is_students_on_the_patients_error() -> None:
     random = np.random.default_rng(0)
-    values = (random.random(40) < 0.7).astype(float)
-    found = mean(values, np.arange(40))
+    values = random.choice([-1.0, 0.0, 1.0], 40)
+    found = difference(values, np.arange(40))
     assert found is not None
-    assert found.low is not None
-    assert found.high is not None
     half = 2.0227 * values.std() / np.sqrt(40)
     assert found.value == values.mean()
-    assert (found.low, found.high) == pytest.approx((found.value - half, found.value + half), 0.05)
-    repeated = mean(np.repeat(values, 4), np.repeat(np.arange(40), 4))
+    assert found[1:] == pytest.approx((found.value - half, found.value + half), abs=half / 20)
+    assert difference(values, np.arange(40)) == found  # seeded
+    repeated = difference(np.repeat(values, 4), np.repeat(np.arange(40), 4))
     assert repeated == pytest.approx(found)  # four views of a patient tell no more than one
-    assert mean(values, np.arange(40)) == found
+
+
+def test_a_rates_interval_is_that_of_its_logit() -> None:
+    values = np.tile([0.0, 1.0, 1.0, 1.0], 10)
+    found = rate(values, np.arange(40))
+    assert found is not None
+    # The logit of 3/4 has the standard error 1 / sqrt(40 * 3/4 * 1/4).
+    half = 2.0227 / np.sqrt(7.5)
+    ends = [1 / (1 + np.exp(-(np.log(3) + sign * half))) for sign in (-1, 1)]
+    assert found == pytest.approx((0.75, *ends), abs=0.02)
 
 
 @given(
@@ -79,16 +87,13 @@ def test_an_interval_is_students_on_the_patients_error() -> None:
 )
 def test_intervals_hold_the_value_and_stay_within_bounds(rows: list[tuple[float, int]]) -> None:
     values, groups = np.array([v for v, _ in rows]), np.array([g for _, g in rows], int)
-    found = mean(values, groups)
-    assert (found is None) == (not np.isfinite(values).any())
-    if found is not None and found.low is not None and found.high is not None:
-        assert 0 <= found.low < found.value < found.high <= 1
+    for figure, lowest in ((rate, 0), (difference, -1)):
+        found = figure(values, groups)
+        assert (found is None) == (not np.isfinite(values).any())
+        if found is not None and found.low is not None and found.high is not None:
+            assert lowest <= found.low < found.value < found.high <= 1
 
 
-def test_differences_may_be_negative_and_equal_values_have_no_interval() -> None:
-    values = np.tile([-1.0, -1.0, 1.0], 10)
-    found = mean(values, np.arange(30), -1.0)
-    assert found is not None
-    assert found.low is not None
-    assert -1 < found.low < found.value == pytest.approx(-1 / 3)
-    assert mean(np.ones(30), np.arange(30)) == Estimate(1.0, None, None)
+def test_equal_values_have_no_interval() -> None:
+    assert rate(np.ones(30), np.arange(30)) == Estimate(1.0, None, None)
+    assert difference(np.zeros(30), np.arange(30)) == Estimate(0.0, None, None)
