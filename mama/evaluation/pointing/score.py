@@ -107,7 +107,8 @@ class _Reader:
         return torch.stack(pairs), chosen
 
     def _own(self, study: Study, image: Image, vector: torch.Tensor) -> tuple[torch.Tensor, Chosen]:
-        if found := finding_sentences(study, image.laterality):
+        labels = [box.label for box in image.boxes]
+        if found := finding_sentences(study, image.laterality, labels):
             return self._mean(tuple(found)), "finding"
         every = study.texts(image.laterality)
         if not every:

@@ -26,20 +26,23 @@ def phrases(labels: Iterable[str]) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def finding_sentences(study: Study, side: Laterality | None) -> list[str]:
+def finding_sentences(study: Study, side: Laterality | None, labels: Iterable[str]) -> list[str]:
     """Return the report's sentences on findings in a breast; all breasts if `side` is None.
 
-    They state or suspect a mass, calcification, asymmetry or distortion. Those on an earlier exam,
-    and those whose breast is unknown, are left out. None is found in a language without a table.
+    They state or suspect a mass, calcification, asymmetry or distortion: one of the kinds that the
+    labels of boxes name or, if none does, any. Those on an earlier exam, and those whose breast is
+    unknown, are left out. None is found in a language without a table.
     """
     code = recognise(" ".join(sentence.text for sentence in study.sentences))
     if code not in codes():
         return []
     language = load_language(code)
-    return [
-        sentence.text
-        for sentence in study.about(side)
-        if sentence.section not in EARLIER
-        and (side is None or sentence.side is not None)
-        and any(t.kind in KINDS and t.polarity != "absent" for t in terms(sentence.text, language))
-    ]
+    stated: dict[str, set[str]] = {}
+    for sentence in study.about(side):
+        if sentence.section not in EARLIER and (side is None or sentence.side is not None):
+            found = terms(sentence.text, language)
+            kinds = {term.kind for term in found if term.polarity != "absent"}
+            stated[sentence.text] = kinds.intersection(KINDS)
+    marked = {kind for label in labels for kind in KINDS if kind in label.lower()}
+    of_boxes = [text for text, kinds in stated.items() if kinds & marked]
+    return of_boxes or [text for text, kinds in stated.items() if kinds]

@@ -13,8 +13,8 @@ def study(sentences: tuple[Sentence, ...]) -> Study:
     return Study(id="s", patient="p", split="test", images=(), sentences=sentences, labels=Labels())
 
 
-def found(text: str, side: Laterality | None = "L") -> list[str]:
-    return finding_sentences(study(read(text)), side)
+def found(text: str, side: Laterality | None = "L", *labels: str) -> list[str]:
+    return finding_sentences(study(read(text)), side, labels)
 
 
 def test_findings_of_the_breast_are_chosen() -> None:
@@ -31,6 +31,15 @@ def test_findings_of_the_breast_are_chosen() -> None:
     assert len(found(report, None)) == 3
 
 
+def test_sentences_on_the_kinds_of_the_boxes_go_first() -> None:
+    mass, specks = "A smooth mass is seen in the left breast.", "Left breast calcifications."
+    assert found(f"{mass} {specks}", "L", "mass") == [mass]
+    assert found(f"{mass} {specks}", "L", "Suspicious Calcification") == [specks]
+    assert found(f"{mass} {specks}", "L", "mass", "calcification") == [mass, specks]
+    assert found(f"{mass} {specks}", "L", "focal_asymmetry") == [mass, specks]
+    assert found(f"{mass} {specks}", "L", "finding") == [mass, specks]
+
+
 def test_what_is_absent_earlier_or_of_an_unknown_breast_is_not_chosen() -> None:
     assert found("No mass or calcification is seen in the left breast. The skin is normal.") == []
     text = "A mass is seen."
@@ -38,16 +47,19 @@ def test_what_is_absent_earlier_or_of_an_unknown_breast_is_not_chosen() -> None:
     earlier = Sentence(text="There was a mass in the left breast.", side="L", section="comparison")
     both = Sentence(text="There are benign calcifications.", side="both", section="findings")
     one = study((unknown, earlier, both))
-    assert finding_sentences(one, "L") == ["There are benign calcifications."]
-    assert finding_sentences(one, None) == [text, "There are benign calcifications."]
+    assert finding_sentences(one, "L", ()) == ["There are benign calcifications."]
+    assert finding_sentences(one, None, ()) == [text, "There are benign calcifications."]
 
 
 def test_other_languages_are_read_by_their_table() -> None:
     german = "In der linken Brust zeigt sich ein unscharf begrenzter Herdbefund."
     sentence = Sentence(text=german, side="L", section=None)
-    assert finding_sentences(study((sentence,)), "L") == [german]
-    assert finding_sentences(study((Sentence(text="右乳肿块", side="L", section=None),)), "L") == []
-    assert finding_sentences(study(()), "L") == []
+    assert finding_sentences(study((sentence,)), "L", ()) == [german]
+    assert (
+        finding_sentences(study((Sentence(text="右乳肿块", side="L", section=None),)), "L", ())
+        == []
+    )
+    assert finding_sentences(study(()), "L", ()) == []
 
 
 @pytest.mark.parametrize(
