@@ -17,7 +17,7 @@ from mama.evaluation.pointing.boxes import lesion_patches
 from mama.evaluation.pointing.figures import energy_inside, hit, rules
 from mama.evaluation.pointing.texts import finding_sentences, phrases
 from mama.evaluation.predictions import require_numbers
-from mama.evaluation.zero_shot import class_embeddings, metadata
+from mama.evaluation.protocols.zero_shot import class_embeddings, metadata
 from mama.model import MaMA
 from mama.towers.tissue import tissue_patches
 

@@ -17,7 +17,7 @@ from mama.evaluation.heat_map import heat_maps
 from mama.evaluation.pointing import Score, pointing, score, scores
 from mama.evaluation.pointing.figures import energy_inside, hit
 from mama.evaluation.pointing.texts import PHRASES
-from mama.evaluation.zero_shot import class_embeddings
+from mama.evaluation.protocols.zero_shot import class_embeddings
 from mama.model import MaMA, build_model
 
 CPU = torch.device("cpu")
