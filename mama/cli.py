@@ -36,7 +36,7 @@ def evaluate(
         typer.Option(help="Layout of a raw DATASET folder, such as dicom_folder"),
     ] = None,
     protocol: Annotated[
-        Protocol, typer.Option(help="Ask with prompts, fit a linear probe, or retrieve reports")
+        Protocol, typer.Option(help="Prompts, probe, reports or heat maps")
     ] = Protocol.ZERO_SHOT,
     against: Annotated[
         Path | None, typer.Option(help="Model to compare with on the same studies")
@@ -61,7 +61,7 @@ def evaluate(
     with importing():
         from mama.config.earlier import find_final
         from mama.evaluation.evaluate import by_protocol, ingested
-        from mama.evaluation.tables import print_retrieval, print_scorecard
+        from mama.evaluation.tables import print_pointing, print_retrieval, print_scorecard
         from mama.final.saved import read_experiment
         from mama.system.console import stage_bars
         from mama.training.device import choose_device
@@ -83,6 +83,8 @@ def evaluate(
     console, found = Console(highlight=False), figures[protocol.replace("-", "_")]
     if protocol == Protocol.RETRIEVAL:
         print_retrieval(console, found)
+    elif protocol == Protocol.POINTING:
+        print_pointing(console, found)
     else:
         for task, card in found.items():
             print_scorecard(console, f"{protocol} {task}", card)

@@ -32,14 +32,24 @@ def on_canvas(pixels: np.ndarray, size: tuple[int, int], layout: Layout) -> np.n
     Returns:
         uint8 (height, width).
     """
-    if layout == "square":
-        return _resized(pixels, size)
-    scale = min(size[0] / pixels.shape[0], size[1] / pixels.shape[1])
-    height, width = (max(1, round(side * scale)) for side in pixels.shape)
+    top, height, width = placement(pixels.shape, size, layout)
     canvas = np.zeros(size, np.uint8)
-    top = (size[0] - height) // 2
     canvas[top : top + height, :width] = _resized(pixels, (height, width))
     return canvas
+
+
+def placement(
+    shape: tuple[int, ...], size: tuple[int, int], layout: Layout
+) -> tuple[int, int, int]:
+    """Return top, height and width of a breast of `shape` on its canvas, as `on_canvas` places it.
+
+    Its left edge, the chest wall, is always the canvas'.
+    """
+    if layout == "square":
+        return 0, *size
+    scale = min(size[0] / shape[0], size[1] / shape[1])
+    height, width = (max(1, round(side * scale)) for side in shape)
+    return (size[0] - height) // 2, height, width
 
 
 def augment(canvas: np.ndarray, config: AugmentConfig, random: np.random.Generator) -> np.ndarray:

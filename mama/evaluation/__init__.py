@@ -18,3 +18,4 @@ class Protocol(StrEnum):
     ZERO_SHOT = "zero-shot"
     LINEAR_PROBE = "linear-probe"
     RETRIEVAL = "retrieval"
+    POINTING = "pointing"

@@ -15,6 +15,7 @@ from mama.data.studies import Split, Studies
 from mama.errors import ConfigError, DataError
 from mama.evaluation import Column, Protocol
 from mama.evaluation.features import image_features
+from mama.evaluation.pointing import pointing
 from mama.evaluation.predictions import Predictions, balanced, by_pathology, metrics
 from mama.evaluation.protocols.learning_curve import probe_tasks
 from mama.evaluation.protocols.retrieval import retrieval
@@ -125,7 +126,7 @@ def by_protocol(
     """Return the scored split and, under the protocol's name, its figures.
 
     Of zero-shot and linear probes, a `scorecard` per task, with those of the groups of `by`; a
-    probe's has the `curve` of fewer patients too. Of retrieval, see `retrieval`.
+    probe's has the `curve` of fewer patients too. Of the others, see `retrieval` and `pointing`.
 
     Args:
         protocol: how the model is asked.
@@ -138,20 +139,23 @@ def by_protocol(
     Raises:
         ModelError: a folder holds no model.
         DataError: the dataset has no study, or no labels to fit.
-        ConfigError: the two models have different classes, or retrieval is to be compared.
+        ConfigError: the two models have different classes, or the protocol has no tasks to compare.
     """
     split, studies = scored(dataset)
     found: dict[str, Any] = {"scored": {"split": split, "studies": len(studies)}}
     key = protocol.replace("-", "_")
-    if protocol == Protocol.RETRIEVAL:
+    if protocol in (Protocol.RETRIEVAL, Protocol.POINTING):
         if against or by:
             raise ConfigError(
-                "retrieval has no tasks to compare or to group",
-                where="--protocol retrieval",
+                f"{protocol} has no tasks to compare or to group",
+                where=f"--protocol {protocol}",
                 fix="Leave out --against and --by",
             )
-        model, _ = load_final(final)
-        features = image_features(model.to(device), dataset, studies, device)
+        model, experiment = load_final(final)
+        model.to(device)
+        if protocol == Protocol.POINTING:
+            return found | {key: pointing(model, experiment, dataset, studies, device)}
+        features = image_features(model, dataset, studies, device)
         return found | {key: retrieval(model, studies, features, device)}
     subset = read_experiment(final).evaluation.balanced
     answer = partial(_to_score, dataset=dataset, device=device, subset=subset)

@@ -17,7 +17,7 @@ def heat_maps(model: MaMA, images: Tensor, texts: Tensor) -> Tensor:
     Args:
         model: the model, in evaluation mode.
         images: (N, 1, H, W) in [-1, 1], background -1.
-        texts: (M, E) unit vectors on the images' device.
+        texts: (M, E) unit vectors on the images' device, or (N, M, E) if each image has its own.
 
     Returns:
         (N, M, rows, columns) float32 on the CPU; NaN at patches that the tower leaves out.
@@ -32,9 +32,10 @@ def heat_maps(model: MaMA, images: Tensor, texts: Tensor) -> Tensor:
     tokens = tokens.detach().requires_grad_()
     with torch.enable_grad():
         embedding = F.normalize(model.image_projection(tower.pool(tokens, packing)), dim=-1)
-        cosines = (embedding @ texts.T).sum(0)  # images do not affect one another
+        # Images do not affect one another, so that one backward pass serves all of them.
+        cosines = (texts @ embedding.unsqueeze(-1)).squeeze(-1).sum(0)
         gradients = [torch.autograd.grad(one, tokens, retain_graph=True)[0] for one in cosines]
-    maps = torch.full((len(texts), *kept.shape), torch.nan)
+    maps = torch.full((len(cosines), *kept.shape), torch.nan)
     for place, gradient in enumerate(gradients):
         relevance = (gradient * tokens.detach()).sum(1).index_select(0, packing.patches)
         maps[place, kept] = relevance.float().cpu()

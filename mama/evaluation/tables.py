@@ -89,6 +89,25 @@ def print_retrieval(console: Console, found: Mapping[str, Any]) -> None:
     console.print(table)
 
 
+def print_pointing(console: Console, found: Mapping[str, Any]) -> None:
+    """Print the hit rates of `mama.evaluation.pointing.pointing`, and the energy inside boxes."""
+    images, patients = found["images"], found["patients"]
+    console.print(f"\npointing: {images} images with boxes, {patients} patients", markup=False)
+    if found["hit_rate"] is not None:
+        table = Table()
+        for heading in ("", "hits", "95 % interval", "less\nbrightest", "95 % interval", "energy"):
+            table.add_column(heading, justify="right" if heading else "left")
+        for name, rate in found["hit_rate"].items():
+            gain, energy = (
+                found[key].get(name) for key in ("gain_over_brightest", "energy_inside")
+            )
+            more = (*_value(gain, signed), _value(energy)[0]) if energy else ("", "", "")
+            table.add_row(name.replace("_", " "), *_value(rate), *more)
+        console.print(table)
+    if reason := found.get("reason"):
+        console.print(f"- {reason}", soft_wrap=True, markup=False)
+
+
 def _print_curve(console: Console, curve: Mapping[str, Any]) -> None:
     table = Table()
     for heading in ("labelled patients", "AUC", "least to most", "balanced\naccuracy"):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from mama.data.augment import Layout, normalise
+from mama.data.augment import Layout, normalise, placement
 from mama.data.reports.language import codes, load_language, recognise
 from mama.data.reports.read import read_report
 from mama.data.studies import Sentence
@@ -115,12 +115,9 @@ def over_breast(
     """
     values = torch.from_numpy(np.nan_to_num(patches))[None, None]
     if layout == "square":
-        part = values
-        return _enlarged(part, shape)
+        return _enlarged(values, shape)
     canvas = torch.from_numpy(_enlarged(values, size))
-    scale = min(size[0] / shape[0], size[1] / shape[1])
-    height, width = (max(1, round(side * scale)) for side in shape)
-    top = (size[0] - height) // 2
+    top, height, width = placement(shape, size, layout)
     return _enlarged(canvas[None, None, top : top + height, :width], shape)
 
 

@@ -246,6 +246,9 @@ def test_retrieval_has_no_tasks_to_group(
     assert (ended.code, ended.err) == (0, "")
     assert re.search(r"^retrieval: (\d+) studies, \1 different reports$", ended.out, re.MULTILINE)
     assert "report to image, first 10" in ended.out
+    pointing = command(main, "evaluate", final, dataset, "--protocol", "pointing")
+    assert (pointing.code, pointing.err) == (0, "")
+    assert "images with boxes" in pointing.out
     ended = command(main, "evaluate", final, dataset, *options, "--by", "age")
     assert (ended.code, ended.err.startswith("error: --protocol retrieval: ")) == (2, True)
 

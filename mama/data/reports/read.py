@@ -24,8 +24,8 @@ from mama.data.reports.sides import Clause, Discourse
 from mama.data.reports.split import split
 from mama.data.studies import Laterality, Sentence
 
-_EARLIER = ("comparison", "indication")  # sections that speak of other exams
-_BRIEF = DROPPED | set(_EARLIER)  # sections of one paragraph, which findings may follow
+EARLIER = ("comparison", "indication")  # sections that speak of other exams
+_BRIEF = DROPPED | set(EARLIER)  # sections of one paragraph, which findings may follow
 _OPENING = 10  # characters before the side that opens a sentence: "In the left"
 _BREASTS: tuple[Laterality, ...] = ("L", "R")
 
@@ -248,7 +248,7 @@ def _held(parts: _Parts) -> frozenset[str]:
 
 def _note(clause: Clause, side: Side | None, stated: Stated, language: Language) -> None:
     """Collect what a clause states."""
-    if clause.section in _EARLIER:
+    if clause.section in EARLIER:
         return
     breasts = _BREASTS if side == "both" else tuple(b for b in _BREASTS if b == side)
     expected = clause.section == "assessment" or stated.chain == clause.paragraph
