@@ -66,16 +66,17 @@ from tests.deployment.test_box import processes
 def watch():
     while not done.wait(0.1):
         names.update(processes(os.environ["FEDMAMA_MARK"]))
-        for name in ("tcp", "tcp6", "udp", "udp6"):
-            for line in Path("/proc/net", name).read_text().splitlines()[1:]:
-                seen.add(line.split()[2].rpartition(":")[0])
+        with looking:
+            for name in ("tcp", "tcp6", "udp", "udp6"):
+                for line in Path("/proc/net", name).read_text().splitlines()[1:]:
+                    seen.add(line.split()[2].rpartition(":")[0])
 
 if __name__ == "__main__":
     own_network, (experiment, out, *files) = sys.argv[1] == "True", map(Path, sys.argv[2:])
     if own_network:
         for words in ("link set lo up", "route add default dev lo src 127.0.0.1"):
             subprocess.run(["ip", *words.split()], check=True)
-    seen, names, done = set(), set(), threading.Event()
+    seen, names, done, looking = set(), set(), threading.Event(), threading.Lock()
     watcher = threading.Thread(target=watch)
     watcher.start()
     try:
@@ -84,8 +85,9 @@ if __name__ == "__main__":
                 socket.create_connection(("192.0.2.1", 443), timeout=1)
             except OSError:
                 pass
-        control = sorted(seen)
-        seen.clear()
+        with looking:  # no look from before our attempt's end is added later
+            control = sorted(seen)
+            seen.clear()
         metrics = federate(load(Experiment, experiment), files, out, engine="deployment")
     finally:
         done.set()
