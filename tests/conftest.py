@@ -28,7 +28,7 @@ SMALL = [
     "heads={embedding: 32, view_hidden: 32, local_hidden: 32}",
     "optimiser.batch_size=4",
     "federation={rounds: 2, local_steps: 2}",
-    "participation={quorum: 2, deadline_s: 900}",
+    "participation={quorum: 2, deadline_s: 300}",
     "strategy.weights=studies",
     "loss.local.start=0.25",
 ]

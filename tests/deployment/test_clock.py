@@ -61,7 +61,7 @@ def test_a_run_survives_jumps_of_the_coordinators_clock(
     jump: Callable[[str], None], another_federation: Federation
 ) -> None:
     run = another_federation.start(
-        "federation={rounds: 4, local_steps: 2}", "participation={quorum: 1, deadline_s: 240}"
+        "federation={rounds: 4, local_steps: 2}", "participation={quorum: 1, deadline_s: 120}"
     )
     for number, by in ((1, "+250s"), (2, "+0s")):
         run.wait_for_round(number)

@@ -114,7 +114,7 @@ def test_the_pages_lead_from_nothing_to_training(
     settings = yaml.safe_load(text) | {"address": address, "listen": address}
     (coordinator.folder / "federation.yaml").write_text(yaml.safe_dump(settings))
     experiment = small_config(
-        "federation={rounds: 200, local_steps: 2}", "participation={quorum: 1, deadline_s: 900}"
+        "federation={rounds: 200, local_steps: 2}", "participation={quorum: 1, deadline_s: 300}"
     ).experiment()
     there["HASH"] = experiment.hash()
     for person in (coordinator, hospital):

@@ -52,7 +52,7 @@ def test_a_day(pair: Federation, command: Callable[..., Any]) -> None:
 
     pair.wait_until_serving()
     run = pair.start(
-        "federation={rounds: 400, local_steps: 2}", "participation={quorum: 1, deadline_s: 900}"
+        "federation={rounds: 400, local_steps: 2}", "participation={quorum: 1, deadline_s: 120}"
     )
     run.wait_for_round(1)
     said = figures()
