@@ -121,3 +121,6 @@ def _print_curve(console: Console, curve: Mapping[str, Any]) -> None:
             figure(accuracy and accuracy["mean"]),
         )
     console.print(table)
+    for share, at in curve.items():
+        if reason := at.get("reason"):
+            console.print(f"- {percent(float(share))}: {reason}", soft_wrap=True, markup=False)

@@ -27,7 +27,7 @@ class Probed(NamedTuple):
     """Predictions of the probe of all patients, and the figures at each share of them.
 
     `curve` has, by share, the number of patients and each figure's mean, least and most over the
-    draws, None where a draw has one class only: {"0.1": {"patients": 30, "figures": {"auc":
+    draws, None with `reason` where a draw has one class only: {"0.1": {"patients": 30, "figures": {"auc":
     {"mean": 0.8, "least": 0.7, "most": 0.85}, ...}}}.
     """
 
@@ -67,7 +67,7 @@ def probe_tasks(
             drawn = chosen_probe(chosen, train_pooled, units, test_pooled)
             return _over(drawn, classes)
 
-        curve = {}
+        curve: dict[str, dict[str, Any]] = {}
         for share in SHARES:
             draws = [draw_patients(labelled, share, seed) for seed in SEEDS]
             scored = [
@@ -75,13 +75,19 @@ def probe_tasks(
                 for chosen in draws
                 if len({unit.truth for unit in chosen}) > 1
             ]
+            figures = {
+                name: _spread([one.value(name) for one in scored], len(draws)) for name in FIGURES
+            }
             curve[str(share)] = {
                 "patients": len({unit.patient for unit in draws[0]}),
-                "figures": {
-                    name: _spread([one.value(name) for one in scored], len(draws))
-                    for name in FIGURES
-                },
+                "figures": figures,
             }
+            if figures["auc"] is None:
+                curve[str(share)]["reason"] = (
+                    "a draw of so few patients has a single class"
+                    if len(scored) < len(draws)
+                    else "too few test units of a class"
+                )
         found[task] = Probed(fitted(labelled), curve)
     if not found:
         raise DataError(

@@ -59,6 +59,7 @@ def test_the_figures_of_each_share() -> None:
     assert json.loads(json.dumps(curve, allow_nan=False)) == curve
     assert {share: at["patients"] for share, at in curve.items()} == {"0.01": 1, "0.1": 4}
     assert curve["0.01"]["figures"]["auc"] is None  # one patient has one density
+    assert curve["0.01"]["reason"] == "a draw of so few patients has a single class"
     spread = curve["0.1"]["figures"]["auc"]
     if spread is not None:
         assert spread["least"] <= spread["mean"] <= spread["most"]
