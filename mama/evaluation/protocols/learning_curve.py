@@ -27,8 +27,8 @@ class Probed(NamedTuple):
     """Predictions of the probe of all patients, and the figures at each share of them.
 
     `curve` has, by share, the number of patients and each figure's mean, least and most over the
-    draws, None with `reason` where a draw has one class only: {"0.1": {"patients": 30, "figures": {"auc":
-    {"mean": 0.8, "least": 0.7, "most": 0.85}, ...}}}.
+    draws: {"0.1": {"patients": 30, "figures": {"auc": {"mean": 0.8, "least": 0.7, "most": 0.85},
+    ...}}}. A figure is None, with `reason`, if a draw has one class only.
     """
 
     predictions: Predictions
