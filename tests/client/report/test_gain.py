@@ -100,7 +100,7 @@ def test_figures_are_those_of_predictions_made_by_hand(site: SiteFile, tmp_path:
             "final model": cell(last[label].estimate()),
             "final model − round 0": cell(last[label].gain_over(first[label]), "%+.3f"),
         }
-        assert first[label].value != last[label].value
+        assert first[label].values != last[label].values
     assert "did not check" not in page.read_text(encoding="utf-8")
 
 
