@@ -4,7 +4,7 @@ Of two classes, the second is the positive one; of more, the figures of a class 
 averaged. Every figure is in [0, 1].
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -37,31 +37,49 @@ class Classification:
         counts = np.bincount(self.truth, minlength=len(self.known.classes))
         self.large = np.flatnonzero(counts >= minimum)
 
-    def figure(self, name: str, weights: np.ndarray | None = None) -> np.ndarray:
-        """Return a figure of FIGURES under B weightings, (B,); NaN where a class has no unit.
+    def figures(
+        self, names: Iterable[str], weights: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """Return figures under B weightings, (B,) each; NaN where a class has no unit.
 
         Args:
-            name: a key of FIGURES.
+            names: of FIGURES.
             weights: (B, N), the times that each unit counts; once each by default.
         """
-        if weights is None:
-            weights = np.ones((1, len(self.truth)))
-        return FIGURES[name](self, weights.astype(np.float64))
+        weights = self._once() if weights is None else weights.astype(np.float64)
+        names = list(names)
+        by_class = self._by_class([name for name in names if name in OF_A_CLASS], weights)
+        return {
+            name: OF_ALL[name](self, weights)
+            if name in OF_ALL
+            else np.mean([found[name] for found in by_class.values()], axis=0)
+            for name in names
+        }
 
     def value(self, name: str) -> float | None:
         """Return the figure of the units as they are; None if no class has enough of them."""
-        return float(self.figure(name)[0]) if self.classes else None
+        return float(self.figures([name])[name][0]) if self.classes else None
 
-    def by_class(self, name: str) -> dict[str, float]:
-        """Return a figure of `OF_A_CLASS` for each class that is scored."""
-        weights, names = np.ones((1, len(self.truth))), self.known.classes
+    def by_class(self) -> dict[str, dict[str, float]]:
+        """Return each figure of OF_A_CLASS for each class that is scored."""
+        found = self._by_class(OF_A_CLASS, self._once())
         return {
-            names[k]: float(OF_A_CLASS[name](self.ranking(k, weights))[0]) for k in self.classes
+            name: {of: float(figures[name][0]) for of, figures in found.items()}
+            for name in OF_A_CLASS
         }
 
-    def ranking(self, k: int, weights: np.ndarray) -> "Ranking":
-        """Return the units ranked by the probability of class `k`."""
-        return Ranking(self.known.probabilities[:, k], self.truth == k, weights)
+    def _by_class(
+        self, names: Iterable[str], weights: np.ndarray
+    ) -> dict[str, dict[str, np.ndarray]]:
+        found = {}
+        for k in self.classes:
+            # The ranking costs more than the figures, so that they share it.
+            ranking = Ranking(self.known.probabilities[:, k], self.truth == k, weights)
+            found[self.known.classes[k]] = {name: OF_A_CLASS[name](ranking) for name in names}
+        return found
+
+    def _once(self) -> np.ndarray:
+        return np.ones((1, len(self.truth)))
 
 
 class Ranking:
@@ -153,20 +171,17 @@ OF_A_CLASS: dict[str, Callable[[Ranking], np.ndarray]] = {
 }
 
 
-def _mean(name: str) -> Callable[[Classification, np.ndarray], np.ndarray]:
-    def figure(given: Classification, weights: np.ndarray) -> np.ndarray:
-        found = [OF_A_CLASS[name](given.ranking(k, weights)) for k in given.classes]
-        return np.mean(found, axis=0)
-
-    return figure
-
-
-FIGURES: dict[str, Callable[[Classification, np.ndarray], np.ndarray]] = {
-    "auc": _mean("auc"),
+# Figures of all classes at once.
+OF_ALL: dict[str, Callable[[Classification, np.ndarray], np.ndarray]] = {
     "balanced_accuracy": balanced_accuracy,
-    "auprc": _mean("auprc"),
-    "sensitivity_at_90_specificity": _mean("sensitivity_at_90_specificity"),
-    "specificity_at_90_sensitivity": _mean("specificity_at_90_sensitivity"),
-    "pf1": _mean("pf1"),
     "ece": ece,
 }
+FIGURES = (
+    "auc",
+    "balanced_accuracy",
+    "auprc",
+    "sensitivity_at_90_specificity",
+    "specificity_at_90_sensitivity",
+    "pf1",
+    "ece",
+)

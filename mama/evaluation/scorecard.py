@@ -8,8 +8,8 @@ import numpy as np
 from mama.data.studies import Study
 from mama.errors import ConfigError
 from mama.evaluation import Column
-from mama.evaluation.bootstrap import Estimate, Scored
-from mama.evaluation.figures import FIGURES, OF_A_CLASS, Classification
+from mama.evaluation.bootstrap import Scored, as_record
+from mama.evaluation.figures import FIGURES, Classification
 from mama.evaluation.pooling import MINIMUM
 from mama.evaluation.predictions import Predictions, Unit, metrics
 
@@ -27,19 +27,17 @@ def scorecard(predictions: Predictions, other: Predictions | None = None) -> dic
     Raises:
         ConfigError: the two models answer with different classes.
     """
-    found, scored = metrics(predictions), Scored(predictions, tuple(FIGURES))
+    found, scored = metrics(predictions), Scored(predictions, FIGURES)
     card = {
         "n": found["n"],
         "classes": found["classes"],
-        "figures": {name: _interval(scored.estimate(name)) for name in FIGURES},
-        "by_class": {
-            name: Classification(predictions, MINIMUM).by_class(name) for name in OF_A_CLASS
-        },
+        "figures": {name: as_record(scored.estimate(name)) for name in FIGURES},
+        "by_class": Classification(predictions, MINIMUM).by_class(),
     }
     if "reason" in found:
         card["reason"] = found["reason"]
     if other is not None:
-        card["against"] = _against(scored, Scored(other, tuple(FIGURES)))
+        card["against"] = _against(scored, Scored(other, FIGURES))
     return card
 
 
@@ -88,11 +86,7 @@ def _against(scored: Scored, other: Scored) -> dict[str, Any]:
     return {
         name: {
             "other": other.values[name],
-            "difference": _interval(scored.gain_over(other, name)),
+            "difference": as_record(scored.gain_over(other, name)),
         }
         for name in FIGURES
     }
-
-
-def _interval(estimate: Estimate | None) -> dict[str, float | None] | None:
-    return None if estimate is None else dict(estimate._asdict())

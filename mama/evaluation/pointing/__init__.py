@@ -1,4 +1,4 @@
-"""The pointing game (Zhang et al. 2018): do heat maps of a report's sentences point at its lesions?
+"""Pointing game (Zhang et al. 2018): how often heat maps of a report's sentences hit its lesions.
 
 The datasets' boxes of lesions are the truth; training never sees them.
 """

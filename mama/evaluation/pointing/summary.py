@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from mama.evaluation.bootstrap import LEAST, Estimate, difference, rate
+from mama.evaluation.bootstrap import LEAST, as_record, difference, rate
 from mama.evaluation.pointing.score import FRESH, OWN, Score
 
 RULE = "brightest"  # the rule that a model must exceed
@@ -34,9 +34,9 @@ def summary(scores: Sequence[Score]) -> dict[str, Any]:
     gains = {name: hits[name] - hits[RULE] for name in (OWN, FRESH)}
     energies = {name: _column([s.energies for s in scores], name) for name in (OWN, FRESH)}
     of = [score.patient for score in scores]
-    found["hit_rate"] = {n: _told(rate(v, of)) for n, v in hits.items()}
-    found["energy_inside"] = {n: _told(rate(v, of)) for n, v in energies.items()}
-    found["gain_over_brightest"] = {n: _told(difference(v, of)) for n, v in gains.items()}
+    found["hit_rate"] = {n: as_record(rate(v, of)) for n, v in hits.items()}
+    found["energy_inside"] = {n: as_record(rate(v, of)) for n, v in energies.items()}
+    found["gain_over_brightest"] = {n: as_record(difference(v, of)) for n, v in gains.items()}
     if patients < LEAST:
         found["reason"] = f"no intervals with fewer than {LEAST} patients"
     return found
@@ -49,7 +49,3 @@ def _names(scores: Sequence[Score]) -> list[str]:
 
 def _column(figures: Sequence[dict[str, float]], name: str) -> np.ndarray:
     return np.array([one.get(name, np.nan) for one in figures])
-
-
-def _told(estimate: Estimate | None) -> dict[str, float | None] | None:
-    return estimate._asdict() if estimate else None

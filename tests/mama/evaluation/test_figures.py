@@ -93,7 +93,7 @@ def test_several_classes(case: tuple[np.ndarray, np.ndarray]) -> None:
     for name in OF_A_CLASS:
         of_each = [by_scikit(name, probabilities[:, k], truth == k, unweighted) for k in scored]
         assert found.value(name) == pytest.approx(np.mean(of_each), abs=1e-9)
-        assert list(found.by_class(name).values()) == pytest.approx(of_each, abs=1e-9)
+        assert list(found.by_class()[name].values()) == pytest.approx(of_each, abs=1e-9)
     said = probabilities.argmax(1)
     assert found.value("balanced_accuracy") == pytest.approx(balanced_accuracy_score(truth, said))
     assert found.value("ece") == pytest.approx(plain_ece(probabilities, truth), abs=1e-9)
@@ -118,7 +118,7 @@ def test_a_weighting_counts_a_unit_as_often_as_it_says(name: str) -> None:
     probabilities = random.random((36, 3)).round(1) + np.eye(3)[truth] * 0.2 + 0.01
     probabilities /= probabilities.sum(1, keepdims=True)
     weights = random.integers(1, 4, (5, 36))
-    found = Classification(answers(probabilities, truth), 3).figure(name, weights)
+    found = Classification(answers(probabilities, truth), 3).figures([name], weights)[name]
     for row, value in zip(weights, found, strict=True):
         repeated = Classification(
             answers(np.repeat(probabilities, row, axis=0), np.repeat(truth, row)), 3
@@ -131,6 +131,6 @@ def test_a_class_with_few_units_is_not_scored() -> None:
     truth = np.array([0] * 5 + [1] * 5 + [2])
     probabilities = np.eye(3)[truth] * 0.5 + 1 / 6
     found = Classification(answers(probabilities, truth), 3)
-    assert list(found.by_class("auc")) == ["A", "B"]
+    assert list(found.by_class()["auc"]) == ["A", "B"]
     alone = Classification(answers(probabilities[:5], truth[:5]), 3)
     assert [alone.value(name) for name in FIGURES] == [None] * len(FIGURES)
