@@ -13,7 +13,7 @@ from mama.config import Experiment
 from mama.config.earlier import earlier_model
 from mama.config.load import load
 from mama.errors import ConfigError
-from mama.evaluation import Column, Protocol
+from mama.evaluation import WITHOUT_TASKS, Column, Protocol
 from mama.final import commands
 from mama.system.cli import log_errors_only, run_cli, unfit_data_as_configuration
 from mama.system.files import write_json
@@ -36,7 +36,7 @@ def evaluate(
         typer.Option(help="Layout of a raw DATASET folder, such as dicom_folder"),
     ] = None,
     protocol: Annotated[
-        Protocol, typer.Option(help="Prompts, probe, reports or heat maps")
+        Protocol, typer.Option(help="What is computed; see docs/evaluation.md")
     ] = Protocol.ZERO_SHOT,
     against: Annotated[
         Path | None, typer.Option(help="Model to compare with on the same studies")
@@ -58,6 +58,12 @@ def evaluate(
     95 %, by a bootstrap over patients.
     """
     _refuse_folder(json_)
+    if protocol in WITHOUT_TASKS and (against or by):
+        raise ConfigError(
+            f"{protocol} has no tasks to compare or to group",
+            where=f"--protocol {protocol}",
+            fix="Leave out --against and --by",
+        )
     with importing():
         from mama.config.earlier import find_final
         from mama.evaluation.evaluate import by_protocol, ingested

@@ -1,4 +1,4 @@
-"""Evaluation: zero-shot classification, linear probes and the counts they are scored from."""
+"""Evaluation: protocols, their figures with intervals, and the counts that leave a site."""
 
 from enum import StrEnum
 
@@ -19,3 +19,7 @@ class Protocol(StrEnum):
     LINEAR_PROBE = "linear-probe"
     RETRIEVAL = "retrieval"
     POINTING = "pointing"
+
+
+# Protocols that compare images with reports or boxes: no classes, so nothing to group.
+WITHOUT_TASKS = (Protocol.RETRIEVAL, Protocol.POINTING)

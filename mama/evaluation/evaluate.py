@@ -1,8 +1,7 @@
 """Evaluation of a finished model on a whole dataset, as in `mama evaluate`."""
 
 import os
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +11,16 @@ import torch
 from mama.data.ingest.run import Progress, ingest, untold
 from mama.data.manifest import MANIFEST, Dataset
 from mama.data.studies import Split, Studies
-from mama.errors import ConfigError, DataError
-from mama.evaluation import Column, Protocol
+from mama.errors import DataError
+from mama.evaluation import WITHOUT_TASKS, Column, Protocol
 from mama.evaluation.features import image_features
 from mama.evaluation.pointing import pointing
 from mama.evaluation.predictions import Predictions, balanced, by_pathology, metrics
-from mama.evaluation.protocols.learning_curve import probe_tasks
+from mama.evaluation.protocols.learning_curve import ProbeTask, probe_tasks
 from mama.evaluation.protocols.retrieval import retrieval
 from mama.evaluation.protocols.zero_shot import zero_shot
 from mama.evaluation.scorecard import grouped, scorecard
-from mama.exchange.metrics import Label
 from mama.final.saved import load_final, read_experiment
-
-# Predictions per task, and more of the tasks' scorecards.
-Answered = tuple[dict[str, Predictions], dict[str, dict[str, Any]]]
 
 
 def ingested(
@@ -81,8 +76,11 @@ def scored(dataset: Dataset) -> tuple[Split, Studies]:
 
 def answers(
     final: Path, dataset: Dataset, device: torch.device | None = None
-) -> dict[Label, Predictions]:
-    """Return zero-shot predictions for the studies of `scored`, computed on the CPU by default.
+) -> dict[str, Predictions]:
+    """Return zero-shot predictions of each task for `scored`'s studies, on the CPU by default.
+
+    If pathology is known of a breast, `pathology` has the predictions of `suspicious` with it as
+    truth.
 
     Raises:
         ModelError: `final` holds no model.
@@ -93,21 +91,23 @@ def answers(
     _, studies = scored(dataset)
     model.to(device)
     features = image_features(model, dataset, studies, device)
-    return zero_shot(model, experiment, studies, features, device)
+    labelled = zero_shot(model, experiment, studies, features, device)
+    found: dict[str, Predictions] = {str(label): one for label, one in labelled.items()}
+    if any(study.labels.cancer for study in studies):
+        found["pathology"] = by_pathology(labelled["suspicious"], studies)
+    return found
 
 
 def evaluate_whole(
     final: Path, dataset: Dataset, device: torch.device | None = None
 ) -> dict[str, Any]:
-    """Return the scored split and the figures per label; null with a reason if labels are missing.
+    """Return the scored split and the figures per task; null with a reason if labels are missing.
 
     {"scored": {"split": "test", "studies": 9}, "zero_shot": {"density": {"auc": ...}}}. With
-    `evaluation.balanced` the figures are those of the class-balanced subset. If pathology is known
-    of a breast, `pathology` scores the predictions of `suspicious` by it.
+    `evaluation.balanced` the figures are those of the class-balanced subset.
     """
     split, studies = scored(dataset)
-    subset = read_experiment(final).evaluation.balanced
-    found, _ = _to_score(final, dataset, device, subset=subset)
+    found = _subset(final, answers(final, dataset, device))
     return {
         "scored": {"split": split, "studies": len(studies)},
         "zero_shot": {task: metrics(predictions) for task, predictions in found.items()},
@@ -129,7 +129,7 @@ def by_protocol(
     probe's has the `curve` of fewer patients too. Of the others, see `retrieval` and `pointing`.
 
     Args:
-        protocol: how the model is asked.
+        protocol: what is computed; those of WITHOUT_TASKS take neither `against` nor `by`.
         final: the model's folder.
         dataset: the dataset.
         device: device to compute on.
@@ -139,54 +139,44 @@ def by_protocol(
     Raises:
         ModelError: a folder holds no model.
         DataError: the dataset has no study, or no labels to fit.
-        ConfigError: the two models have different classes, or the protocol has no tasks to compare.
+        ConfigError: the two models have different classes.
     """
     split, studies = scored(dataset)
-    found: dict[str, Any] = {"scored": {"split": split, "studies": len(studies)}}
+    result: dict[str, Any] = {"scored": {"split": split, "studies": len(studies)}}
     key = protocol.replace("-", "_")
-    if protocol in (Protocol.RETRIEVAL, Protocol.POINTING):
-        if against or by:
-            raise ConfigError(
-                f"{protocol} has no tasks to compare or to group",
-                where=f"--protocol {protocol}",
-                fix="Leave out --against and --by",
-            )
+    if protocol in WITHOUT_TASKS:
         model, experiment = load_final(final)
         model.to(device)
         if protocol == Protocol.POINTING:
-            return found | {key: pointing(model, experiment, dataset, studies, device)}
+            return result | {key: pointing(model, experiment, dataset, studies, device)}
         features = image_features(model, dataset, studies, device)
-        return found | {key: retrieval(model, studies, features, device)}
-    subset = read_experiment(final).evaluation.balanced
-    answer = partial(_to_score, dataset=dataset, device=device, subset=subset)
-    if protocol == Protocol.LINEAR_PROBE:
-        answer = partial(_probed, dataset=dataset, device=device, subset=subset)
-    answered, extra = answer(final)
-    others, _ = answer(against) if against else ({}, {})
-    cards = {
-        task: scorecard(one, others.get(task)) | extra.get(task, {})
-        for task, one in answered.items()
-    }
-    for column in by:
-        for task, one in answered.items():
-            groups = grouped(one, studies, column)
-            cards[task].setdefault("by", {})[column.value] = groups
-    return found | {key: cards}
+        return result | {key: retrieval(model, studies, features, device)}
+    curves: dict[str, Any] = {}
+    if protocol == Protocol.ZERO_SHOT:
+        own = answers(final, dataset, device)
+        others = answers(against, dataset, device) if against else {}
+    else:
+        probes = _probes(final, dataset, device)
+        own = {task: probe.predictions() for task, probe in probes.items()}
+        curves = {task: {"curve": probe.curve()} for task, probe in probes.items()}
+        rivals = _probes(against, dataset, device) if against else {}
+        others = {task: probe.predictions() for task, probe in rivals.items()}
+    own, others = _subset(final, own), _subset(final, others)
+    cards = {}
+    for task, one in own.items():
+        cards[task] = scorecard(one, others.get(task)) | curves.get(task, {})
+        if by:
+            cards[task]["by"] = {column.value: grouped(one, studies, column) for column in by}
+    return result | {key: cards}
 
 
-def _to_score(
-    final: Path, dataset: Dataset, device: torch.device | None, *, subset: bool
-) -> Answered:
-    """Return predictions per task; with `subset`, of a class-balanced subset of the units."""
-    _, studies = scored(dataset)
-    labelled = answers(final, dataset, device)
-    found: dict[str, Predictions] = {str(label): one for label, one in labelled.items()}
-    if any(study.labels.cancer for study in studies):
-        found["pathology"] = by_pathology(labelled["suspicious"], studies)
-    return {task: balanced(one) if subset else one for task, one in found.items()}, {}
+def _subset(final: Path, found: Mapping[str, Predictions]) -> dict[str, Predictions]:
+    """Return the predictions, of a class-balanced subset if the model's experiment asks for it."""
+    asked = read_experiment(final).evaluation.balanced
+    return {task: balanced(one) if asked else one for task, one in found.items()}
 
 
-def _probed(final: Path, dataset: Dataset, device: torch.device, *, subset: bool) -> Answered:
+def _probes(final: Path, dataset: Dataset, device: torch.device) -> dict[str, ProbeTask]:
     split, studies = scored(dataset)
     if split != "test":
         raise DataError(
@@ -194,17 +184,12 @@ def _probed(final: Path, dataset: Dataset, device: torch.device, *, subset: bool
             where=str(dataset.folder),
             fix="Ingest with --test-fraction above 0; a raw folder has test studies only",
         )
-    train = dataset.studies("train")
     model, _ = load_final(final)
     model.to(device)
-    found = probe_tasks(
+    train = dataset.studies("train")
+    return probe_tasks(
         train,
         image_features(model, dataset, train, device).pooled if train else np.empty((0, 0)),
         studies,
         image_features(model, dataset, studies, device).pooled,
     )
-    predictions = {
-        task: balanced(one.predictions) if subset else one.predictions
-        for task, one in found.items()
-    }
-    return predictions, {task: {"curve": one.curve} for task, one in found.items()}

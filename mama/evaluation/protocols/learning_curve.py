@@ -23,16 +23,56 @@ SHARES = (0.01, 0.1)
 SEEDS = range(5)
 
 
-class Probed(NamedTuple):
-    """Predictions of the probe of all patients, and the figures at each share of them.
+class ProbeTask(NamedTuple):
+    """Labelled training units of one task, the test units, and the features of both.
 
-    `curve` has, by share, the number of patients and each figure's mean, least and most over the
-    draws: {"0.1": {"patients": 30, "figures": {"auc": {"mean": 0.8, "least": 0.7, "most": 0.85},
-    ...}}}. A figure is None, with `reason`, if a draw has one class only.
+    Attributes:
+        labelled: training units with a known truth, of two classes at least.
+        train_pooled: (images, D) features of the training images.
+        units: test units.
+        test_pooled: (images, D) features of the test images.
     """
 
-    predictions: Predictions
-    curve: dict[str, Any]
+    labelled: list[Unit]
+    train_pooled: np.ndarray
+    units: list[Unit]
+    test_pooled: np.ndarray
+
+    def predictions(self) -> Predictions:
+        """Fit all training patients and predict the test units."""
+        return self._fitted(self.labelled)
+
+    def curve(self) -> dict[str, Any]:
+        """Return figures at each share of SHARES: their mean, least and most over the draws.
+
+        {"0.1": {"patients": 30, "figures": {"auc": {"mean": 0.8, "least": 0.7, "most": 0.85},
+        ...}}, ...}. A figure is None, with `reason`, if a draw has one class only.
+        """
+        return {str(share): self._at(share) for share in SHARES}
+
+    def _at(self, share: float) -> dict[str, Any]:
+        draws = [draw_patients(self.labelled, share, seed) for seed in SEEDS]
+        scored = [
+            Classification(self._fitted(chosen), MINIMUM)
+            for chosen in draws
+            if len({unit.truth for unit in chosen}) > 1
+        ]
+        figures = {
+            name: _spread([one.value(name) for one in scored], len(draws)) for name in FIGURES
+        }
+        patients = len({unit.patient for unit in draws[0]})
+        found: dict[str, Any] = {"patients": patients, "figures": figures}
+        if figures["auc"] is None:
+            found["reason"] = (
+                "a draw of so few patients has a single class"
+                if len(scored) < len(draws)
+                else "too few test units of a class"
+            )
+        return found
+
+    def _fitted(self, chosen: Sequence[Unit]) -> Predictions:
+        drawn = chosen_probe(chosen, self.train_pooled, self.units, self.test_pooled)
+        return _over(drawn, sorted({str(unit.truth) for unit in self.labelled}))
 
 
 def probe_tasks(
@@ -40,8 +80,8 @@ def probe_tasks(
     train_pooled: np.ndarray,
     test: Sequence[Study],
     test_pooled: np.ndarray,
-) -> dict[str, Probed]:
-    """Fit each task that the training studies' labels allow, and predict the test studies.
+) -> dict[str, ProbeTask]:
+    """Return the tasks of TASKS that the training studies' labels allow to fit.
 
     Args:
         train: the training studies.
@@ -55,40 +95,8 @@ def probe_tasks(
     found = {}
     for task, truth in TASKS.items():
         labelled, units = labelled_units(train, truth), units_of(test, truth)
-        classes = sorted({str(unit.truth) for unit in labelled})
-        if len(classes) < 2 or not units:
-            continue
-
-        def fitted(
-            chosen: Sequence[Unit],
-            units: list[Unit] = units,
-            classes: Sequence[str] = classes,
-        ) -> Predictions:
-            drawn = chosen_probe(chosen, train_pooled, units, test_pooled)
-            return _over(drawn, classes)
-
-        curve: dict[str, dict[str, Any]] = {}
-        for share in SHARES:
-            draws = [draw_patients(labelled, share, seed) for seed in SEEDS]
-            scored = [
-                Classification(fitted(chosen), MINIMUM)
-                for chosen in draws
-                if len({unit.truth for unit in chosen}) > 1
-            ]
-            figures = {
-                name: _spread([one.value(name) for one in scored], len(draws)) for name in FIGURES
-            }
-            curve[str(share)] = {
-                "patients": len({unit.patient for unit in draws[0]}),
-                "figures": figures,
-            }
-            if figures["auc"] is None:
-                curve[str(share)]["reason"] = (
-                    "a draw of so few patients has a single class"
-                    if len(scored) < len(draws)
-                    else "too few test units of a class"
-                )
-        found[task] = Probed(fitted(labelled), curve)
+        if len({unit.truth for unit in labelled}) > 1 and units:
+            found[task] = ProbeTask(labelled, train_pooled, units, test_pooled)
     if not found:
         raise DataError(
             "no label has two classes among the training studies, so there is nothing to fit",

@@ -54,7 +54,7 @@ def test_the_figures_of_each_share() -> None:
     test = [study(1000 + number, number) for number in range(40)]
     found = probe_tasks(STUDIES, pooled(STUDIES), test, pooled(test))
     assert list(found) == ["density"]
-    predictions, curve = found["density"]
+    predictions, curve = found["density"].predictions(), found["density"].curve()
     assert Classification(predictions, 3).value("auc") == pytest.approx(1.0, abs=0.02)
     assert json.loads(json.dumps(curve, allow_nan=False)) == curve
     assert {share: at["patients"] for share, at in curve.items()} == {"0.01": 1, "0.1": 4}
@@ -70,8 +70,9 @@ def test_a_class_that_was_not_drawn_is_never_answered() -> None:
              for n, one in enumerate(STUDIES)]  # fmt: skip
     test = [study(1000 + number, number) for number in range(40)]
     found = probe_tasks(train, pooled(train), test, pooled(test))
-    assert found["density"].predictions.classes == ("A", "B", "C")
-    np.testing.assert_allclose(found["density"].predictions.probabilities.sum(1), 1)
+    answered = found["density"].predictions()
+    assert answered.classes == ("A", "B", "C")
+    np.testing.assert_allclose(answered.probabilities.sum(1), 1)
 
 
 def test_pathology_is_a_task_where_it_is_known() -> None:
@@ -79,7 +80,7 @@ def test_pathology_is_a_task_where_it_is_known() -> None:
     test = [study(1000 + number, number, number % 4 == 0) for number in range(40)]
     found = probe_tasks(train, pooled(train), test, pooled(test))
     assert list(found) == ["density", "pathology"]
-    assert found["pathology"].predictions.classes == ("no", "yes")
+    assert found["pathology"].predictions().classes == ("no", "yes")
 
 
 def test_nothing_to_fit_is_one_line() -> None:
