@@ -18,6 +18,7 @@ from mama.data.manifest import Dataset, Manifest, write_manifest
 from mama.data.pairs import StudyPairs
 from mama.data.picture import write_picture
 from mama.data.studies import Image, Labels, Study
+from mama.final.saved import save_final
 from mama.model import MaMA, build_model
 from tests.reports import sided
 
@@ -110,6 +111,21 @@ def base_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             )
         ).save_pretrained(folder)
     return {"tiny-bert": folder}
+
+
+@pytest.fixture(scope="session")
+def final(
+    make_experiment: Callable[..., Experiment],
+    base_models: dict[str, Path],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """An untrained model that answers in the classes of mini-MIAS."""
+    folder = tmp_path_factory.mktemp("model") / "final"
+    experiment = make_experiment(
+        "evaluation.density={F: [a fatty breast], G: [the breast], D: [a dense breast]}"
+    )
+    save_final(folder, build_model(experiment, base_models), experiment)
+    return folder
 
 
 @pytest.fixture
