@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from mama.data.studies import Study
 from mama.evaluation.bootstrap import rate
 from mama.evaluation.features import Features
+from mama.evaluation.predictions import require_numbers
 from mama.model import MaMA
 
 PLACES = (1, 5, 10)
@@ -34,6 +35,9 @@ def retrieval(
         studies: the studies; those without a report are left out.
         features: features of their images.
         device: the model's device.
+
+    Raises:
+        TrainingError: an embedding is not finite.
     """
     rows, images, first = [], [], 0
     for number, study in enumerate(studies):
@@ -55,6 +59,8 @@ def retrieval(
     texts = _encoded(model, list(distinct), device).numpy()[same]
     patients = [studies[row].patient for row in rows]
     pictures = torch.stack(images).numpy()
+    for vectors in (pictures, texts):
+        require_numbers(vectors)  # no comparison with NaN holds, so that every rank would be 1
     return found | {
         "image_to_report": _recalls(pictures, texts, same, patients),
         "report_to_image": _recalls(texts, pictures, same, patients),

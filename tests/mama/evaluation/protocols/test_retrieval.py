@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from mama.data.manifest import Dataset
+from mama.errors import TrainingError
 from mama.evaluation.features import image_features
 from mama.evaluation.protocols import retrieval as module
 from mama.evaluation.protocols.retrieval import chance, ranks, retrieval
@@ -62,6 +63,19 @@ def test_a_model_that_knows_the_reports(model: MaMA, dataset: Dataset) -> None:
     assert found["image_to_report"]["1"]["value"] == 1.0
     opposite = retrieval(model, studies, type(features)(-own, features.pooled), CPU)
     assert opposite["image_to_report"]["1"]["value"] == 0.0
+
+
+@pytest.mark.parametrize("which", ["texts", "images"])
+def test_a_model_that_has_diverged_has_no_recall(model: MaMA, dataset: Dataset, which: str) -> None:
+    studies = dataset.studies("test")
+    features = image_features(model, dataset, studies, CPU)
+    if which == "texts":
+        with torch.no_grad():
+            model.text_projection.weight.fill_(torch.nan)
+    else:
+        features.embeddings[5] = torch.nan
+    with pytest.raises(TrainingError, match="not finite"):
+        retrieval(model, studies, features, CPU)
 
 
 def test_one_report_cannot_be_retrieved(model: MaMA, dataset: Dataset) -> None:
